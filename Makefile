@@ -1,0 +1,46 @@
+# make study            run the five notebooks (PROFILE=demo; PARAMS="lr=1e-4 epochs=3" overrides parameters)
+# make test             ruff, pytest, and the notebooks with shrunk parameters
+# make lab              open JupyterLab on the notebooks
+# make readme           put the tables and figures of a finished study (PROFILE=demo) into README.md and figures/
+# make backbone         pretrain the bundled backbone anew
+# Every target first makes .venv and installs requirements.txt, once. Another Python: make PYTHON=python3.12 study
+
+PYTHON  ?= python3
+PROFILE ?= demo
+PARAMS  ?=
+
+VENV      := .venv
+VENV_PY   := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install study test lab readme backbone
+
+help:
+	@sed -n '/^# /s/^# //p' Makefile
+
+install: $(INSTALLED)
+
+# The stamp is written last, so an installation that broke off is taken up again.
+$(INSTALLED): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "woofkit needs Python 3.11 or newer; try: make PYTHON=python3.11 $(MAKECMDGOALS)")'
+	test -x $(VENV_PY) || $(PYTHON) -m venv $(VENV)
+	$(VENV_PY) -m pip install --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+study: $(INSTALLED)
+	$(VENV_PY) -m woofkit run --profile $(PROFILE) $(addprefix -p ,$(PARAMS))
+
+test: $(INSTALLED)
+	$(VENV_PY) -m ruff check .
+	$(VENV_PY) -m pytest --ignore tests/test_notebooks.py
+	$(VENV_PY) -m pytest tests/test_notebooks.py -s
+
+lab: $(INSTALLED)
+	$(VENV_PY) -m jupyter lab --notebook-dir notebooks
+
+readme: $(INSTALLED)
+	$(VENV_PY) -m woofkit readme --profile $(PROFILE)
+
+backbone: $(INSTALLED)
+	$(VENV_PY) -m woofkit backbone

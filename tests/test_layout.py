@@ -1,0 +1,206 @@
+"""How the project is laid out: imports run one way, modules stay small, notebooks keep their form."""
+
+import ast
+import re
+import tomllib
+from dataclasses import fields
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from woofkit.config import PROJECT_ROOT, StudyConfig
+from woofkit.study import NOTEBOOKS, NOTEBOOKS_DIR, declared_parameters
+
+# A module imports only from modules above its own. A folder stands for all that is in it.
+ORDER = (
+    # the core
+    "config",
+    "sketch",
+    "imagewoof",
+    "preprocess",
+    "data",
+    "lora",
+    "models",
+    "results",
+    "adapters",
+    "methods",
+    "metrics",
+    "costs",
+    "loop",
+    "train",
+    "attention",
+    # around it
+    "attention_measures",
+    "pretrain",
+    "claims",
+    "plots",
+    "widgets",
+    "profiles",
+    "study",
+    "report",
+    "__main__",
+)
+PACKAGE = PROJECT_ROOT / "woofkit"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+PLOTTING = ("matplotlib.pyplot", "seaborn")
+
+
+def relative_name(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").as_posix()
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Return the dotted names a module imports anywhere, inside functions too; `from a import b` gives a and a.b."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                package = ("woofkit", *path.relative_to(PACKAGE).parts[:-1])
+                base = ".".join([*package[: len(package) - node.level + 1], *filter(None, [base])])
+            found |= {base} | {f"{base}.{name.name}" for name in node.names}
+    return found
+
+
+def top(path: Path) -> str:
+    """Return a module's line in ORDER."""
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+# --- the package ---
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative_name)
+def test_imports_run_one_way(path):
+    if path == PACKAGE / "__init__.py":
+        assert not any(name.startswith("woofkit") for name in imported_modules(path))
+        return
+    assert top(path) in ORDER, f"give {top(path)} its line in ORDER"
+    above = ORDER[: ORDER.index(top(path))]
+    for name in imported_modules(path):
+        package, _, rest = name.partition(".")
+        module = rest.split(".")[0]
+        if package == "woofkit" and module and module != top(path):
+            assert module in above, f"{relative_name(path)} imports {name}, which is not above it in ORDER"
+
+
+def test_modules_of_a_folder_do_not_import_each_other_in_circles():
+    for folder in sorted(path for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()):
+        prefix = f"woofkit.{folder.name}."
+        needs = {}
+        for path in folder.glob("*.py"):
+            names = {name.removeprefix(prefix) for name in imported_modules(path) if name.startswith(prefix)}
+            needs[path.stem] = {name for name in names if (folder / f"{name}.py").is_file()}
+        while needs:
+            free = [name for name, wanted in needs.items() if not wanted & needs.keys()]
+            assert free, f"{folder.name}: {', '.join(sorted(needs))} import each other in a circle"
+            for name in free:
+                del needs[name]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative_name)
+def test_only_plots_draws(path):
+    if top(path) != "plots":
+        drawing = [name for name in imported_modules(path) if name.startswith(PLOTTING)]
+        assert not drawing, f"only plots may import {drawing}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative_name)
+def test_no_module_outgrows_250_lines(path):
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert lines <= 250, f"{lines} lines: split it into two with better names"
+
+
+def test_every_imported_package_is_declared_and_pinned():
+    pinned = dict(
+        re.findall(r"^([\w-]+)==(.+)$", (PROJECT_ROOT / "requirements.txt").read_text(), flags=re.M)
+    )
+    project = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text())["project"]
+    assert set(project["dependencies"]) <= set(pinned)
+    declared = {name.lower() for name in project["dependencies"]}
+    homes = packages_distributions()
+    for path in MODULES:
+        for package in {name.split(".")[0] for name in imported_modules(path)} & homes.keys() - {"woofkit"}:
+            names = {name.lower() for name in homes[package]}
+            assert names & declared, f"{relative_name(path)} imports {package}: declare it in pyproject.toml"
+
+
+# --- the notebooks ---
+
+
+@pytest.fixture(params=NOTEBOOKS)
+def notebook(request):
+    return nbformat.read(NOTEBOOKS_DIR / f"{request.param}.ipynb", as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def parameters_cell(notebook):
+    [cell] = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    return cell
+
+
+def test_there_are_these_notebooks_and_no_others():
+    assert sorted(path.stem for path in NOTEBOOKS_DIR.glob("*.ipynb")) == sorted(NOTEBOOKS)
+
+
+def test_a_source_notebook_is_valid_and_holds_no_outputs(notebook):
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+    for cell in code_cells(notebook):
+        assert not cell.outputs
+        assert cell.execution_count is None
+    assert "widgets" not in notebook.metadata
+    assert not any(cell.get("attachments") for cell in notebook.cells)
+
+
+def test_the_title_is_a_question(notebook):
+    first = notebook.cells[0]
+    title = first.source.splitlines()[0]
+    assert first.cell_type == "markdown"
+    assert re.fullmatch(r"# .+\?", title), f"not a question: {title!r}"
+
+
+def test_the_parameters_cell_is_the_same_everywhere():
+    sources = {
+        parameters_cell(nbformat.read(NOTEBOOKS_DIR / f"{name}.ipynb", 4)).source for name in NOTEBOOKS
+    }
+    assert len(sources) == 1
+
+
+def test_the_parameters_are_the_studys_with_the_demos_values(notebook):
+    source = parameters_cell(notebook).source
+    declared = declared_parameters(NOTEBOOKS_DIR / f"{NOTEBOOKS[0]}.ipynb")
+    study = StudyConfig()
+    assert list(declared) == [field.name for field in fields(StudyConfig)]
+    types = {field.name: field.type.__name__ for field in fields(StudyConfig)}
+    for line, (name, value) in zip(source.splitlines(), declared.items(), strict=True):
+        assert value == getattr(study, name)
+        assert type(value) is type(getattr(study, name)), f"{name} must be written as {types[name]}"
+        assert re.fullmatch(rf"{name}: {types[name]} = .+  # .+", line), f"type or comment missing: {line}"
+
+
+def test_the_first_code_cell_is_the_parameters_and_the_second_takes_them(notebook):
+    first, second = code_cells(notebook)[:2]
+    assert first is parameters_cell(notebook)
+    assert "StudyConfig.from_notebook(globals())" in second.source
+
+
+def test_words_come_before_code(notebook):
+    for before, cell in zip(notebook.cells, notebook.cells[1:], strict=False):
+        if cell.cell_type == "code":
+            assert before.cell_type == "markdown", f"no words before: {cell.source.splitlines()[0]}"
+
+
+def test_code_cells_are_short_and_define_no_class(notebook):
+    for cell in code_cells(notebook):
+        lines = cell.source.splitlines()
+        assert len(lines) <= 20, f"{len(lines)} lines: {lines[0]}"
+        tree = ast.parse("\n".join(line for line in lines if not line.lstrip().startswith(("%", "!"))))
+        assert not any(isinstance(node, ast.ClassDef) for node in ast.walk(tree)), f"a class: {lines[0]}"

@@ -1,0 +1,202 @@
+"""Laws of the figures: they show what they were given, refuse what does not fit, and can be read."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.text import Text
+
+from woofkit import plots
+
+BREEDS = ("beagle", "dingo", "Samoyed")
+
+
+@pytest.fixture(autouse=True)
+def style():
+    with matplotlib.rc_context():
+        plots.use_style()
+        yield
+    plt.close("all")
+
+
+def history(**changes):
+    columns = {
+        "epoch": [1, 2, 3], "lr": [4e-4, 4e-4, 4e-4],
+        "train_accuracy": [0.5, 0.7, 0.9], "train_loss": [1.5, 0.9, 0.3],
+        "val_accuracy": [0.6, 0.7, 0.75], "val_loss": [1.2, 0.9, 0.8],
+    }  # fmt: skip
+    return pd.DataFrame(columns | changes)
+
+
+def picture(shade=120, size=28):
+    return np.full((size, size, 3), shade, dtype=np.uint8)
+
+
+def texts(artist):
+    return [text.get_text() for text in artist.findobj(Text) if text.get_text()]
+
+
+def test_sample_grid_shows_every_image_under_its_title():
+    fig = plots.sample_grid([picture(shade) for shade in (10, 20, 30, 40)], ("a", "b", "c", "d"), ncols=3)
+    shown = [ax for ax in fig.axes if ax.images]
+    assert [ax.get_title() for ax in shown] == ["a", "b", "c", "d"]
+    assert [int(ax.images[0].get_array()[0, 0, 0]) for ax in shown] == [10, 20, 30, 40]
+    with pytest.raises(ValueError, match="got 1 images and 2 titles"):
+        plots.sample_grid([picture()], ("a", "b"))
+
+
+def test_class_balance_draws_a_bar_a_breed_and_split_as_long_as_the_count():
+    counts = {"train": dict(zip(BREEDS, (900, 800, 700), strict=True)), "test": dict.fromkeys(BREEDS, 50)}
+    ax = plots.class_balance(counts, plt.figure().add_subplot())
+    assert [bar.get_width() for bar in ax.patches] == [900, 800, 700, 50, 50, 50]
+    assert [label.get_text() for label in ax.get_yticklabels()] == list(BREEDS)
+
+
+def test_image_sizes_puts_widths_on_x_and_heights_on_y():
+    ax = plots.image_sizes([100, 200, 300], [50, 60, 70], plt.figure().add_subplot())
+    assert ax.collections[0].get_offsets().tolist() == [[100, 50], [200, 60], [300, 70]]
+
+
+def test_learning_curves_show_accuracy_and_loss_over_epochs_and_the_rate_on_a_log_axis():
+    fig, axes = plt.subplots(1, 2)
+    plots.learning_curves(history(), axes, label="LoRA")
+    assert axes[0].lines[0].get_ydata().tolist() == [0.5, 0.7, 0.9]
+    assert axes[1].lines[1].get_ydata().tolist() == [1.2, 0.9, 0.8]
+    rate = [ax for ax in fig.axes if ax.get_yscale() == "log"]
+    assert len(rate) == 2
+    assert all(ax.lines[0].get_ydata().tolist() == [4e-4] * 3 for ax in rate)
+
+
+def test_learning_curves_without_validation_or_rate_leave_them_out():
+    fig, axes = plt.subplots(1, 2)
+    plots.learning_curves(history(val_accuracy=np.nan, val_loss=np.nan), axes, show_lr=False)
+    plots.learning_curves(history().drop(columns=["val_accuracy", "val_loss"]), axes, show_lr=False)
+    assert [len(ax.lines) for ax in fig.axes] == [2, 2]
+
+
+def test_confusion_writes_each_count_in_the_row_of_its_true_breed():
+    matrix = np.array([[5, 2, 0], [0, 7, 0], [1, 0, 9]])
+    ax = plots.confusion(matrix, BREEDS, plt.figure().add_subplot())
+    counts = {text.get_position(): text.get_text() for text in ax.texts}
+    assert counts == {(0, 0): "5", (1, 0): "2", (1, 1): "7", (0, 2): "1", (2, 2): "9"}  # (column, row)
+    with pytest.raises(ValueError, match=r"shape \(3, 3\) does not fit 2 class names"):
+        plots.confusion(matrix, BREEDS[:2], ax)
+
+
+def test_accuracies_are_fractions_shown_in_per_cent():
+    frame = pd.DataFrame({"method": ["full", "lora"], "accuracy": [0.9, 0.857], "low": 0.8, "high": 0.95})
+    ax = plots.accuracy_intervals(frame, plt.figure().add_subplot())
+    assert {"90.0 %", "85.7 %", "Full fine-tuning", "LoRA"} <= set(texts(ax))
+    with pytest.raises(ValueError, match="fractions from 0 to 1, not per cent"):
+        plots.accuracy_intervals(frame.assign(accuracy=90.0), ax)
+
+
+def test_cost_bars_carry_their_values():
+    frame = pd.DataFrame({"method": ["full", "lora"], "parameters": [5_526_346, 177_418]})
+    ax = plots.cost_bars(frame, "parameters", "Trainable parameters", plt.figure().add_subplot())
+    assert {"5,526,346", "177,418"} <= set(texts(ax))
+
+
+def test_per_class_accuracy_puts_the_easiest_breed_first():
+    frame = pd.DataFrame(
+        [(b, m, a) for b, a in zip(BREEDS, (0.5, 0.9, 0.7), strict=True) for m in ("full", "lora")],
+        columns=["breed", "method", "accuracy"],
+    )
+    ax = plots.per_class_accuracy(frame, plt.figure().add_subplot())
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["dingo", "Samoyed", "beagle"]
+
+
+def test_mask_overlay_names_the_parts_that_are_there():
+    mask = np.zeros((28, 28), dtype=np.uint8)
+    mask[5:9] = 2
+    ax = plots.mask_overlay(picture(), mask, ("background", "body", "head"), plt.figure().add_subplot())
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["background", "head"]
+    with pytest.raises(ValueError, match="holds the value 2, but only 2 parts are named"):
+        plots.mask_overlay(picture(), mask, ("background", "body"), ax)
+    with pytest.raises(ValueError, match=r"shape \(4, 4\) is not the image's \(28, 28\)"):
+        plots.mask_overlay(picture(), mask[:4, :4], ("background", "body"), ax)
+
+
+def test_the_overlay_covers_the_image_patch_by_patch_height_first():
+    heat = np.arange(6.0).reshape(2, 3)
+    ax = plots.attention_overlay(picture(), heat, plt.figure().add_subplot())
+    below, above = ax.images
+    assert above.get_array().tolist() == heat.tolist()
+    assert tuple(above.get_extent()) == tuple(below.get_extent())
+    with pytest.raises(ValueError, match=r"two axes \(height, width\), got shape \(3,\)"):
+        plots.attention_overlay(picture(), heat[0], ax)
+
+
+def test_the_comparison_is_on_one_scale_with_a_column_a_model_and_a_row_a_dog():
+    maps = {"original": np.ones((2, 4, 4)), "full": 3 * np.ones((2, 4, 4)), "lora": 2 * np.ones((2, 4, 4))}
+    captions = {"full": ["beagle 98 %", "dingo 55 %"]}
+    fig = plots.attention_comparison([picture()] * 2, maps, BREEDS[:2], captions, label="times even")
+    overlays = [ax.images[1] for ax in fig.axes if len(ax.images) == 2]
+    assert len(overlays) == 6
+    assert {overlay.get_clim() for overlay in overlays} == {(0, 3)}
+    assert {"Original", "Full fine-tuning", "LoRA", "beagle", "dingo", "dingo 55 %", "times even"} <= set(
+        texts(fig)
+    )
+
+
+def test_a_difference_has_zero_in_the_middle_of_its_scale():
+    maps = {"lora": np.stack([np.full((4, 4), -2.0), np.full((4, 4), 1.0)])}
+    fig = plots.attention_comparison([picture()] * 2, maps, BREEDS[:2], signed=True)
+    assert {ax.images[1].get_clim() for ax in fig.axes if len(ax.images) == 2} == {(-2, 2)}
+
+
+def test_the_comparison_refuses_maps_and_titles_that_do_not_fit_the_images():
+    with pytest.raises(ValueError, match="2 images, but 1 maps of 'full'"):
+        plots.attention_comparison([picture()] * 2, {"full": np.ones((1, 4, 4))}, BREEDS[:2])
+    with pytest.raises(ValueError, match="2 images need as many titles and a model's maps, got 3 titles"):
+        plots.attention_comparison([picture()] * 2, {"full": np.ones((2, 4, 4))}, BREEDS)
+
+
+def test_interval_dots_put_groups_in_order_and_models_beside_each_other():
+    frame = pd.DataFrame(
+        [(m, p, 1.5, 1.0, 2.0) for m in ("full", "lora") for p in ("head", "legs")],
+        columns=["model", "part", "density", "low", "high"],
+    )
+    ax = plots.interval_dots(frame, "part", "density", plt.figure().add_subplot(), reference=1.0)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["head", "legs"]
+    places = [dots.get_offsets()[:, 1].tolist() for dots in ax.collections if len(dots.get_offsets()) == 2]
+    assert all(abs(place - row) < 0.5 for model in places for row, place in enumerate(model))
+    assert places[0] != places[1]
+
+
+def test_no_two_methods_share_a_colour_and_an_unknown_one_is_grey():
+    assert len(set(plots.METHOD_COLORS.values())) == len(plots.METHOD_COLORS)
+    assert set(plots.METHOD_NAMES) == set(plots.METHOD_COLORS)
+    assert plots.method_color("dora") == "#999999"
+    assert plots.method_name("dora") == "dora"
+
+
+def test_text_is_large_enough_for_a_projector():
+    fig, axes = plt.subplots(1, 2)
+    plots.learning_curves(history(), axes)
+    fig.draw_without_rendering()
+    assert min(text.get_fontsize() for text in fig.findobj(Text) if text.get_text()) >= 12
+
+
+def test_a_saved_figure_is_a_png_and_nothing_else_stays(tmp_path):
+    path = plots.save_figure(plt.figure(), tmp_path / "figures", "02_learning_curves")
+    assert path == tmp_path / "figures" / "02_learning_curves.png"
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_figure_that_cannot_be_saved_leaves_the_old_one(tmp_path):
+    path = plots.save_figure(plt.figure(), tmp_path, "curve")
+    before = path.read_bytes()
+    broken = plt.figure()
+    broken.text(0.5, 0.5, r"$\frac{$")
+    with pytest.raises(ValueError, match="frac"):
+        plots.save_figure(broken, tmp_path, "curve")
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == before
+    with pytest.raises(ValueError, match="plain file name without a folder"):
+        plots.save_figure(plt.figure(), tmp_path, "../curve")

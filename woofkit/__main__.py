@@ -1,0 +1,168 @@
+"""The command line: `python -m woofkit run | train | runs | readme | backbone`, each with --help."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from woofkit.config import METHODS, ConfigError, StudyConfig, resolve_path
+from woofkit.profiles import available_profiles, load_profile, parse_override
+
+RUN_COLUMNS = (
+    "method",
+    "dataset",
+    "scheme",
+    "epochs",
+    "lr",
+    "test_accuracy",
+    "test_loss",
+    "trainable_parameters",
+    "train_seconds",
+    "run",
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return 0 (done), 1 (broke off), 2 (refused before it began) or 130 (interrupted)."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if options.command is _backbone:
+        options.rest = rest
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    try:
+        return options.command(options) or 0
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m woofkit", description="LoRA against full fine-tuning.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = _command(commands, "run", _run, "run the notebooks headlessly")
+    _add_settings(run)
+    run.add_argument(
+        "-n",
+        "--notebook",
+        action="extend",
+        nargs="+",
+        metavar="NAME",
+        help="only these, such as 03_lora_finetune (default: all five)",
+    )
+
+    train = _command(commands, "train", _train, "train one model, or find it trained")
+    _add_settings(train)
+    train.add_argument("--method", required=True, choices=METHODS, help="what trains")
+
+    runs = _command(commands, "runs", _runs, "print the finished runs as a table")
+    runs.add_argument("--root", default="runs", metavar="FOLDER", help="where to look (default: %(default)s)")
+
+    readme = _command(
+        commands, "readme", _readme, "write README.md's tables and figures/ from a finished study"
+    )
+    readme.add_argument("--profile", default="demo", metavar="NAME", help="the study (default: %(default)s)")
+    readme.add_argument("--runs-dir", default="runs", metavar="FOLDER", help="(default: %(default)s)")
+
+    # What follows `backbone`, --help included, belongs to woofkit.pretrain.
+    _command(commands, "backbone", _backbone, "pretrain the bundled backbone", add_help=False)
+    return parser
+
+
+def _command(
+    commands: Any, name: str, command: Callable, help: str, **options: Any
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.", **options)
+    parser.set_defaults(command=command)
+    return parser
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    known = ", ".join(available_profiles())
+    parser.add_argument(
+        "--profile", default="demo", metavar="P", help=f"{known}, or a .yaml file (default: %(default)s)"
+    )
+    parser.add_argument(
+        "-p",
+        "--parameter",
+        action="append",
+        nargs="+",
+        default=[],
+        metavar="X",
+        help="set a parameter: -p lr 1e-4, or -p lr=1e-4; may be repeated",
+    )
+
+
+def parse_parameters(pairs: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """Return the parameters given as ["name", "value"] or ["name=value"]. Raises ConfigError."""
+    parameters: dict[str, Any] = {}
+    for given in pairs:
+        parts = given[0].split("=", 1) if len(given) == 1 else given
+        if len(parts) != 2:
+            raise ConfigError(f"-p {' '.join(given)}: give a name and a value, as in -p lr 1e-4")
+        name, text = parts
+        if name in parameters:
+            raise ConfigError(f"parameter {name!r} is given twice")
+        parameters[name] = parse_override(name, text)
+    return parameters
+
+
+def _run(options: argparse.Namespace) -> int:
+    parameters = parse_parameters(options.parameter)
+    from woofkit.study import StudyError, run_study  # a moment's import that --help does not need
+
+    try:
+        run_study(options.profile, parameters, options.notebook)
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _train(options: argparse.Namespace) -> None:
+    parameters = load_profile(options.profile) | parse_parameters(options.parameter)
+    study = StudyConfig.from_dict(parameters)
+    from woofkit.train import run_training
+
+    run = run_training(study.train_config(options.method), study.run_root)
+    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    for name, value in metrics.items():
+        print(f"{name:24} {value}")
+    print(f"{'run':24} {run}")
+
+
+def _runs(options: argparse.Namespace) -> None:
+    root = resolve_path(options.root)
+    if not root.is_dir():
+        raise ConfigError(f"there is no folder {root}: --root names the one that holds runs")
+    from woofkit.results import load_runs
+
+    frame = load_runs(root)
+    if frame.empty:
+        print(f"no finished run in {root}")
+        return
+    frame["run"] = [str(Path(run).relative_to(root)) for run in frame["run"]]
+    print(frame[[column for column in RUN_COLUMNS if column in frame]].to_string(index=False))
+
+
+def _readme(options: argparse.Namespace) -> None:
+    from woofkit.report import write_readme
+
+    for line in write_readme(options.profile, options.runs_dir):
+        print(line)
+
+
+def _backbone(options: argparse.Namespace) -> int:
+    from woofkit import pretrain
+
+    return pretrain.main(options.rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,161 @@
+"""What a Vision Transformer attends to: recorded beside an untouched forward, and made into maps.
+
+    with record_attention(model) as recorder:
+        logits = model(images)
+    maps = cls_attention(recorder.maps, *token_layout(model))  # (batch, layers, heads, grid height, width)
+
+An attention map says where a layer gathers information from. It is not an explanation of a decision: neither
+the CLS token's attention nor rollout depends on the class (Jain & Wallace 2019, https://arxiv.org/abs/1902.10186;
+Chefer et al. 2021, https://arxiv.org/abs/2012.09838).
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import torch
+from timm.layers import Attention
+from torch import Tensor, nn
+
+HEAD_FUSIONS = {"mean": torch.mean, "max": torch.amax, "min": torch.amin}
+
+
+class AttentionRecorder:
+    """The attention of every forward inside `record_attention`, a list of batches a layer."""
+
+    def __init__(self, layers: tuple[int, ...]):
+        self.layers = layers
+        self.batches: dict[int, list[Tensor]] = {layer: [] for layer in layers}
+
+    @property
+    def maps(self) -> Tensor:
+        """Attention of float32, (batch, layers, heads, tokens, tokens); each row sums to 1.
+
+        Several forwards are joined along the batch. Raises RuntimeError if no forward has come through.
+        """
+        counts = {len(batches) for batches in self.batches.values()}
+        if len(counts) != 1 or counts == {0}:
+            raise RuntimeError("no attention was recorded: run the model inside `with record_attention(...)`")
+        return torch.stack([torch.cat(self.batches[layer]) for layer in self.layers], dim=1)
+
+
+@contextmanager
+def record_attention(
+    model: nn.Module, layers: int | Sequence[int] | None = None
+) -> Iterator[AttentionRecorder]:
+    """Record softmax(q k^T / sqrt(d)) in float32 while the model computes exactly what it computes anyway.
+
+    A hook reads what each `attn.qkv` puts out, be it a plain layer, an adapter or a merged one; so nothing
+    depends on fused attention, which never makes the matrix, and the logits stay bit-equal. Layers that are
+    not asked for cost nothing. The hooks are gone when the block ends, also by an exception.
+
+    Args:
+        model: a timm Vision Transformer, in eval mode for maps that mean something.
+        layers: numbers of blocks from 0, or negative from the end; None for all.
+
+    Raises:
+        TypeError: the model's blocks hold no `timm.layers.Attention`.
+        ValueError: a layer that the model does not have, or attention under a mask.
+    """
+    attentions = _attention_modules(model)
+    if layers is None:
+        layers = range(len(attentions))
+    recorder = AttentionRecorder(
+        _layer_numbers([layers] if isinstance(layers, int) else layers, len(attentions))
+    )
+    with ExitStack() as stack:
+        for layer in recorder.layers:
+            attention = attentions[layer]
+            hook = _recording_hook(attention, recorder.batches[layer])
+            stack.callback(attention.register_forward_pre_hook(_refuse_mask, with_kwargs=True).remove)
+            stack.callback(attention.qkv.register_forward_hook(hook).remove)
+        yield recorder
+
+
+def token_layout(model: nn.Module) -> tuple[tuple[int, int], int]:
+    """Return the patch grid (height, width) and the number of prefix tokens, the first of them CLS.
+
+    Raises TypeError for a model without a class token, whose first row would be something else.
+    """
+    if getattr(model, "cls_token", None) is None:
+        raise TypeError(f"{type(model).__name__} has no class token, which CLS maps need")
+    return tuple(model.patch_embed.grid_size), model.num_prefix_tokens
+
+
+def cls_attention(attention: Tensor, grid: tuple[int, int], num_prefix_tokens: int = 1) -> Tensor:
+    """Cut out what the CLS token gives each patch: (batch, layers, heads, grid height, grid width).
+
+    The values are those of the row as it is. They sum to less than 1, as CLS also attends to itself.
+    """
+    _check_tokens(attention, grid, num_prefix_tokens)
+    return attention[..., 0, num_prefix_tokens:].unflatten(-1, grid)
+
+
+def attention_rollout(
+    attention: Tensor, grid: tuple[int, int], num_prefix_tokens: int = 1, head_fusion: str = "mean"
+) -> Tensor:
+    """Follow attention through all layers down to the patches: (batch, grid height, grid width).
+
+    rollout = A_L ... A_2 A_1, where A_l is layer l's attention, its heads fused ("mean", "max" or "min")
+    plus the identity for the residual path; each row is divided by its sum (Abnar & Zuidema 2020,
+    https://arxiv.org/abs/2005.00928). `attention`, (batch, layers, heads, tokens, tokens), has all layers.
+    """
+    if head_fusion not in HEAD_FUSIONS:
+        raise ValueError(
+            f"unknown head_fusion {head_fusion!r}: allowed are {', '.join(map(repr, HEAD_FUSIONS))}"
+        )
+    _check_tokens(attention, grid, num_prefix_tokens)
+    fused = HEAD_FUSIONS[head_fusion](attention, dim=2)
+    mixed = fused + torch.eye(fused.shape[-1], device=fused.device, dtype=fused.dtype)
+    mixed = mixed / mixed.sum(dim=-1, keepdim=True)  # (batch, layers, tokens, tokens)
+    row = mixed[:, -1, :1]  # only CLS's row of the product is wanted: a vector goes down, not a matrix
+    for layer in range(mixed.shape[1] - 2, -1, -1):
+        row = row @ mixed[:, layer]
+    return row[:, 0, num_prefix_tokens:].unflatten(-1, grid)
+
+
+def _attention_modules(model: nn.Module) -> list[Attention]:
+    attentions = [getattr(block, "attn", None) for block in getattr(model, "blocks", ())]
+    if not attentions or not all(isinstance(attention, Attention) for attention in attentions):
+        raise TypeError(
+            f"{type(model).__name__} cannot be recorded: allowed are timm Vision Transformers whose blocks "
+            "hold a timm.layers.Attention with its qkv layer, such as vit_tiny_patch16_224"
+        )
+    return attentions
+
+
+def _layer_numbers(layers: Sequence[int], depth: int) -> tuple[int, ...]:
+    for layer in layers:
+        if not isinstance(layer, int) or not -depth <= layer < depth:
+            raise ValueError(
+                f"no layer {layer!r}: allowed are 0 to {depth - 1}, or {-depth} to -1 from the end"
+            )
+    numbers = tuple(layer % depth for layer in layers)
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise ValueError(f"layers must name at least one layer, and none twice, got {list(layers)}")
+    return numbers
+
+
+def _recording_hook(attention: Attention, batches: list[Tensor]):
+    @torch.no_grad()
+    def record(_module: nn.Module, _inputs: tuple, qkv: Tensor) -> None:
+        q, k, _ = qkv.unflatten(-1, (3, attention.num_heads, -1)).unbind(2)  # (B, N, heads, d) each
+        q, k = attention.q_norm(q.transpose(1, 2)), attention.k_norm(k.transpose(1, 2))  # (B, heads, N, d)
+        with torch.autocast(qkv.device.type, enabled=False):  # autocast would multiply in half precision
+            scores = (q.float() * attention.scale) @ k.float().transpose(-2, -1)
+            batches.append(scores.softmax(dim=-1))
+
+    return record
+
+
+def _refuse_mask(_module: nn.Module, _inputs: tuple, settings: dict) -> None:
+    if settings.get("attn_mask") is not None or settings.get("is_causal"):
+        raise ValueError("attention under a mask cannot be recorded: leave out attn_mask and is_causal")
+
+
+def _check_tokens(attention: Tensor, grid: tuple[int, int], num_prefix_tokens: int) -> None:
+    expected = num_prefix_tokens + grid[0] * grid[1]
+    if attention.ndim != 5 or attention.shape[-2:] != (expected, expected) or num_prefix_tokens < 1:
+        raise ValueError(
+            f"attention of shape {tuple(attention.shape)} does not fit: allowed is (batch, layers, heads, N, N), "
+            f"N = {expected}, for {num_prefix_tokens} prefix tokens (1 at least) and {grid[0]} x {grid[1]} patches"
+        )

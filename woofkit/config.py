@@ -1,0 +1,234 @@
+"""Settings of the study: frozen, validated when made, and plain enough to be written as JSON.
+
+Three levels, each a dataclass: `LoRAConfig` (an adapter), `TrainConfig` (one training run) and
+`StudyConfig` (the parameters of the notebooks, flat literals because papermill passes those).
+Every refusal is a `ConfigError` that names the setting, what was given and what is allowed.
+"""
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+DATASETS = ("sketchwoof", "imagewoof")
+SCHEMES = ("clean", "paper")
+IMAGE_VARIANTS = ("160", "320", "full")
+PREPROCESSES = ("timm", "paper-code")
+METHODS = ("full", "lora", "probe", "zero-shot")
+SCHEDULES = ("constant", "cosine")
+PRECISIONS = ("fp32", "bf16")
+DEVICES = ("auto", "cpu", "cuda")
+
+
+class ConfigError(ValueError):
+    """A setting is unknown, has the wrong type or lies out of range."""
+
+
+def resolve_path(path: str | Path) -> Path:
+    """Return `path` as an absolute path; a relative one starts at the project's root, not at the notebook."""
+    path = Path(path).expanduser()
+    return path if path.is_absolute() else PROJECT_ROOT / path
+
+
+def require_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    """Raise ConfigError unless `value` is one of `allowed`."""
+    if value not in allowed:
+        raise ConfigError(f"unknown {name} {value!r}: allowed are {', '.join(map(repr, allowed))}")
+
+
+def require_range(name: str, value: float, low: float, high: float, *, above: bool = False) -> None:
+    """Raise ConfigError unless low <= value <= high (low < value with `above`)."""
+    inside = (low < value if above else low <= value) and value <= high
+    if not inside:  # also catches nan
+        sign = "above" if above else "from"
+        raise ConfigError(f"{name} = {value!r} is out of range: allowed is {sign} {low:g} to {high:g}")
+
+
+def check_types(config: Any) -> None:
+    """Check each field of a dataclass against its annotation, strictly: no string for a number, no bool for an int.
+
+    An int is welcome where a float is expected and becomes one.
+    """
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if field.type is float and type(value) is int:
+            object.__setattr__(config, field.name, float(value))
+        elif field.type in (int, float, str, bool) and type(value) is not field.type:
+            kind = type(value).__name__
+            raise ConfigError(f"{field.name} must be of type {field.type.__name__}, not {kind} ({value!r})")
+
+
+@dataclass(frozen=True)
+class LoRAConfig:
+    """How adapters are built: delta W = (alpha / rank) * B A for every targeted linear layer.
+
+    `targets` are dotted name suffixes ("attn.proj" is never "patch_embed.proj"); `modules_to_save`
+    are trained in full beside the adapters. `init_std=None` draws A as Hu et al.'s code does
+    (Kaiming-uniform with a = sqrt 5); a number is the standard deviation of a Gaussian.
+    """
+
+    rank: int = 8
+    alpha: float = 8.0
+    targets: tuple[str, ...] = ("attn.qkv", "attn.proj")
+    dropout: float = 0.0
+    bias: bool = False
+    init_std: float | None = None
+    modules_to_save: tuple[str, ...] = ("head",)
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for name in ("targets", "modules_to_save"):
+            value = getattr(self, name)
+            if isinstance(value, str) or not all(isinstance(item, str) and item for item in value):
+                raise ConfigError(f"{name} must be a sequence of module names, not {value!r}")
+            object.__setattr__(self, name, tuple(value))
+        if not self.targets:
+            raise ConfigError("targets is empty: name at least one linear layer, such as 'attn.qkv'")
+        require_range("rank", self.rank, 1, 4096)
+        require_range("alpha", self.alpha, 0, 1e6, above=True)
+        require_range("dropout", self.dropout, 0, 0.99)
+        if self.init_std is not None:
+            if isinstance(self.init_std, bool) or not isinstance(self.init_std, (int, float)):
+                raise ConfigError(f"init_std must be a number or None, not {self.init_std!r}")
+            require_range("init_std", self.init_std, 0, 1, above=True)
+
+    @property
+    def scaling(self) -> float:
+        """The factor on B A: alpha / rank, a true division (alpha // rank would be zero for alpha < rank)."""
+        return self.alpha / self.rank
+
+    @classmethod
+    def paper(cls, rank: int = 12) -> "LoRAConfig":
+        """The report's adapter: 177,418 trainable parameters at rank 12 on ViT-Tiny with ten classes.
+
+        Scaling 1, A Gaussian with std 0.01, a trained bias beside B, final norm and head trained too.
+        """
+        return cls(rank=rank, alpha=float(rank), bias=True, init_std=0.01, modules_to_save=("norm", "head"))
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides the outcome of one training run; two equal ones are the same run."""
+
+    method: str = "full"
+    dataset: str = "sketchwoof"
+    scheme: str = "clean"
+    data_dir: str = ""
+    image_variant: str = "160"
+    preprocess: str = "timm"
+    num_train: int = 600
+    num_test: int = 500
+    label_fraction: float = 1.0
+    model_name: str = "vit_tiny_patch16_224"
+    weights: str = "bundled"
+    epochs: int = 5
+    batch_size: int = 32
+    lr: float = 2e-4
+    schedule: str = "constant"
+    precision: str = "bf16"
+    device: str = "auto"
+    seed: int = 0
+    lora: LoRAConfig | None = None
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        require_choice("method", self.method, METHODS)
+        require_choice("dataset", self.dataset, DATASETS)
+        require_choice("scheme", self.scheme, SCHEMES)
+        require_choice("image_variant", self.image_variant, IMAGE_VARIANTS)
+        require_choice("preprocess", self.preprocess, PREPROCESSES)
+        require_choice("schedule", self.schedule, SCHEDULES)
+        require_choice("precision", self.precision, PRECISIONS)
+        require_choice("device", self.device, DEVICES)
+        require_range("num_train", self.num_train, 0, 10_000_000)
+        require_range("num_test", self.num_test, 0, 10_000_000)
+        require_range("label_fraction", self.label_fraction, 0, 1, above=True)
+        require_range("epochs", self.epochs, 1, 10_000)
+        require_range("batch_size", self.batch_size, 1, 65_536)
+        require_range("lr", self.lr, 0, 10, above=True)
+        require_range("seed", self.seed, 0, 2**31 - 1)
+        if not self.model_name:
+            raise ConfigError("model_name is empty: name a timm Vision Transformer, such as 'vit_tiny_patch16_224'")
+        if self.weights not in ("bundled", "timm", "random") and not resolve_path(self.weights).is_file():
+            raise ConfigError(
+                f"weights {self.weights!r} is not a file: allowed are 'bundled', 'timm', 'random' or a path to one"
+            )
+        if self.data_dir and not resolve_path(self.data_dir).is_dir():
+            raise ConfigError(f"data_dir {self.data_dir!r} is not a folder: allowed is a folder or '' to download")
+        if isinstance(self.lora, dict):
+            object.__setattr__(self, "lora", LoRAConfig(**self.lora))
+        if (self.lora is not None) != (self.method == "lora"):
+            raise ConfigError(f"method {self.method!r} with lora={self.lora!r}: 'lora' needs a LoRAConfig, others none")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as JSON-ready values; `TrainConfig(**d)` gives them back."""
+        settings = asdict(self)
+        if self.lora is not None:
+            settings["lora"] = {k: list(v) if isinstance(v, tuple) else v for k, v in settings["lora"].items()}
+        return settings
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """The parameters of the notebooks, one field each; the defaults are the `demo` profile.
+
+    0 stands for "all" in `num_train` and `num_test`, "" for "download" in `data_dir`.
+    """
+
+    profile: str = "demo"
+    dataset: str = "sketchwoof"
+    scheme: str = "clean"
+    data_dir: str = ""
+    image_variant: str = "160"
+    preprocess: str = "timm"
+    num_train: int = 600
+    num_test: int = 500
+    label_fraction: float = 1.0
+    model_name: str = "vit_tiny_patch16_224"
+    weights: str = "bundled"
+    epochs: int = 5
+    batch_size: int = 32
+    lr: float = 2e-4
+    schedule: str = "constant"
+    precision: str = "bf16"
+    seed: int = 0
+    rank: int = 12
+    runs_dir: str = "runs"
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        if not self.profile or not all(letter.isalnum() or letter in "-_" for letter in self.profile):
+            raise ConfigError(f"profile {self.profile!r} names a folder: allowed are letters, digits, '-' and '_'")
+        if not self.runs_dir:
+            raise ConfigError("runs_dir is empty: name the folder that takes the runs, such as 'runs'")
+        for method in METHODS:  # whatever a run would refuse, the study refuses before it starts
+            self.train_config(method)
+
+    @classmethod
+    def from_notebook(cls, namespace: dict[str, Any]) -> "StudyConfig":
+        """Take the parameters from a notebook's `globals()`, where papermill has put them."""
+        missing = [field.name for field in fields(cls) if field.name not in namespace]
+        if missing:
+            raise ConfigError(f"the parameters cell lacks {', '.join(missing)}")
+        return cls(**{field.name: namespace[field.name] for field in fields(cls)})
+
+    @classmethod
+    def from_dict(cls, parameters: dict[str, Any]) -> "StudyConfig":
+        """Make a StudyConfig from named values; an unknown name is a ConfigError that lists the known ones."""
+        known = [field.name for field in fields(cls)]
+        for name in parameters:
+            if name not in known:
+                raise ConfigError(f"unknown parameter {name!r}: allowed are {', '.join(known)}")
+        return cls(**parameters)
+
+    def train_config(self, method: str) -> TrainConfig:
+        """The settings of this study's training run with `method`."""
+        own = ("profile", "rank", "runs_dir")
+        shared = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in own}
+        return TrainConfig(method=method, lora=LoRAConfig.paper(self.rank) if method == "lora" else None, **shared)
+
+    @property
+    def run_root(self) -> Path:
+        """The folder of this profile's runs, executed notebooks and figures."""
+        return resolve_path(self.runs_dir) / self.profile

@@ -1,0 +1,196 @@
+"""Training in one readable loop (`fit`), and its counterpart without gradients (`evaluate`)."""
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from woofkit.config import ConfigError, TrainConfig
+from woofkit.data import Transform, batches
+from woofkit.models import prefer_fast_attention
+from woofkit.results import write_atomic
+
+
+class Evaluation(NamedTuple):
+    """logits (N, C) float32 and labels (N,) int64 on the CPU; mean cross entropy; accuracy in 0..1."""
+
+    logits: Tensor
+    labels: Tensor
+    loss: float
+    accuracy: float
+
+
+def pick_device(name: str) -> torch.device:
+    """The device for "auto" (a GPU if there is one), "cpu" or "cuda".
+
+    Raises:
+        ConfigError: "cuda" is asked for and there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device 'cuda' is not available here: allowed are 'auto' and 'cpu'")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager:
+    """bf16 mixed precision on `device`, or nothing for "fp32"."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module,
+    pixels: Tensor,
+    labels: np.ndarray | Tensor,
+    transform: Transform,
+    *,
+    batch_size: int = 64,
+    precision: str = "fp32",
+    device: torch.device | str = "cpu",
+) -> Evaluation:
+    """Classify every image of `pixels`, uint8 (N, 3, H, W), in eval mode; the model's mode is put back.
+
+    Raises:
+        ValueError: there are no images.
+    """
+    if len(pixels) == 0:
+        raise ValueError("evaluate got no images: pass at least one")
+    device = torch.device(device)
+    was_training = model.training
+    model.to(device).eval()
+    prefer_fast_attention(model, device)
+    try:
+        logits = []
+        for images, _ in batches(pixels, labels, batch_size, transform=transform, device=device):
+            with autocast(device, precision):
+                logits.append(model(images).float().cpu())
+    finally:
+        model.train(was_training)
+    logits, labels = torch.cat(logits), torch.as_tensor(labels, dtype=torch.int64).cpu()
+    correct = (logits.argmax(1) == labels).float()
+    return Evaluation(logits, labels, F.cross_entropy(logits, labels).item(), correct.mean().item())
+
+
+def fit(
+    model: nn.Module,
+    pixels: Tensor,
+    labels: np.ndarray | Tensor,
+    transform: Transform,
+    config: TrainConfig,
+    *,
+    validate: Callable[[nn.Module], Evaluation] | None = None,
+    checkpoint: Path | None = None,
+    on_epoch: Callable[[dict], None] | None = None,
+) -> list[dict]:
+    """Train what is trainable in `model`, in place, with Adam on the mean cross entropy.
+
+    With `validate` (called after every epoch) the weights of the epoch with the highest validation accuracy,
+    and among equals the lowest loss, are the model's at the end; without it those of the last epoch. With
+    `checkpoint`, a file written after every epoch, an interrupted training continues after its last epoch and
+    ends as if it had not been interrupted: order and dropout depend on (seed, epoch) alone.
+
+    Args:
+        pixels: uint8 (N, 3, H, W). labels: (N,).
+        on_epoch: gets each epoch's record.
+
+    Returns:
+        A record an epoch: epoch (from 1), lr, train_loss and train_accuracy (means over the epoch's images, each
+        taken before the step that used it), val_loss and val_accuracy (or nan), seconds (training alone),
+        images_per_second.
+    """
+    device = pick_device(config.device)
+    prefer_fast_attention(model.to(device), device)
+    trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    optimizer = torch.optim.Adam(trainable.values(), lr=config.lr, fused=True)
+    history, best = _resume(checkpoint, trainable, optimizer, device)
+
+    for epoch in range(len(history), config.epochs):
+        record = {"epoch": epoch + 1, **_train_epoch(model, pixels, labels, transform, config, epoch, optimizer, device)}
+        score = validate(model) if validate else None
+        record["val_loss"] = score.loss if score else math.nan
+        record["val_accuracy"] = score.accuracy if score else math.nan
+        history.append(record)
+        if score and (not best or (score.accuracy, -score.loss) > (best["accuracy"], -best["loss"])):
+            tensors = {name: parameter.detach().clone() for name, parameter in trainable.items()}
+            best = {"epoch": epoch + 1, "accuracy": score.accuracy, "loss": score.loss, "tensors": tensors}
+        if checkpoint:
+            tensors = {name: parameter.detach() for name, parameter in trainable.items()}
+            state = {"history": history, "best": best, "optimizer": optimizer.state_dict(), "tensors": tensors}
+            write_atomic(checkpoint, lambda temporary, state=state: torch.save(state, temporary))
+        if on_epoch:
+            on_epoch(record)
+    if best:
+        _copy_into(trainable, best["tensors"])
+    return history
+
+
+def selected_epoch(history: list[dict]) -> int:
+    """The epoch (from 1) whose weights `fit` left in the model: best on validation, or the last."""
+    validated = [record for record in history if not math.isnan(record["val_accuracy"])]
+    if not validated:
+        return history[-1]["epoch"]
+    return max(validated, key=lambda record: (record["val_accuracy"], -record["val_loss"], -record["epoch"]))["epoch"]
+
+
+def learning_rate(config: TrainConfig, step: int, num_steps: int) -> float:
+    """The learning rate of a step (from 0): constant, or half a cosine from `lr` down to 0."""
+    if config.schedule == "constant":
+        return config.lr
+    return config.lr * 0.5 * (1 + math.cos(math.pi * step / num_steps))
+
+
+def _train_epoch(model, pixels, labels, transform, config, epoch, optimizer, device) -> dict:
+    seed = config.seed * 10_000 + epoch
+    torch.manual_seed(seed)  # dropout
+    steps_per_epoch = math.ceil(len(pixels) / config.batch_size)
+    loss_sum = torch.zeros((), device=device)
+    num_correct = torch.zeros((), device=device)
+    model.train()
+    start = time.perf_counter()
+    loader = batches(pixels, labels, config.batch_size, transform=transform, device=device, generator_seed=seed)
+    for step, (images, targets) in enumerate(loader, start=epoch * steps_per_epoch):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(config, step, config.epochs * steps_per_epoch)
+        with autocast(device, config.precision):
+            logits = model(images)
+        loss = F.cross_entropy(logits.float(), targets)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        loss_sum += loss.detach() * len(targets)  # weighted: the last batch is smaller
+        num_correct += (logits.argmax(1) == targets).sum()
+    mean_loss, accuracy = loss_sum.item() / len(pixels), num_correct.item() / len(pixels)  # waits for a GPU
+    seconds = time.perf_counter() - start
+    model.eval()
+    if not math.isfinite(mean_loss):
+        raise FloatingPointError(f"the loss is {mean_loss} in epoch {epoch + 1}: try a lower lr than {config.lr:g}")
+    return {
+        "lr": optimizer.param_groups[0]["lr"],
+        "train_loss": mean_loss,
+        "train_accuracy": accuracy,
+        "seconds": seconds,
+        "images_per_second": len(pixels) / seconds,
+    }
+
+
+def _resume(checkpoint, trainable, optimizer, device) -> tuple[list[dict], dict]:
+    if not checkpoint or not checkpoint.exists():
+        return [], {}
+    state = torch.load(checkpoint, map_location=device, weights_only=True)
+    _copy_into(trainable, state["tensors"])
+    optimizer.load_state_dict(state["optimizer"])
+    return state["history"], state["best"]
+
+
+@torch.no_grad()
+def _copy_into(parameters: dict[str, nn.Parameter], tensors: dict[str, Tensor]) -> None:
+    for name, parameter in parameters.items():
+        parameter.copy_(tensors[name])

@@ -1,0 +1,47 @@
+"""Every figure of the study: arrays or frames and Axes in, Axes out, in one style.
+
+The only part of woofkit that imports pyplot or seaborn. Accuracies and shares come as fractions (0 to 1) and
+are shown in per cent. Colours are those of Okabe and Ito (https://jfly.uni-koeln.de/color/), which
+colour-blind readers can tell apart, and text is large enough for the back of a lecture hall.
+"""
+
+from woofkit.plots.attention import attention_comparison, attention_overlay, interval_dots
+from woofkit.plots.outcomes import (
+    accuracy_intervals,
+    confusion,
+    cost_bars,
+    learning_curves,
+    per_class_accuracy,
+)
+from woofkit.plots.pictures import class_balance, image_sizes, mask_overlay, sample_grid
+from woofkit.plots.style import (
+    METHOD_COLORS,
+    METHOD_NAMES,
+    PART_COLORS,
+    method_color,
+    method_name,
+    save_figure,
+    use_style,
+)
+
+__all__ = [
+    "METHOD_COLORS",
+    "METHOD_NAMES",
+    "PART_COLORS",
+    "accuracy_intervals",
+    "attention_comparison",
+    "attention_overlay",
+    "class_balance",
+    "confusion",
+    "cost_bars",
+    "image_sizes",
+    "interval_dots",
+    "learning_curves",
+    "mask_overlay",
+    "method_color",
+    "method_name",
+    "per_class_accuracy",
+    "sample_grid",
+    "save_figure",
+    "use_style",
+]

@@ -1,0 +1,112 @@
+"""Where a model looks: heat maps of patches over images, on one scale."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from woofkit.plots.style import method_color, method_name
+
+
+def attention_overlay(
+    image: np.ndarray, heatmap: np.ndarray, ax: Axes, vmax: float | None = None, signed: bool = False
+) -> Axes:
+    """Lay a map of patches (gh, gw) over an image (H, W, 3), each patch as a square of one colour.
+
+    The image is shown in grey and the map more opaque where it is stronger, so that the dog stays visible.
+    The scale runs from 0 to `vmax` (default: the map's largest value); with `signed`, from -vmax (blue) to
+    vmax (red).
+    """
+    image, heatmap = np.asarray(image), np.asarray(heatmap, dtype=float)
+    if heatmap.ndim != 2:
+        raise ValueError(f"a heat map has two axes (height, width), got shape {heatmap.shape}")
+    norm, cmap = _scale(np.abs(heatmap).max() if vmax is None else vmax, signed)
+    height, width = image.shape[:2]
+    grey = image.mean(axis=2) if image.ndim == 3 else image
+    ground = (
+        {"vmin": -255, "vmax": 255} if signed else {"vmin": 0, "vmax": 420}
+    )  # the scale's zero: white or black
+    ax.imshow(grey * (255 if grey.max() <= 1 else 1), cmap="gray", **ground)
+    strength = np.abs(heatmap) / norm.vmax
+    ax.imshow(heatmap, cmap=cmap, norm=norm, extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+              alpha=0.85 * np.clip(strength, 0, 1) ** 0.5, interpolation="nearest")  # fmt: skip
+    ax.axis("off")
+    return ax
+
+
+def _scale(vmax: float, signed: bool) -> tuple[Normalize, str]:
+    vmax = max(float(vmax), 1e-12)
+    return (Normalize(-vmax, vmax), "RdBu_r") if signed else (Normalize(0, vmax), "inferno")
+
+
+def attention_comparison(
+    images: Sequence[np.ndarray],
+    maps: Mapping[str, np.ndarray],
+    titles: Sequence[str],
+    captions: Mapping[str, Sequence[str]] | None = None,
+    label: str = "attention",
+    vmax: float | None = None,
+    signed: bool = False,
+) -> Figure:
+    """Show rows of dogs: the image, then each model's map (N, gh, gw), all on one scale with one colour bar.
+
+    `maps` is model -> maps and gives the columns their order and names; `titles` are the dogs' breeds;
+    `captions[model][dog]` stands under a map, say a prediction. `label` names the scale; without `vmax` it
+    ends at the 99.5th percentile of all maps, so that one stray patch does not darken the rest.
+    """
+    for model, stack in maps.items():
+        if len(stack) != len(images):
+            raise ValueError(f"{len(images)} images, but {len(stack)} maps of {model!r}")
+    if not maps or len(titles) != len(images):
+        raise ValueError(
+            f"{len(images)} images need as many titles and a model's maps, got {len(titles)} titles"
+        )
+    everything = np.abs(np.concatenate([np.ravel(stack) for stack in maps.values()]))
+    vmax = float(np.percentile(everything, 99.5)) if vmax is None else vmax
+    nrows, ncols = len(images), 1 + len(maps)
+    fig, axes = plt.subplots(nrows, ncols, figsize=(2.9 * ncols + 0.8, 3.1 * nrows), squeeze=False)
+    for row, (image, title) in enumerate(zip(images, titles, strict=True)):
+        axes[row, 0].imshow(np.asarray(image))
+        axes[row, 0].set_title(title, fontsize=14, fontweight="bold")
+        axes[row, 0].axis("off")
+        for ax, (model, stack) in zip(axes[row, 1:], maps.items(), strict=True):
+            attention_overlay(image, stack[row], ax, vmax, signed)
+            if row == 0:
+                ax.set_title(method_name(model), fontsize=14, fontweight="bold", color=method_color(model))
+            if captions and model in captions:
+                ax.text(0.5, -0.02, captions[model][row], transform=ax.transAxes, ha="center", va="top")
+    norm, cmap = _scale(vmax, signed)
+    bar = fig.colorbar(ScalarMappable(norm, cmap), ax=axes, shrink=min(1.0, 2 / nrows), aspect=25, pad=0.01)
+    bar.set_label(label)
+    return fig
+
+
+def interval_dots(frame: pd.DataFrame, by: str, value: str, ax: Axes, reference: float | None = None) -> Axes:
+    """Draw a dot with its interval a model and group; `frame` has model, `by`, `value`, low and high.
+
+    Groups stand one below the other in the frame's order; `reference` is drawn as a dashed line.
+    """
+    groups, models = list(frame[by].unique()), list(frame["model"].unique())
+    step = 0.75 / len(models)
+    for number, model in enumerate(models):
+        rows = frame[frame["model"] == model]
+        offset = (number - (len(models) - 1) / 2) * step
+        places = np.array([groups.index(group) for group in rows[by]]) + offset
+        color = method_color(model)
+        ax.hlines(places, rows["low"], rows["high"], color=color, linewidth=4, alpha=0.45)
+        ax.scatter(rows[value], places, s=80, marker="osD^vP*X"[number % 8], color=color, edgecolors="white",
+                   label=method_name(model), zorder=3)  # fmt: skip
+    if reference is not None:
+        ax.axvline(reference, color="0.3", linestyle="--", linewidth=1.5, zorder=0)
+    ax.set_yticks(range(len(groups)), groups)
+    ax.set(ylim=(len(groups) - 0.5, -0.5))
+    ax.grid(visible=False, axis="y")
+    for border in np.arange(len(groups) - 1) + 0.5:
+        ax.axhline(border, color="0.9", linewidth=1)
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    return ax

@@ -1,0 +1,82 @@
+"""What the data look like: samples, part masks, breeds per split, image sizes."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from woofkit.plots.style import METHOD_COLORS, OTHER_COLOR, PART_COLORS, SPLIT_COLORS
+
+
+def sample_grid(images: Sequence, titles: Sequence[str], ncols: int = 5) -> Figure:
+    """Show images (PIL, or arrays (H, W, 3)) with a title each, `ncols` in a row."""
+    if not len(images) or len(images) != len(titles):
+        raise ValueError(f"every image needs a title: got {len(images)} images and {len(titles)} titles")
+    nrows = -(-len(images) // ncols)
+    fig, axes = plt.subplots(nrows, ncols, figsize=(2.6 * ncols, 2.95 * nrows), squeeze=False)
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, image, title in zip(axes.flat, images, titles, strict=False):
+        ax.imshow(np.asarray(image))
+        ax.set_title(title, fontsize=13)
+    return fig
+
+
+def class_balance(counts: Mapping[str, Mapping[str, int]], ax: Axes) -> Axes:
+    """Draw images a breed as bars; `counts` is split -> breed -> number."""
+    frame = pd.DataFrame({split: dict(by_breed) for split, by_breed in counts.items()})
+    height = 0.8 / len(frame.columns)
+    rows = np.arange(len(frame))
+    for number, split in enumerate(frame.columns):
+        bars = ax.barh(rows + (number + 0.5) * height - 0.4, frame[split], height * 0.92, label=split,
+                       color=SPLIT_COLORS.get(split, OTHER_COLOR))  # fmt: skip
+        ax.bar_label(bars, padding=3, fontsize=12 if len(frame.columns) < 3 else 10)
+    ax.set(xlabel="images", ylim=(len(frame) - 0.5, -0.5))
+    ax.set_yticks(rows, frame.index)
+    ax.grid(visible=False, axis="y")
+    ax.margins(x=0.1)
+    if len(frame.columns) > 1:
+        ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    return ax
+
+
+def image_sizes(widths: Sequence[int], heights: Sequence[int], ax: Axes) -> Axes:
+    """Scatter the images' widths and heights in pixels, with a line where an image is square."""
+    ax.scatter(widths, heights, s=24, alpha=0.25, color=METHOD_COLORS["full"], edgecolors="none")
+    largest = 1.08 * max(np.max(widths), np.max(heights))
+    ax.plot([0, largest], [0, largest], "--", color=OTHER_COLOR, linewidth=1.5, zorder=0)
+    ax.annotate(
+        "square", (0.86 * largest, 0.89 * largest), color="0.35", rotation=45, ha="center", va="center"
+    )
+    ax.plot(np.median(widths), np.median(heights), "D", color=METHOD_COLORS["lora"], label="median")
+    ax.set(
+        xlabel="width (pixels)",
+        ylabel="height (pixels)",
+        xlim=(0, largest),
+        ylim=(0, largest),
+        aspect="equal",
+    )
+    ax.legend(loc="lower right", frameon=False)
+    return ax
+
+
+def mask_overlay(image: np.ndarray, mask: np.ndarray, part_names: Sequence[str], ax: Axes) -> Axes:
+    """Show an image (H, W, 3) under its part mask (H, W); `part_names[value]` names a mask value."""
+    image, mask = np.asarray(image), np.asarray(mask)
+    if mask.shape != image.shape[:2]:
+        raise ValueError(f"the mask's shape {mask.shape} is not the image's {image.shape[:2]}")
+    if mask.max() >= len(part_names):
+        raise ValueError(f"the mask holds the value {mask.max()}, but only {len(part_names)} parts are named")
+    ax.imshow(image)
+    colors = ListedColormap([PART_COLORS[part % len(PART_COLORS)] for part in range(len(part_names))])
+    ax.imshow(mask, cmap=colors, vmin=-0.5, vmax=len(part_names) - 0.5, alpha=0.7, interpolation="nearest")
+    present = np.unique(mask)
+    handles = [Patch(color=colors(int(part)), label=part_names[part]) for part in present]
+    ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    ax.axis("off")
+    return ax

@@ -1,0 +1,141 @@
+"""`make readme`: write the results into README.md and the pictures it shows into figures/.
+
+README.md marks each place with `<!-- results:NAME -->` ... `<!-- /results:NAME -->`. The place named like the
+given profile takes that study's table. A place with tables of its name, data/results/NAME_*.csv, takes those:
+they took long to measure and are kept in the repository. Every other place stays as it is.
+"""
+
+import csv
+import re
+import shutil
+from functools import partial
+from pathlib import Path
+
+from woofkit.config import PROJECT_ROOT, ConfigError, resolve_path
+from woofkit.results import write_atomic
+from woofkit.study import NOTEBOOKS
+
+README = PROJECT_ROOT / "README.md"
+FIGURES = PROJECT_ROOT / "figures"
+KEPT_RESULTS = PROJECT_ROOT / "data" / "results"
+
+# Columns of data/results/*.csv: heading and form in the README. "accuracy" takes low and high along.
+COLUMNS = {
+    "profile": ("profile", "{}"),
+    "method": ("method", "{}"),
+    "accuracy": ("test accuracy, 95 % interval", "{:.1%}"),
+    "loss": ("test loss", "{:.3f}"),
+    "trainable_parameters": ("trainable parameters", "{:,.0f}"),
+    "seconds": ("training, s", "{:,.0f}"),
+    "images_per_second": ("images/s", "{:.1f}"),
+    "peak_memory_mb": ("peak memory, MB", "{:,.0f}"),
+    "checkpoint_bytes": ("file, bytes", "{:,.0f}"),
+}
+
+
+def write_readme(profile: str = "demo", runs_dir: str = "runs") -> list[str]:
+    """Bring README.md and figures/ up to date from a finished study; return a line on each thing done.
+
+    Raises ConfigError if the study is not finished, README.md has no place for it or shows a figure it lacks.
+    """
+    study = resolve_path(runs_dir) / profile
+    table = read_study_table(study, profile)
+    if not README.is_file():
+        raise ConfigError(f"there is no {README} to write into")
+    text = README.read_text(encoding="utf-8")
+    places = find_places(text)
+    if profile not in places:
+        raise ConfigError(
+            f"README.md has no place for {profile!r}: it has {', '.join(places) or 'none'}; "
+            f"mark one with <!-- results:{profile} --> and <!-- /results:{profile} -->"
+        )
+    done = []
+    for name in places:
+        kept = sorted(KEPT_RESULTS.glob(f"{name}_*.csv"))
+        if name == profile:
+            content, source = table, study
+        elif kept:
+            content, source = kept_table(kept), KEPT_RESULTS
+        else:
+            continue
+        text = fill_place(text, name, content)
+        done.append(f"README.md: results of {name} from {source}")
+    shown = copy_figures(text, profile, study / "figures")
+
+    write_atomic(README, lambda path: path.write_text(text, encoding="utf-8"))
+    return [*done, f"figures/{profile}: {', '.join(shown) or 'README.md shows none'}"]
+
+
+def read_study_table(study: Path, profile: str) -> str:
+    """Return a finished study's results table. Raises ConfigError, with the command to run, without one."""
+    needed = [study / "notebooks" / f"{name}.ipynb" for name in NOTEBOOKS] + [study / "results.md"]
+    missing = [path for path in needed if not path.is_file()]
+    if missing:
+        raise ConfigError(
+            f"there is no finished study of {profile!r}: {missing[0]} is missing; run:"
+            f" make study PROFILE={profile} (or python -m woofkit run --profile {profile})"
+        )
+    return (study / "results.md").read_text(encoding="utf-8").strip()
+
+
+def find_places(text: str) -> list[str]:
+    """Return the names of the marked places. Raises ConfigError for one that is not closed or comes twice."""
+    opened = re.findall(r"<!-- results:([\w-]+) -->", text)
+    closed = re.findall(r"<!-- /results:([\w-]+) -->", text)
+    if opened != closed or len(set(opened)) != len(opened):
+        raise ConfigError(f"README.md opens the places {opened} and closes {closed}: each once, in turn")
+    return opened
+
+
+def fill_place(text: str, name: str, content: str) -> str:
+    """Return `text` with what stands between the markers of `name` replaced by `content`."""
+    start, end = f"<!-- results:{name} -->", f"<!-- /results:{name} -->"
+    before, rest = text.split(start)
+    return f"{before}{start}\n{content}\n{end}{rest.split(end)[1]}"
+
+
+def kept_table(paths: list[Path]) -> str:
+    """Return the rows of kept result files as one markdown table, with date and machine below it."""
+    rows = []
+    for path in paths:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows += list(csv.DictReader(file))
+    columns = [name for name in COLUMNS if any(row.get(name) for row in rows)]
+    lines = [
+        "| " + " | ".join(COLUMNS[name][0] for name in columns) + " |",
+        "|" + "|".join("---" if COLUMNS[name][1] == "{}" else "---:" for name in columns) + "|",
+    ]
+    lines += ["| " + " | ".join(_cell(row, name) for name in columns) + " |" for row in rows]
+    measured = dict.fromkeys(f"{row['date']}, {row['machine']}" for row in rows if row.get("date"))
+    return "\n".join([*lines, "", f"Measured: {'; '.join(measured)}."] if measured else lines)
+
+
+def copy_figures(text: str, profile: str, source: Path) -> list[str]:
+    """Copy the study's figures that `text` shows to figures/<profile>/, remove those it no longer shows.
+
+    Returns their file names. Raises ConfigError, having copied nothing, if the study lacks one.
+    """
+    shown = sorted(set(re.findall(rf"figures/{re.escape(profile)}/([\w.-]+\.png)", text)))
+    for name in shown:
+        if not (source / name).is_file():
+            there = ", ".join(sorted(path.name for path in source.glob("*.png"))) or "none"
+            raise ConfigError(f"README.md shows figures/{profile}/{name}, but {source} has: {there}")
+    target = FIGURES / profile
+    if shown:
+        target.mkdir(parents=True, exist_ok=True)
+    for name in shown:
+        write_atomic(target / name, partial(shutil.copyfile, source / name))
+    for path in target.glob("*.png"):
+        if path.name not in shown:
+            path.unlink()
+    return shown
+
+
+def _cell(row: dict[str, str], name: str) -> str:
+    text, form = row.get(name) or "", COLUMNS[name][1]
+    if not text or form == "{}":
+        return text
+    value = form.format(float(text))
+    if name == "accuracy" and row.get("low") and row.get("high"):
+        value += f" ({float(row['low']):.1%} to {float(row['high']):.1%})"
+    return value.replace("%", " %")

@@ -1,0 +1,187 @@
+"""The owner of a training run: its identity, its folder, and the model it leaves behind.
+
+`run_training` is what notebooks, command line and sweeps call. The loop itself, `fit`, stands in woofkit/loop.py.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from woofkit.adapters import load_adapter, save_adapter
+from woofkit.config import TrainConfig
+from woofkit.costs import describe_environment, measure_peak_memory
+from woofkit.data import Transform, WoofDataset, load_dataset, load_pixels, make_transform
+from woofkit.methods import build_for
+from woofkit.metrics import accuracy_interval
+from woofkit.models import build_model, count_parameters, data_config, hash_tensors
+from woofkit.results import is_finished, read_config, write_atomic, write_history, write_json, write_predictions
+from woofkit.loop import Evaluation, evaluate, fit, pick_device, selected_epoch
+
+__all__ = ["evaluate", "fit", "load_run_model", "load_splits", "run_folder", "run_identity", "run_training"]
+
+# Where the images and weights come from, and on what they run, is not part of what a run is: their hashes are.
+NOT_IDENTITY = ("data_dir", "weights", "device")
+# Nothing is trained in zero-shot, so nothing about training makes two of them different.
+NOT_ZERO_SHOT = ("num_train", "label_fraction", "epochs", "batch_size", "lr", "schedule")
+
+
+class Images(NamedTuple):
+    """A split as it enters the model: its dataset and the pixels uint8 (N, 3, H, W)."""
+
+    dataset: WoofDataset
+    pixels: Tensor
+
+
+def load_splits(config: TrainConfig, image_size: int) -> dict[str, WoofDataset]:
+    """The splits that a run reads: train, val under scheme "clean", test; only test for zero-shot."""
+    shared = {"scheme": config.scheme, "data_dir": config.data_dir, "image_variant": config.image_variant}
+    shared |= {"seed": config.seed, "image_size": image_size}
+    splits = {}
+    if config.method != "zero-shot":
+        fraction = config.label_fraction
+        splits["train"] = load_dataset(
+            config.dataset, split="train", num=config.num_train, label_fraction=fraction, **shared
+        )
+        if config.scheme == "clean":
+            splits["val"] = load_dataset(config.dataset, split="val", **shared)
+    splits["test"] = load_dataset(config.dataset, split="test", num=config.num_test, **shared)
+    return splits
+
+
+def run_identity(config: TrainConfig, splits: dict[str, WoofDataset], model: nn.Module) -> dict[str, Any]:
+    """What makes two runs equal: the settings, and the hashes of the data and of the initial weights."""
+    ignored = NOT_IDENTITY + (NOT_ZERO_SHOT if config.method == "zero-shot" else ())
+    settings = {name: value for name, value in config.to_dict().items() if name not in ignored}
+    data = {split: dataset.fingerprint() for split, dataset in splits.items()}
+    return {"settings": settings, "data": data, "initial_weights": hash_tensors(model.state_dict())}
+
+
+def run_folder(config: TrainConfig, identity: dict[str, Any], root: Path) -> Path:
+    """<root>/<method>-r<rank>-s<seed>-<hash>; the rank is 0 without an adapter."""
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+    rank = config.lora.rank if config.lora else 0
+    return root / f"{config.method}-r{rank}-s{config.seed}-{digest}"
+
+
+def run_training(config: TrainConfig, root: Path, *, report: Callable[[str], None] | None = None) -> Path:
+    """Train, evaluate on test and write the run's folder below `root`; return the folder.
+
+    A finished equal run is handed back at once; an unfinished one continues after its last epoch. Nothing is
+    written before settings, images and weights have been found in order.
+
+    Args:
+        report: gets each line of progress; None prints it.
+
+    Raises:
+        ConfigError: as `load_dataset`, `build_model` and `add_lora`.
+    """
+    report = report or (lambda line: print(line, flush=True))
+    device = pick_device(config.device)
+    model = build_for(config)
+    transform = make_transform(data_config(model), config.preprocess)
+    splits = load_splits(config, transform.size)
+    identity = run_identity(config, splits, model)
+    run = run_folder(config, identity, Path(root))
+    if is_finished(run):
+        report(f"{config.method}: found finished in {run.name}")
+        return run
+
+    run.mkdir(parents=True, exist_ok=True)
+    environment = describe_environment(device)
+    write_json(run / "config.json", {"config": config.to_dict(), "identity": identity, "environment": environment})
+    images = {split: Images(dataset, load_pixels(dataset, transform)) for split, dataset in splits.items()}
+    history, costs = _train(model, images, transform, config, run, report)
+    test = _evaluate(model, images["test"], transform, config)
+    _write_run(run, model, config, images["test"].dataset, test, history, {**costs, **environment})
+    report(f"{config.method}: test accuracy {test.accuracy:.1%}, loss {test.loss:.3f}, in {run.name}")
+    return run
+
+
+def load_run_model(run: Path) -> nn.Module:
+    """The model of a finished run, in eval mode; LoRA's with its adapters on and unmerged."""
+    config = TrainConfig(**read_config(run))
+    if config.method == "lora":
+        model = build_model(config.model_name, weights=config.weights, seed=config.seed)
+        return load_adapter(model, run / "adapter.safetensors").eval()
+    model = build_for(config)
+    model.load_state_dict(load_file(run / "model.safetensors"), strict=True)
+    return model.eval()
+
+
+def _evaluate(model: nn.Module, images: Images, transform: Transform, config: TrainConfig) -> Evaluation:
+    device = pick_device(config.device)
+    labels = images.dataset.labels
+    return evaluate(model, images.pixels, labels, transform, precision=config.precision, device=device)
+
+
+def _train(model, images, transform, config, run, report) -> tuple[list[dict], dict]:
+    if config.method == "zero-shot":
+        return [], {}
+    device = pick_device(config.device)
+    validate = (lambda model: _evaluate(model, images["val"], transform, config)) if "val" in images else None
+    train, start = images["train"], time.perf_counter()
+    seen = []
+
+    def on_epoch(record: dict) -> None:
+        seen.append(record)
+        report(_epoch_line(config, record, (time.perf_counter() - start) / len(seen)))
+
+    with measure_peak_memory(device) as memory:
+        history = fit(model, train.pixels, train.dataset.labels, transform, config, validate=validate,
+                      checkpoint=run / "checkpoint.pt", on_epoch=on_epoch)  # fmt: skip
+    write_history(run, history)
+    return history, {
+        "train_seconds": sum(record["seconds"] for record in history),
+        "images_per_second": float(np.median([record["images_per_second"] for record in history])),
+        "peak_memory_mb": memory.megabytes,
+        "num_train_images": len(train.dataset),
+        "selected_epoch": selected_epoch(history),
+        "train_accuracy": history[-1]["train_accuracy"],
+        "train_loss": history[-1]["train_loss"],
+    }
+
+
+def _epoch_line(config: TrainConfig, record: dict, seconds_per_epoch: float) -> str:
+    left = round((config.epochs - record["epoch"]) * seconds_per_epoch)
+    line = f"{config.method:<5} epoch {record['epoch']}/{config.epochs}  loss {record['train_loss']:.3f}"
+    line += f"  accuracy {record['train_accuracy']:6.1%}"
+    if record["val_accuracy"] == record["val_accuracy"]:  # not nan: there is a validation split
+        line += f"  val {record['val_accuracy']:6.1%}"
+    return line + f"  {record['images_per_second']:5.1f} images/s  {left // 60}:{left % 60:02d} left"
+
+
+def _write_run(run, model, config, dataset, test: Evaluation, history, extra) -> None:
+    count = count_parameters(model)
+    correct = (test.logits.argmax(1) == test.labels).numpy()
+    accuracy = accuracy_interval(correct)
+    metrics = {
+        "test_accuracy": accuracy.value,
+        "test_accuracy_low": accuracy.low,
+        "test_accuracy_high": accuracy.high,
+        "test_loss": test.loss,
+        "num_test_images": accuracy.count,
+        "trainable_parameters": count.trainable,
+        "total_parameters": count.total,
+    }
+    unseen = ~dataset.sees_pretraining
+    if 0 < unseen.sum() < len(unseen):  # scheme "paper": the few test images that pretraining has not seen
+        clean = accuracy_interval(correct[unseen])
+        metrics |= {"unseen_accuracy": clean.value, "unseen_accuracy_low": clean.low}
+        metrics |= {"unseen_accuracy_high": clean.high, "num_unseen_images": clean.count}
+    file = run / ("adapter.safetensors" if config.method == "lora" else "model.safetensors")
+    model.cpu()
+    if config.method == "lora":
+        save_adapter(model, config.lora, file)
+    else:
+        write_atomic(file, lambda temporary: save_file(model.state_dict(), temporary))
+    metrics["checkpoint_bytes"] = file.stat().st_size
+    write_predictions(run, dataset.keys, test.labels.numpy(), test.logits.numpy())
+    write_json(run / "metrics.json", {**metrics, **extra})
+    (run / "checkpoint.pt").unlink(missing_ok=True)
