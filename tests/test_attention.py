@@ -211,7 +211,7 @@ def test_prefix_tokens_stay_out_of_the_map():
 def test_a_wrong_grid_is_refused_and_a_model_without_class_token_too():
     attention = torch.full((1, 2, 3, 17, 17), 1 / 17)
     for make_map in (cls_attention, attention_rollout):
-        with pytest.raises(ValueError, match=r"does not fit: .*N = 26, for 1 prefix tokens .* 5 x 5 patches"):
+        with pytest.raises(ValueError, match=r"does not fit: .*N = 26, that is 1 prefix tokens .* \(5, 5\) patches"):
             make_map(attention, (5, 5))
     with pytest.raises(TypeError, match="no class token"):
         token_layout(tiny_vit(class_token=False, global_pool="avg"))

@@ -33,8 +33,10 @@ ORDER = (
     "attention",
     # around it
     "attention_measures",
-    "pretrain",
+    "paper",
+    "comparison",
     "claims",
+    "pretrain",
     "plots",
     "widgets",
     "profiles",
@@ -52,7 +54,7 @@ def relative_name(path: Path) -> str:
 
 
 def imported_modules(path: Path) -> set[str]:
-    """Return the dotted names a module imports anywhere, inside functions too; `from a import b` gives a and a.b."""
+    """Return the dotted names a module imports, inside functions too; `from a import b` gives a and a.b."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

@@ -156,6 +156,6 @@ def _check_tokens(attention: Tensor, grid: tuple[int, int], num_prefix_tokens: i
     expected = num_prefix_tokens + grid[0] * grid[1]
     if attention.ndim != 5 or attention.shape[-2:] != (expected, expected) or num_prefix_tokens < 1:
         raise ValueError(
-            f"attention of shape {tuple(attention.shape)} does not fit: allowed is (batch, layers, heads, N, N), "
-            f"N = {expected}, for {num_prefix_tokens} prefix tokens (1 at least) and {grid[0]} x {grid[1]} patches"
+            f"attention of shape {tuple(attention.shape)} does not fit: allowed is (batch, layers, heads, "
+            f"N, N) with N = {expected}, that is {num_prefix_tokens} prefix tokens (1 or more) and {grid} patches"
         )

@@ -1,18 +1,17 @@
-"""The two datasets behind one face: which images a split holds, and how they become batches.
+"""The two datasets behind one face: which images a split holds, and what each of them shows.
 
-`load_dataset` names the images, `make_transform` says what is done to each, `load_pixels` does it
-once for all of them, and `batches` hands them to training. Nothing later asks which dataset it is.
+`load_dataset` names the images; how they become batches is in preprocess.py, whose functions are to be
+had from here too. Nothing later asks which dataset it is.
 """
 
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
 from woofkit import imagewoof
@@ -25,7 +24,7 @@ from woofkit.config import (
     require_choice,
     require_range,
 )
-from woofkit.preprocess import Transform, make_transform
+from woofkit.preprocess import Transform, batches, load_pixels, make_transform
 
 __all__ = ["SPLITS", "Transform", "WoofDataset", "batches", "load_dataset", "load_pixels", "make_transform",
            "stratified_subset"]  # fmt: skip
@@ -73,28 +72,33 @@ class WoofDataset:
 
     def image(self, index: int) -> Image.Image:
         """The image at `index` as RGB; a greyscale photograph gets three equal channels."""
-        if self.folder is None:
+        if self.drawn:
             return Image.fromarray(self.draw(index).image)
         return _decode((self.folder / self.keys[index]).read_bytes(), self.keys[index])
 
     def mask(self, index: int) -> np.ndarray | None:
         """Which part each pixel shows, uint8 (H, W) of positions in sketch.PARTS; None for photographs."""
-        return None if self.folder is not None else self.draw(index).mask
+        return self.draw(index).mask if self.drawn else None
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the images are drawings, made when asked for, and not files."""
+        return self.folder is None
 
     @property
     def sees_pretraining(self) -> np.ndarray:
         """bool (N,): True where a backbone pretrained on ImageNet has seen the image in its training."""
-        return np.array([self.folder is not None and not imagewoof.is_unseen(key) for key in self.keys], bool)
+        return np.array([not self.drawn and not imagewoof.is_unseen(key) for key in self.keys], bool)
 
     def fingerprint(self) -> str:
         """sha256 of what the split shows: every file's name and bytes; for drawings a sample's pixels."""
         digest = hashlib.sha256(json.dumps([self.name, self.split, self.draw_seed, list(self.keys)]).encode())
-        if self.folder is not None:
-            for key in self.keys:
-                digest.update(hashlib.sha256((self.folder / key).read_bytes()).digest())
-        else:  # twenty drawings: enough to notice that the drawing code has changed
+        if self.drawn:  # twenty drawings: enough to notice that the drawing code has changed
             for index in np.unique(np.linspace(0, len(self) - 1, 20).astype(int)):
                 digest.update(self.draw(index).image.tobytes())
+        else:
+            for key in self.keys:
+                digest.update(hashlib.sha256((self.folder / key).read_bytes()).digest())
         return digest.hexdigest()
 
 
@@ -175,50 +179,6 @@ def stratified_subset(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
         share[rng.permutation(members)] = (np.arange(len(members)) + 0.5) / len(members)
     first_to_last = np.lexsort((rng.permutation(len(labels)), share))
     return np.sort(first_to_last[:size])
-
-
-def load_pixels(dataset: WoofDataset, transform: Transform, progress: bool = True) -> torch.Tensor:
-    """Every image decoded or drawn, and cut to the model's input: uint8 (N, 3, H, W).
-
-    Done once, since without augmentation every epoch would do the same again (150 kB an image).
-    """
-    from concurrent.futures import ThreadPoolExecutor
-
-    from tqdm.auto import tqdm
-
-    pixels = torch.empty((len(dataset), 3, transform.size, transform.size), dtype=torch.uint8)
-
-    def load(index: int) -> None:
-        pixels[index] = torch.from_numpy(transform.geometry(dataset.image(index))).permute(2, 0, 1)
-
-    verb = "Drawing" if dataset.folder is None else "Reading"
-    with ThreadPoolExecutor() as pool:  # PIL lets other threads run while it decodes and resizes
-        done = pool.map(load, range(len(dataset)))
-        for _ in tqdm(done, f"{verb} {dataset.split}", len(dataset), unit=" images", disable=not progress):
-            pass
-    return pixels
-
-
-def batches(
-    pixels: torch.Tensor,
-    labels: np.ndarray | torch.Tensor,
-    batch_size: int,
-    *,
-    transform: Transform,
-    device: torch.device | str = "cpu",
-    generator_seed: int | None = None,
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield (images float (B, 3, H, W), labels int64 (B,)) on `device`; the last batch may be smaller.
-
-    In order without a `generator_seed`; with one, in the permutation that belongs to it.
-    """
-    labels = torch.as_tensor(labels, dtype=torch.int64)
-    order = torch.arange(len(pixels))
-    if generator_seed is not None:
-        order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(generator_seed))
-    for chosen in order.split(batch_size):
-        images = pixels[chosen.to(pixels.device)].to(device)
-        yield transform.normalize(images), labels[chosen.to(labels.device)].to(device)
 
 
 def _photographs(folder: Path, split: str, scheme: str) -> list[str]:

@@ -1,16 +1,32 @@
-"""What is done to an image before the model sees it: the model's own transform, or the paper's."""
+"""From images to batches: the model's own transform or the paper's, done once for every image of a split."""
 
 import math
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from woofkit.config import PREPROCESSES, ConfigError, require_choice
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+MAX_WORKERS = 16  # processes that draw; beyond this, handing over the pixels takes longer than drawing
+FEW = 100  # drawings so few that they are done before other processes have started
+
+
+class Images(Protocol):
+    """What `load_pixels` needs of a dataset; `data.WoofDataset` is one."""
+
+    split: str
+    drawn: bool
+
+    def __len__(self) -> int: ...
+    def image(self, index: int) -> Image.Image: ...
 
 
 @dataclass(frozen=True)
@@ -88,3 +104,69 @@ def make_transform(data_config: dict[str, Any], preprocess: str = "timm") -> Tra
         mean=tuple(data_config["mean"]),
         std=tuple(data_config["std"]),
     )
+
+
+def load_pixels(dataset: Images, transform: Transform, progress: bool = True) -> torch.Tensor:
+    """Every image decoded or drawn, and cut to the model's input: uint8 (N, 3, H, W).
+
+    Done once, since without augmentation every epoch would do the same again (150 kB an image).
+    """
+    from tqdm.auto import tqdm
+
+    pixels = torch.empty((len(dataset), 3, transform.size, transform.size), dtype=torch.uint8)
+    verb = "Drawing" if dataset.drawn else "Reading"
+    done = _in_processes(dataset, transform) if dataset.drawn else _in_threads(dataset, transform)
+    for index, image in enumerate(
+        tqdm(done, f"{verb} {dataset.split}", len(dataset), unit=" images", disable=not progress)
+    ):
+        pixels[index] = image
+    return pixels
+
+
+def batches(
+    pixels: torch.Tensor,
+    labels: np.ndarray | torch.Tensor,
+    batch_size: int,
+    *,
+    transform: Transform,
+    device: torch.device | str = "cpu",
+    generator_seed: int | None = None,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield (images float (B, 3, H, W), labels int64 (B,)) on `device`; the last batch may be smaller.
+
+    In order without a `generator_seed`; with one, in the permutation that belongs to it.
+    """
+    labels = torch.as_tensor(labels, dtype=torch.int64)
+    order = torch.arange(len(pixels))
+    if generator_seed is not None:
+        order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(generator_seed))
+    for chosen in order.split(batch_size):
+        images = pixels[chosen.to(pixels.device)].to(device)
+        yield transform.normalize(images), labels[chosen.to(labels.device)].to(device)
+
+
+def _in_threads(dataset: Images, transform: Transform) -> Iterable[torch.Tensor]:
+    # PIL lets other threads run while it decodes and resizes
+    with ThreadPoolExecutor() as pool:
+        yield from pool.map(_Cut(dataset, transform).__getitem__, range(len(dataset)))
+
+
+def _in_processes(dataset: Images, transform: Transform) -> Iterable[torch.Tensor]:
+    # drawing is Python, one thread at a time; torch's number of threads respects limits set for this process
+    workers = min(torch.get_num_threads(), MAX_WORKERS) if len(dataset) > FEW else 0
+    workers = workers if workers > 1 else 0
+    for batch in DataLoader(_Cut(dataset, transform), batch_size=10, num_workers=workers):
+        yield from batch
+
+
+class _Cut:
+    """The images of a dataset as the DataLoader wants them: uint8 (3, H, W), by index."""
+
+    def __init__(self, dataset: Images, transform: Transform):
+        self.dataset, self.transform = dataset, transform
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return torch.from_numpy(self.transform.geometry(self.dataset.image(index))).permute(2, 0, 1)

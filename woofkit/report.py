@@ -5,12 +5,14 @@ given profile takes that study's table. A place with tables of its name, data/re
 they took long to measure and are kept in the repository. Every other place stays as it is.
 """
 
-import csv
 import re
 import shutil
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
+
+from woofkit.comparison import results_markdown
 from woofkit.config import PROJECT_ROOT, ConfigError, resolve_path
 from woofkit.results import write_atomic
 from woofkit.study import NOTEBOOKS
@@ -18,19 +20,6 @@ from woofkit.study import NOTEBOOKS
 README = PROJECT_ROOT / "README.md"
 FIGURES = PROJECT_ROOT / "figures"
 KEPT_RESULTS = PROJECT_ROOT / "data" / "results"
-
-# Columns of data/results/*.csv: heading and form in the README. "accuracy" takes low and high along.
-COLUMNS = {
-    "profile": ("profile", "{}"),
-    "method": ("method", "{}"),
-    "accuracy": ("test accuracy, 95 % interval", "{:.1%}"),
-    "loss": ("test loss", "{:.3f}"),
-    "trainable_parameters": ("trainable parameters", "{:,.0f}"),
-    "seconds": ("training, s", "{:,.0f}"),
-    "images_per_second": ("images/s", "{:.1f}"),
-    "peak_memory_mb": ("peak memory, MB", "{:,.0f}"),
-    "checkpoint_bytes": ("file, bytes", "{:,.0f}"),
-}
 
 
 def write_readme(profile: str = "demo", runs_dir: str = "runs") -> list[str]:
@@ -80,11 +69,13 @@ def read_study_table(study: Path, profile: str) -> str:
 
 def find_places(text: str) -> list[str]:
     """Return the names of the marked places. Raises ConfigError for one that is not closed or comes twice."""
-    opened = re.findall(r"<!-- results:([\w-]+) -->", text)
-    closed = re.findall(r"<!-- /results:([\w-]+) -->", text)
-    if opened != closed or len(set(opened)) != len(opened):
-        raise ConfigError(f"README.md opens the places {opened} and closes {closed}: each once, in turn")
-    return opened
+    marks = re.findall(r"<!-- (/?results:[\w-]+) -->", text)
+    opened, closed = marks[::2], marks[1::2]
+    if [f"/{mark}" for mark in opened] != closed or len(set(opened)) != len(opened):
+        raise ConfigError(
+            f"README.md has the marks {', '.join(marks)}: open and close each place once, in turn"
+        )
+    return [mark.removeprefix("results:") for mark in opened]
 
 
 def fill_place(text: str, name: str, content: str) -> str:
@@ -95,19 +86,8 @@ def fill_place(text: str, name: str, content: str) -> str:
 
 
 def kept_table(paths: list[Path]) -> str:
-    """Return the rows of kept result files as one markdown table, with date and machine below it."""
-    rows = []
-    for path in paths:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows += list(csv.DictReader(file))
-    columns = [name for name in COLUMNS if any(row.get(name) for row in rows)]
-    lines = [
-        "| " + " | ".join(COLUMNS[name][0] for name in columns) + " |",
-        "|" + "|".join("---" if COLUMNS[name][1] == "{}" else "---:" for name in columns) + "|",
-    ]
-    lines += ["| " + " | ".join(_cell(row, name) for name in columns) + " |" for row in rows]
-    measured = dict.fromkeys(f"{row['date']}, {row['machine']}" for row in rows if row.get("date"))
-    return "\n".join([*lines, "", f"Measured: {'; '.join(measured)}."] if measured else lines)
+    """Return the rows of kept result files as one table in markdown, with date and machine below it."""
+    return results_markdown(pd.concat([pd.read_csv(path) for path in paths], ignore_index=True))
 
 
 def copy_figures(text: str, profile: str, source: Path) -> list[str]:
@@ -129,13 +109,3 @@ def copy_figures(text: str, profile: str, source: Path) -> list[str]:
         if path.name not in shown:
             path.unlink()
     return shown
-
-
-def _cell(row: dict[str, str], name: str) -> str:
-    text, form = row.get(name) or "", COLUMNS[name][1]
-    if not text or form == "{}":
-        return text
-    value = form.format(float(text))
-    if name == "accuracy" and row.get("low") and row.get("high"):
-        value += f" ({float(row['low']):.1%} to {float(row['high']):.1%})"
-    return value.replace("%", " %")

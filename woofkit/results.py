@@ -83,16 +83,18 @@ def read_predictions(run: Path) -> pd.DataFrame:
     return frame.assign(predicted=logits.argmax(axis=1))
 
 
-def load_runs(root: Path) -> pd.DataFrame:
-    """Every finished run below `root` as one tidy frame: a row a run, settings (lora.* apart), metrics, `run`.
+def load_run(run: Path) -> dict[str, Any]:
+    """Settings (the adapter's as lora.*), metrics and path (`run`) of one finished run, flat.
 
-    An empty frame if there is none.
+    Raises:
+        ConfigError: the run is not finished.
     """
-    rows = []
-    for file in sorted(Path(root).rglob("metrics.json")):
-        run = file.parent
-        settings = read_config(run)
-        adapter = settings.pop("lora") or {}
-        flat = {f"lora.{name}": str(value) if isinstance(value, list) else value for name, value in adapter.items()}
-        rows.append({**settings, **flat, **read_metrics(run), "run": str(run)})
-    return pd.DataFrame(rows)
+    metrics, settings = read_metrics(run), read_config(run)
+    adapter = settings.pop("lora") or {}
+    flat = {f"lora.{name}": str(value) if isinstance(value, list) else value for name, value in adapter.items()}
+    return {**settings, **flat, **metrics, "run": str(run)}
+
+
+def load_runs(root: Path) -> pd.DataFrame:
+    """Every finished run below `root` as one tidy frame, a row a run as `load_run` gives it; empty without any."""
+    return pd.DataFrame([load_run(file.parent) for file in sorted(Path(root).rglob("metrics.json"))])

@@ -13,7 +13,13 @@ from woofkit.plots.outcomes import (
     learning_curves,
     per_class_accuracy,
 )
-from woofkit.plots.pictures import class_balance, image_sizes, mask_overlay, sample_grid
+from woofkit.plots.pictures import (
+    class_balance,
+    image_sizes,
+    mask_overlay,
+    pretraining_overlap,
+    sample_grid,
+)
 from woofkit.plots.style import (
     METHOD_COLORS,
     METHOD_NAMES,
@@ -41,6 +47,7 @@ __all__ = [
     "method_color",
     "method_name",
     "per_class_accuracy",
+    "pretraining_overlap",
     "sample_grid",
     "save_figure",
     "use_style",

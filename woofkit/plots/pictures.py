@@ -45,6 +45,25 @@ def class_balance(counts: Mapping[str, Mapping[str, int]], ax: Axes) -> Axes:
     return ax
 
 
+def pretraining_overlap(met: Mapping[str, int], unmet: Mapping[str, int], ax: Axes) -> Axes:
+    """Stack, for each split, the images that the backbone met in its pretraining and those it did not."""
+    left = np.zeros(len(met))
+    for counts, label, color in (
+        (met, "met in pretraining", SPLIT_COLORS["test"]),
+        (unmet, "never met", SPLIT_COLORS["train"]),
+    ):
+        numbers = np.array([counts[split] for split in met])
+        ax.barh(list(met), numbers, left=left, color=color, label=label)
+        left += numbers
+    for row, split in enumerate(met):
+        ax.text(left[row], row, f"  {met[split]:,} + {unmet[split]:,}", va="center")
+    ax.set(xlabel="images", xlim=(0, 1.2 * left.max()))
+    ax.invert_yaxis()
+    ax.grid(visible=False, axis="y")
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
+    return ax
+
+
 def image_sizes(widths: Sequence[int], heights: Sequence[int], ax: Axes) -> Axes:
     """Scatter the images' widths and heights in pixels, with a line where an image is square."""
     ax.scatter(widths, heights, s=24, alpha=0.25, color=METHOD_COLORS["full"], edgecolors="none")

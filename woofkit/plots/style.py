@@ -1,10 +1,11 @@
 """The one look of all figures: colours, names, text sizes, and how a figure is saved."""
 
-import os
 from pathlib import Path
 
 import seaborn as sns
 from matplotlib.figure import Figure
+
+from woofkit.results import write_atomic
 
 METHOD_COLORS = {
     "zero-shot": "#8C8C8C", "original": "#4D4D4D", "probe": "#CC79A7", "full": "#0072B2", "lora": "#D55E00",
@@ -34,12 +35,7 @@ def save_figure(fig: Figure, folder: str | Path, name: str) -> Path:
         raise ValueError(f"a figure's name is a plain file name without a folder, got {name!r}")
     target = Path(folder) / f"{name.removesuffix('.png')}.png"
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        fig.savefig(partial, dpi=150, bbox_inches="tight", format="png")
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_atomic(target, lambda path: fig.savefig(path, dpi=150, bbox_inches="tight", format="png"))
     return target
 
 

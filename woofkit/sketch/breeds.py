@@ -44,7 +44,7 @@ _TRAITS = {
         body_size=0.2, body_length=0.65, leg_length=0.28, leg_thickness=0.4, chest_depth=0.45, tuck_up=0.3,
         neck_length=0.5, head_size=0.55, skull_width=0.4, muzzle_length=0.45, muzzle_depth=0.45,
         ear_shape="pricked", ear_length=0.4, ear_width=0.45, tail_shape="sabre", tail_length=0.25,
-        coat_texture="wiry", coat_length=0.5, feathering=0.3, ruff=0.55, fringe=0.15, beard=0.2,
+        coat_texture="wiry", coat_length=0.5, feathering=0.3, ruff=0.55, fringe=0.13, beard=0.2,
         coat_color="tan", marking_color="blue", pattern="saddle",
     ),
     "golden retriever": Traits(

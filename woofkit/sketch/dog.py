@@ -68,7 +68,7 @@ def paint_dog(picture: Picture, t: Traits, s: Skeleton, coat: Coat, view: View, 
     def near(capsules: list[Capsule]) -> float:
         return float(np.mean(view.project(np.concatenate([[p, q] for p, q, *_ in capsules]))[:, 2]))
 
-    pattern, white = _trunk_markings(t, s, coat, flat, hair)
+    pattern, white = _trunk_markings(t, s, coat, flat, view, hair)
     make = dict(light=light, flow=tuple(flow))
     layers = [piece("body", near(s.trunk), flat([*s.trunk, s.neck], coat.bulk), coat.base, coat, view.scale, hair,
                     markings=pattern + white, hairs=2.0, **make)]  # fmt: skip
@@ -112,14 +112,18 @@ def _paint_head(picture: Picture, t, s, coat, view, turn, light, hair, faces) ->
         paint(picture, layer)
 
 
-def _trunk_markings(t: Traits, s: Skeleton, coat: Coat, flat, rng) -> tuple[list, list]:
+def _trunk_markings(t: Traits, s: Skeleton, coat: Coat, flat, view: View, rng) -> tuple[list, list]:
     """Return the pattern, which reaches down the legs, and the white of belly and chest, which does not."""
     marks, white = [], []
     chance = rng.uniform(size=(8, 4))
+    # Markings are flat shapes cut to the trunk's outline: what would be on its far side must be left out.
+    origin, back, ahead = view.project(np.stack([0 * s.outward, s.outward, [1.0, 0, 0]]))[:, 2]
+    back, ahead = back - origin, ahead - origin  # how much back and breast face the viewer, -1 to 1
     if t.pattern == "saddle":
         drop = 0.45 + 0.6 * chance[0, 0]
-        back = [(p + [0, 0, drop * a], q + [0, 0, drop * b], a, b) for p, q, a, b in s.trunk[:2]]
-        marks += [(capsule_outline(*d), coat.marking) for d in flat(back, coat.bulk)]
+        up = drop * (1 + 2 * max(0.0, -back - 0.1)) * s.outward
+        saddle = [(p + a * up, q + b * up, a, b) for p, q, a, b in s.trunk[:2]]
+        marks += [(capsule_outline(*d), coat.marking) for d in flat(saddle, coat.bulk)]
     elif t.pattern == "mantle":
         m, r, a, b = s.trunk[1]
         marks += [(capsule_outline(*d), coat.marking) for d in flat([(m, r, a * 1.25, b * 1.6)], coat.bulk)]
@@ -132,10 +136,12 @@ def _trunk_markings(t: Traits, s: Skeleton, coat: Coat, flat, rng) -> tuple[list
                       for d in flat([(center, center + [-0.08, 0, 0.04], r, 0.8 * r)])]  # fmt: skip
     if t.white > 0.15:
         low = 1.5 - 0.75 * t.white
-        belly = [(p - [0, 0, low * a], q - [0, 0, low * b], a, b) for p, q, a, b in s.trunk[:2]]
+        down = -low * s.outward
+        belly = [(p + a * down, q + b * down, a, b) for p, q, a, b in s.trunk[:2] if back < 0.3]
         c, front, a, b = s.trunk[2]
-        belly.append((front + [0.5 * b, 0, -0.3 * b], front + [0.45 * b, 0, 0.5 * b * t.white], 0.8 * b, 0.6 * b))
-        white += [(capsule_outline(*d), coat.white) for d in flat(belly)]
+        if ahead > -0.4:
+            belly.append((front + [0.5 * b, 0, -0.3 * b], front + [0.45 * b, 0, 0.5 * b * t.white], 0.8 * b, 0.6 * b))
+        white += [(capsule_outline(*d), coat.white) for d in (flat(belly) if belly else [])]
     return marks, white
 
 

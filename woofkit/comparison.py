@@ -1,0 +1,85 @@
+"""The results table: finished runs side by side, as a frame, as markdown, and as files that are kept.
+
+The columns are the same in a study's results.csv and in data/results/, where measurements that took long are
+kept, so that one function renders both.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from woofkit.results import load_run, write_atomic
+
+METHOD_LABELS = {
+    "zero-shot": "zero-shot",
+    "probe": "linear probe",
+    "full": "full fine-tuning",
+    "lora": "LoRA",
+}
+SETTINGS = ("dataset", "scheme", "preprocess", "model_name", "lr", "epochs", "batch_size", "precision", "seed")
+MEASURED = (
+    "num_test_images", "num_train_images", "selected_epoch", "train_accuracy", "train_loss", "trainable_parameters",
+    "total_parameters", "images_per_second", "peak_memory_mb", "checkpoint_bytes", "unseen_accuracy",
+    "unseen_accuracy_low", "unseen_accuracy_high", "num_unseen_images", "date", "machine", "torch",
+)  # fmt: skip
+RENAMED = {
+    "test_accuracy": "accuracy",
+    "test_accuracy_low": "low",
+    "test_accuracy_high": "high",
+    "test_loss": "loss",
+    "train_seconds": "seconds",
+}
+
+
+def compare_runs(runs: Iterable[Path], profile: str) -> pd.DataFrame:
+    """A row a finished run, in the given order: profile, method, accuracy with interval, loss, costs, settings.
+
+    Raises:
+        ConfigError: a run is not finished.
+    """
+    columns = ["method", *RENAMED, *MEASURED, *SETTINGS]
+    frame = pd.DataFrame([load_run(run) for run in runs]).reindex(columns=columns).rename(columns=RENAMED)
+    frame.insert(0, "profile", profile)
+    return frame
+
+
+def results_markdown(frame: pd.DataFrame) -> str:
+    """The results table in markdown, with date and machine below it; what was not measured is a dash."""
+    several = frame["profile"].nunique() > 1
+    head = ["profile"] if several else []
+    head += ["method", "test accuracy (95 % interval)", "test loss", "trainable parameters", "training, s", "images/s"]
+    head += ["peak memory, MB", "file, MB"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * (1 + several) + "---:|" * (len(head) - 1 - several)]
+    for row in frame.itertuples():
+        cells = [row.profile] if several else []
+        cells += [
+            METHOD_LABELS[row.method],
+            f"{percent(row.accuracy)} ({100 * row.low:.1f} to {100 * row.high:.1f})",
+            _number(row.loss, ".3f"),
+            _number(row.trainable_parameters, ",.0f"),
+            _number(row.seconds, ",.0f"),
+            _number(row.images_per_second, ".1f"),
+            _number(row.peak_memory_mb, ",.0f"),
+            _number(row.checkpoint_bytes / 1e6, ".2f"),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    tests = ", ".join(f"{count:,}" for count in frame["num_test_images"].unique())
+    measured = "; ".join(sorted({f"{row.date[:10]}, {row.machine}, {row.precision}" for row in frame.itertuples()}))
+    return "\n".join([*lines, "", f"{tests} test images. Measured {measured}."])
+
+
+def percent(fraction: float) -> str:
+    """A fraction in per cent with one decimal: 0.8978 is "89.8 %"."""
+    return f"{100 * fraction:.1f} %"
+
+
+def write_results(frame: pd.DataFrame, folder: Path) -> None:
+    """Write results.md and results.csv into a study's folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / "results.md", lambda path: path.write_text(results_markdown(frame) + "\n", encoding="utf-8"))
+    write_atomic(folder / "results.csv", lambda path: frame.to_csv(path, index=False))
+
+
+def _number(value: float, form: str) -> str:
+    return "-" if pd.isna(value) else format(value, form)
