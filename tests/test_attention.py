@@ -34,9 +34,7 @@ def explicit_attention(model, x):
             part.reshape(batch, count, attn.num_heads, dim // attn.num_heads).transpose(1, 2)
             for part in attn.qkv(block.norm1(tokens)).chunk(3, dim=-1)[:2]
         )
-        layers.append(
-            torch.softmax(attn.q_norm(q) @ attn.k_norm(k).mT / (dim // attn.num_heads) ** 0.5, dim=-1)
-        )
+        layers.append(torch.softmax(attn.q_norm(q) @ attn.k_norm(k).mT / (dim // attn.num_heads) ** 0.5, dim=-1))
         tokens = block(tokens)
     return torch.stack(layers, dim=1)
 
@@ -97,9 +95,7 @@ def test_logits_are_bit_equal_with_and_without_recording(autocast, fused):
             recorded = model(x)
     assert torch.equal(plain, recorded)
     assert recorder.maps.dtype == torch.float32
-    torch.testing.assert_close(
-        recorder.maps.sum(-1), torch.ones_like(recorder.maps.sum(-1)), rtol=0, atol=1e-5
-    )
+    torch.testing.assert_close(recorder.maps.sum(-1), torch.ones_like(recorder.maps.sum(-1)), rtol=0, atol=1e-5)
 
 
 def test_recording_leaves_the_gradients_as_they_are_and_holds_no_graph():
@@ -167,9 +163,7 @@ def test_layers_named_twice_or_not_at_all_are_refused():
             pass
 
 
-@pytest.mark.parametrize(
-    "model", [nn.Linear(2, 2), timm.create_model("resnet10t"), tiny_vit(attn_layer="diff")]
-)
+@pytest.mark.parametrize("model", [nn.Linear(2, 2), timm.create_model("resnet10t"), tiny_vit(attn_layer="diff")])
 def test_a_model_without_plain_attention_is_refused(model):
     match = "cannot be recorded: allowed are timm Vision Transformers"
     with pytest.raises(TypeError, match=match), record_attention(model):
@@ -201,9 +195,7 @@ def test_the_grid_is_height_then_width():
 
 
 def test_prefix_tokens_stay_out_of_the_map():
-    attention = (
-        torch.arange(1.0, 8 * 8 + 1).reshape(1, 1, 1, 8, 8).softmax(-1)
-    )  # CLS, a register, 2 x 3 patches
+    attention = torch.arange(1.0, 8 * 8 + 1).reshape(1, 1, 1, 8, 8).softmax(-1)  # CLS, a register, 2 x 3 patches
     maps = cls_attention(attention, (2, 3), num_prefix_tokens=2)
     assert torch.equal(maps[0, 0, 0], attention[0, 0, 0, 0, 2:].reshape(2, 3))
 
@@ -211,7 +203,7 @@ def test_prefix_tokens_stay_out_of_the_map():
 def test_a_wrong_grid_is_refused_and_a_model_without_class_token_too():
     attention = torch.full((1, 2, 3, 17, 17), 1 / 17)
     for make_map in (cls_attention, attention_rollout):
-        with pytest.raises(ValueError, match=r"does not fit: .*N = 26, that is 1 prefix tokens .* \(5, 5\) patches"):
+        with pytest.raises(ValueError, match=r"does not fit: .*N = 26, .* 1 prefix tokens .* \(5, 5\) patches"):
             make_map(attention, (5, 5))
     with pytest.raises(TypeError, match="no class token"):
         token_layout(tiny_vit(class_token=False, global_pool="avg"))
@@ -274,6 +266,4 @@ def test_an_even_map_has_density_one_on_every_part():
 
 
 def test_shares_sum_to_one_over_each_map():
-    assert torch.equal(
-        to_shares(torch.tensor([[1.0, 3.0], [0.0, 4.0]])), torch.tensor([[0.125, 0.375], [0, 0.5]])
-    )
+    assert torch.equal(to_shares(torch.tensor([[1.0, 3.0], [0.0, 4.0]])), torch.tensor([[0.125, 0.375], [0, 0.5]]))

@@ -253,6 +253,15 @@ def test_load_pixels_is_the_geometry_of_every_image(small):
         assert np.array_equal(image.permute(1, 2, 0).numpy(), transform.geometry(dataset.image(i)))
 
 
+def test_drawings_do_not_depend_on_how_many_processes_draw(monkeypatch):
+    dataset = load_dataset("sketchwoof", split="val", num=30, image_size=64)
+    transform = make_transform(VIT_TINY | {"input_size": (3, 64, 64)})
+    alone = load_pixels(dataset, transform, progress=False)
+    monkeypatch.setattr("woofkit.preprocess.FEW", 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert torch.equal(load_pixels(dataset, transform, progress=False), alone)
+
+
 def test_batches_cover_everything_once_in_an_order_the_seed_decides():
     transform, labels = make_transform(VIT_TINY), np.arange(10)
     pixels = torch.arange(10, dtype=torch.uint8)[:, None, None, None].expand(10, 3, 4, 4)

@@ -200,3 +200,12 @@ def test_a_figure_that_cannot_be_saved_leaves_the_old_one(tmp_path):
     assert path.read_bytes() == before
     with pytest.raises(ValueError, match="plain file name without a folder"):
         plots.save_figure(plt.figure(), tmp_path, "../curve")
+
+
+def test_the_overlap_with_pretraining_is_stacked_and_told():
+    fig, ax = plt.subplots()
+    plots.pretraining_overlap({"paper: test": 3767, "clean: test": 0}, {"paper: test": 162, "clean: test": 500}, ax)
+    assert [text.get_text().strip() for text in ax.texts] == ["3,767 of 3,929 met", "0 of 500 met"]
+    assert [bar.get_width() for bar in ax.patches] == [3767, 0, 162, 500]  # met first, then what is added to it
+    assert [bar.get_x() for bar in ax.patches][2:] == [3767, 0]
+    plt.close(fig)

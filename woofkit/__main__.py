@@ -1,4 +1,4 @@
-"""The command line: `python -m woofkit run | train | runs | readme | backbone`, each with --help."""
+"""The command line: `python -m woofkit run | train | runs | keep | readme | backbone`, each with --help."""
 
 import argparse
 import json
@@ -69,6 +69,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     readme.add_argument("--profile", default="demo", metavar="NAME", help="the study (default: %(default)s)")
     readme.add_argument("--runs-dir", default="runs", metavar="FOLDER", help="(default: %(default)s)")
+
+    keep = _command(commands, "keep", _keep, "keep a profile's finished runs as a table in data/results/")
+    keep.add_argument("--profile", required=True, metavar="NAME", help="the study")
+    keep.add_argument("--runs-dir", default="runs", metavar="FOLDER", help="(default: %(default)s)")
 
     # What follows `backbone`, --help included, belongs to woofkit.pretrain.
     _command(commands, "backbone", _backbone, "pretrain the bundled backbone", add_help=False)
@@ -149,6 +153,12 @@ def _runs(options: argparse.Namespace) -> None:
         return
     frame["run"] = [str(Path(run).relative_to(root)) for run in frame["run"]]
     print(frame[[column for column in RUN_COLUMNS if column in frame]].to_string(index=False))
+
+
+def _keep(options: argparse.Namespace) -> None:
+    from woofkit.report import keep_results
+
+    print(keep_results(options.profile, options.runs_dir))
 
 
 def _readme(options: argparse.Namespace) -> None:

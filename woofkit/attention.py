@@ -39,9 +39,7 @@ class AttentionRecorder:
 
 
 @contextmanager
-def record_attention(
-    model: nn.Module, layers: int | Sequence[int] | None = None
-) -> Iterator[AttentionRecorder]:
+def record_attention(model: nn.Module, layers: int | Sequence[int] | None = None) -> Iterator[AttentionRecorder]:
     """Record softmax(q k^T / sqrt(d)) in float32 while the model computes exactly what it computes anyway.
 
     A hook reads what each `attn.qkv` puts out, be it a plain layer, an adapter or a merged one; so nothing
@@ -59,9 +57,7 @@ def record_attention(
     attentions = _attention_modules(model)
     if layers is None:
         layers = range(len(attentions))
-    recorder = AttentionRecorder(
-        _layer_numbers([layers] if isinstance(layers, int) else layers, len(attentions))
-    )
+    recorder = AttentionRecorder(_layer_numbers([layers] if isinstance(layers, int) else layers, len(attentions)))
     with ExitStack() as stack:
         for layer in recorder.layers:
             attention = attentions[layer]
@@ -100,9 +96,7 @@ def attention_rollout(
     https://arxiv.org/abs/2005.00928). `attention`, (batch, layers, heads, tokens, tokens), has all layers.
     """
     if head_fusion not in HEAD_FUSIONS:
-        raise ValueError(
-            f"unknown head_fusion {head_fusion!r}: allowed are {', '.join(map(repr, HEAD_FUSIONS))}"
-        )
+        raise ValueError(f"unknown head_fusion {head_fusion!r}: allowed are {', '.join(map(repr, HEAD_FUSIONS))}")
     _check_tokens(attention, grid, num_prefix_tokens)
     fused = HEAD_FUSIONS[head_fusion](attention, dim=2)
     mixed = fused + torch.eye(fused.shape[-1], device=fused.device, dtype=fused.dtype)
@@ -126,9 +120,7 @@ def _attention_modules(model: nn.Module) -> list[Attention]:
 def _layer_numbers(layers: Sequence[int], depth: int) -> tuple[int, ...]:
     for layer in layers:
         if not isinstance(layer, int) or not -depth <= layer < depth:
-            raise ValueError(
-                f"no layer {layer!r}: allowed are 0 to {depth - 1}, or {-depth} to -1 from the end"
-            )
+            raise ValueError(f"no layer {layer!r}: allowed are 0 to {depth - 1}, or {-depth} to -1 from the end")
     numbers = tuple(layer % depth for layer in layers)
     if not numbers or len(set(numbers)) < len(numbers):
         raise ValueError(f"layers must name at least one layer, and none twice, got {list(layers)}")
@@ -156,6 +148,7 @@ def _check_tokens(attention: Tensor, grid: tuple[int, int], num_prefix_tokens: i
     expected = num_prefix_tokens + grid[0] * grid[1]
     if attention.ndim != 5 or attention.shape[-2:] != (expected, expected) or num_prefix_tokens < 1:
         raise ValueError(
-            f"attention of shape {tuple(attention.shape)} does not fit: allowed is (batch, layers, heads, "
-            f"N, N) with N = {expected}, that is {num_prefix_tokens} prefix tokens (1 or more) and {grid} patches"
+            f"attention of shape {tuple(attention.shape)} does not fit: allowed is "
+            f"(batch, layers, heads, N, N) with N = {expected}, which is {num_prefix_tokens} prefix tokens "
+            f"(1 at least) and {grid} patches"
         )

@@ -5,7 +5,7 @@ A model's map means something only where it beats one that looks anywhere and on
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn.functional import adaptive_avg_pool2d, one_hot
 
 
 def to_shares(maps: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ def part_densities(maps: Tensor, masks: Tensor, num_parts: int) -> Tensor:
     """
     if len(maps) != len(masks):
         raise ValueError(f"{len(maps)} maps, but {len(masks)} masks")
-    parts = F.one_hot(masks.long(), num_parts).permute(0, 3, 1, 2).float()  # (batch, parts, H, W)
-    cover = F.adaptive_avg_pool2d(parts, maps.shape[-2:])  # (batch, parts, grid height, grid width)
+    parts = one_hot(masks.long(), num_parts).permute(0, 3, 1, 2).float()  # (batch, parts, H, W)
+    cover = adaptive_avg_pool2d(parts, maps.shape[-2:])  # (batch, parts, grid height, grid width)
     share = (to_shares(maps)[:, None] * cover).sum(dim=(-2, -1))
     return share / cover.mean(dim=(-2, -1))  # 0 / 0 is nan

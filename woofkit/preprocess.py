@@ -15,7 +15,7 @@ from woofkit.config import PREPROCESSES, ConfigError, require_choice
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-MAX_WORKERS = 16  # processes that draw; beyond this, handing over the pixels takes longer than drawing
+MAX_WORKERS = 8  # processes that draw; with batches of 8 they need 20 MB of shared memory, containers have 64
 FEW = 100  # drawings so few that they are done before other processes have started
 
 
@@ -155,7 +155,7 @@ def _in_processes(dataset: Images, transform: Transform) -> Iterable[torch.Tenso
     # drawing is Python, one thread at a time; torch's number of threads respects limits set for this process
     workers = min(torch.get_num_threads(), MAX_WORKERS) if len(dataset) > FEW else 0
     workers = workers if workers > 1 else 0
-    for batch in DataLoader(_Cut(dataset, transform), batch_size=10, num_workers=workers):
+    for batch in DataLoader(_Cut(dataset, transform), batch_size=8, num_workers=workers):
         yield from batch
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from woofkit.comparison import results_markdown
-from woofkit.config import PROJECT_ROOT, ConfigError, resolve_path
-from woofkit.results import write_atomic
+from woofkit.comparison import compare_runs, results_markdown
+from woofkit.config import METHODS, PROJECT_ROOT, ConfigError, resolve_path
+from woofkit.results import load_runs, write_atomic
 from woofkit.study import NOTEBOOKS
 
 README = PROJECT_ROOT / "README.md"
@@ -53,6 +53,27 @@ def write_readme(profile: str = "demo", runs_dir: str = "runs") -> list[str]:
 
     write_atomic(README, lambda path: path.write_text(text, encoding="utf-8"))
     return [*done, f"figures/{profile}: {', '.join(shown) or 'README.md shows none'}"]
+
+
+def keep_results(profile: str, runs_dir: str = "runs") -> Path:
+    """Write the table of a profile's finished runs to data/results/<dataset>_<profile>.csv and return its path.
+
+    For measurements that took long: runs/ is not part of the repository, data/results/ is.
+    Raises ConfigError if no run of the profile is finished, or its runs are on several datasets.
+    """
+    study = resolve_path(runs_dir) / profile
+    runs = load_runs(study)
+    if runs.empty:
+        raise ConfigError(f"no finished run in {study}: run make study PROFILE={profile}")
+    datasets = runs["dataset"].unique()
+    if len(datasets) > 1:
+        raise ConfigError(f"{study} has runs on {' and '.join(datasets)}: keep those of one dataset in one profile")
+    order = runs["method"].map(METHODS.index).sort_values(kind="stable").index
+    table = compare_runs(map(Path, runs.loc[order, "run"]), profile)
+    path = KEPT_RESULTS / f"{datasets[0]}_{profile}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, lambda temporary: table.to_csv(temporary, index=False))
+    return path
 
 
 def read_study_table(study: Path, profile: str) -> str:

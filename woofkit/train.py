@@ -18,11 +18,11 @@ from woofkit.adapters import load_adapter, save_adapter
 from woofkit.config import TrainConfig
 from woofkit.costs import describe_environment, measure_peak_memory
 from woofkit.data import Transform, WoofDataset, load_dataset, load_pixels, make_transform
+from woofkit.loop import Evaluation, evaluate, fit, pick_device, selected_epoch
 from woofkit.methods import build_for
 from woofkit.metrics import accuracy_interval
 from woofkit.models import build_model, count_parameters, data_config, hash_tensors
 from woofkit.results import is_finished, read_config, write_atomic, write_history, write_json, write_predictions
-from woofkit.loop import Evaluation, evaluate, fit, pick_device, selected_epoch
 
 __all__ = ["evaluate", "fit", "load_run_model", "load_splits", "run_folder", "run_identity", "run_training"]
 

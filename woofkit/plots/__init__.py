@@ -29,6 +29,7 @@ from woofkit.plots.style import (
     save_figure,
     use_style,
 )
+from woofkit.plots.weights import layer_heatmap, matrix_values, singular_values
 
 __all__ = [
     "METHOD_COLORS",
@@ -42,13 +43,16 @@ __all__ = [
     "cost_bars",
     "image_sizes",
     "interval_dots",
+    "layer_heatmap",
     "learning_curves",
     "mask_overlay",
+    "matrix_values",
     "method_color",
     "method_name",
     "per_class_accuracy",
     "pretraining_overlap",
     "sample_grid",
     "save_figure",
+    "singular_values",
     "use_style",
 ]

@@ -56,8 +56,9 @@ def pretraining_overlap(met: Mapping[str, int], unmet: Mapping[str, int], ax: Ax
         ax.barh(list(met), numbers, left=left, color=color, label=label)
         left += numbers
     for row, split in enumerate(met):
-        ax.text(left[row], row, f"  {met[split]:,} + {unmet[split]:,}", va="center")
-    ax.set(xlabel="images", xlim=(0, 1.2 * left.max()))
+        ax.text(left[row], row, f"  {met[split]:,} of {met[split] + unmet[split]:,} met", va="center")
+    ax.set(xlabel="images", xlim=(0, 1.3 * left.max()))
+    ax.xaxis.set_major_formatter("{x:,.0f}")
     ax.invert_yaxis()
     ax.grid(visible=False, axis="y")
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)

@@ -72,7 +72,8 @@ def piece(
 ) -> Layer:  # fmt: skip
     """Make a layer out of projected capsules: furry outline, round modelling, hairs along the flow.
 
-    `discs` are (start (2,), end (2,), radius, radius) in pixels; `fur` and `hang` scale the coat's own lengths; `light` (2,) points from the dog to the light.
+    `discs` are (start (2,), end (2,), radius, radius) in pixels; `fur` and `hang` scale the coat's own
+    lengths; `light` (2,) points from the dog to the light; the first `merged` discs get no dark rim.
     """
     length, drop = coat.length * fur * scale, coat.hang * hang * scale
     ends = np.array([[*p, *q, a, b] for p, q, a, b in discs])

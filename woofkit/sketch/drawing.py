@@ -10,7 +10,6 @@ from PIL import Image
 from woofkit.sketch.camera import photograph
 from woofkit.sketch.coat import build_coat
 from woofkit.sketch.dog import dog_capsules, frame, paint_dog
-from woofkit.sketch.geometry import View
 from woofkit.sketch.layers import Picture
 from woofkit.sketch.litter import individual
 from woofkit.sketch.scene import PLACES, draw_background, draw_occluders, draw_shadow
@@ -68,5 +67,3 @@ def draw_dog(traits: Traits, *, seed: int, index: int, size: int = 224, pose: st
     draw_occluders(picture.colors, picture.mask, float(feet[:, 1].max()), front)
     return Drawing(photograph(picture.colors, picture.shading, lens), picture.mask, pose)
 
-
-__all__ = ["Drawing", "View", "draw_dog"]

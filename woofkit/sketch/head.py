@@ -8,7 +8,6 @@ import numpy as np
 from woofkit.sketch.coat import Coat, piece, scaled
 from woofkit.sketch.geometry import View, capsule_outline, furry, smooth
 from woofkit.sketch.layers import Layer, Picture, polygon
-from woofkit.sketch.skeleton import Skeleton
 from woofkit.sketch.traits import Traits
 
 

@@ -1,0 +1,47 @@
+"""What is in the weights: small matrices by value, updates by layer, singular values."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+
+def matrix_values(matrix: np.ndarray, title: str, ax: Axes) -> Axes:
+    """Show a small matrix (rows, columns) with every value written in its cell; red above zero, blue below."""
+    matrix = np.asarray(matrix)
+    limit = max(np.abs(matrix).max(), 1e-12)
+    ax.imshow(matrix, cmap="RdBu_r", vmin=-1.6 * limit, vmax=1.6 * limit)
+    for (row, column), value in np.ndenumerate(matrix):
+        ax.text(column, row, f"{value:g}", ha="center", va="center", fontsize=15)
+    ax.set(title=title, xticks=[], yticks=[])
+    return ax
+
+
+def layer_heatmap(frame: pd.DataFrame, quantity: str, ax: Axes) -> Axes:
+    """Show a share for every layer (rows) and block (columns) of `frame`, darker where it is larger."""
+    image = ax.imshow(frame, cmap="cividis_r", vmin=0, aspect="auto")
+    middle = 0.55 * np.nanmax(frame.to_numpy())
+    for (row, column), value in np.ndenumerate(frame.to_numpy()):
+        ax.text(column, row, f"{100 * value:.1f}", ha="center", va="center", fontsize=12,
+                color="white" if value > middle else "black")  # fmt: skip
+    ax.set_xticks(range(frame.shape[1]), [column + 1 for column in frame.columns])
+    ax.set_yticks(range(len(frame)), frame.index)
+    ax.set(xlabel="block")
+    ax.grid(visible=False)
+    bar = ax.figure.colorbar(image, ax=ax, format=PercentFormatter(1.0, decimals=0, symbol=" %"))
+    bar.set_label(quantity, fontsize=12)
+    return ax
+
+
+def singular_values(values: Mapping[str, np.ndarray], ax: Axes) -> Axes:
+    """Draw the singular values of several matrices, each relative to its largest; `values` is name -> (rank,)."""
+    markers = "osD^vP*X" * len(values)
+    for (name, spectrum), marker in zip(values.items(), markers, strict=False):
+        direction = np.arange(1, len(spectrum) + 1)
+        ax.plot(direction, spectrum / max(spectrum[0], 1e-12), marker=marker, label=name)
+    ax.set(xlabel="direction", ylabel="singular value,\nrelative to the largest", ylim=(0, 1.05))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.legend(title="block and layer", loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    return ax
