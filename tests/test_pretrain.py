@@ -8,8 +8,7 @@ import torch
 from safetensors import safe_open
 
 from woofkit.config import ConfigError
-from woofkit.pretrain import Recipe, Stage, accuracy, main, train
-from woofkit.pretrain import files, training
+from woofkit.pretrain import Recipe, Stage, accuracy, files, main, train, training
 from woofkit.pretrain.recipe import lr_at, make_batch, progress_of, trait_table
 from woofkit.sketch import BREEDS, breed_traits, litter
 

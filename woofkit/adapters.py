@@ -59,7 +59,8 @@ def load_adapter(model: nn.Module, path: Path) -> nn.Module:
     except (SafetensorError, OSError) as error:
         raise ConfigError(f"adapter file {path} is missing, damaged or not safetensors: {error}") from error
     if metadata.get("format") != FORMAT:
-        raise ConfigError(f"{path.name} is not an adapter file: its format is {metadata.get('format')!r}, not {FORMAT!r}")
+        found = metadata.get("format")
+        raise ConfigError(f"{path.name} is not an adapter file: its format is {found!r}, not {FORMAT!r}")
     config = LoRAConfig(**json.loads(metadata["config"]))
     found = hash_base(model, config)
     if found != metadata["base"]:

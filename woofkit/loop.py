@@ -113,7 +113,8 @@ def fit(
     history, best = _resume(checkpoint, trainable, optimizer, device)
 
     for epoch in range(len(history), config.epochs):
-        record = {"epoch": epoch + 1, **_train_epoch(model, pixels, labels, transform, config, epoch, optimizer, device)}
+        measured = _train_epoch(model, pixels, labels, transform, config, epoch, optimizer, device)
+        record = {"epoch": epoch + 1, **measured}
         score = validate(model) if validate else None
         record["val_loss"] = score.loss if score else math.nan
         record["val_accuracy"] = score.accuracy if score else math.nan

@@ -51,7 +51,7 @@ def zero_shot_head(config: TrainConfig) -> nn.Linear:
         ConfigError: the head does not know the breeds.
     """
     if config.dataset != "imagewoof":
-        raise ConfigError(f"zero-shot on {config.dataset!r}: its breeds were never seen in pretraining, use 'imagewoof'")
+        raise ConfigError(f"zero-shot on {config.dataset!r}: no pretraining has seen its breeds, use 'imagewoof'")
     head = original_head(config.model_name, config.weights)
     if head.out_features != IMAGENET_CLASSES:
         raise ConfigError(

@@ -196,7 +196,7 @@ def verify_checksum(path: Path) -> None:
     """
     note = path.with_suffix(path.suffix + ".sha256")
     if not path.is_file() or not note.is_file():
-        raise ConfigError(f"{path.name} or {note.name} is missing in {path.parent}: run `make backbone` or check out again")
+        raise ConfigError(f"{path.name} or {note.name} is missing in {path.parent}: check out again or `make backbone`")
     expected = note.read_text().split()[0]
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != expected:

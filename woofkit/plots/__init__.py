@@ -5,7 +5,7 @@ are shown in per cent. Colours are those of Okabe and Ito (https://jfly.uni-koel
 colour-blind readers can tell apart, and text is large enough for the back of a lecture hall.
 """
 
-from woofkit.plots.attention import attention_comparison, attention_overlay, interval_dots
+from woofkit.plots.attention import attention_comparison, attention_overlay, interval_dots, map_rows
 from woofkit.plots.outcomes import (
     accuracy_intervals,
     confusion,
@@ -45,6 +45,7 @@ __all__ = [
     "interval_dots",
     "layer_heatmap",
     "learning_curves",
+    "map_rows",
     "mask_overlay",
     "matrix_values",
     "method_color",

@@ -86,6 +86,23 @@ def attention_comparison(
     return fig
 
 
+def map_rows(rows: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
+    """Show maps (height, width) without an image: a row a quantity, a column a model, a scale for each row."""
+    models = list(next(iter(rows.values())))
+    size = (3.1 * len(models) + 1.2, 3.2 * len(rows))
+    fig, axes = plt.subplots(len(rows), len(models), figsize=size, squeeze=False)
+    for (quantity, maps), line in zip(rows.items(), axes, strict=True):
+        vmax = max(float(np.max(np.asarray(maps[model]))) for model in models)
+        for ax, model in zip(line, models, strict=True):
+            image = ax.imshow(np.asarray(maps[model]), cmap="inferno", vmin=0, vmax=vmax)
+            ax.set(xticks=[], yticks=[])
+            if line is axes[0]:
+                ax.set_title(method_name(model), fontweight="bold", color=method_color(model))
+        line[0].set_ylabel(quantity)
+        fig.colorbar(image, ax=line, shrink=0.9)
+    return fig
+
+
 def interval_dots(frame: pd.DataFrame, by: str, value: str, ax: Axes, reference: float | None = None) -> Axes:
     """Draw a dot with its interval a model and group; `frame` has model, `by`, `value`, low and high.
 

@@ -64,7 +64,10 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str], ax: Axes) -> Axes:
 
 
 def accuracy_intervals(frame: pd.DataFrame, ax: Axes) -> Axes:
-    """Draw an accuracy with its interval a method; `frame` has method, accuracy, low and high (0 to 1)."""
+    """Draw an accuracy with its interval a row; `frame` has method, accuracy, low and high (0 to 1).
+
+    A column `label`, where there is one, replaces the method's name.
+    """
     if not frame[["low", "accuracy", "high"]].stack().between(0, 1).all():
         raise ValueError("accuracy, low and high must be fractions from 0 to 1, not per cent")
     for row, result in enumerate(frame.itertuples()):
@@ -73,7 +76,8 @@ def accuracy_intervals(frame: pd.DataFrame, ax: Axes) -> Axes:
         ax.plot(result.accuracy, row, "o", color=color, markersize=13)
         ax.annotate(f"{100 * result.accuracy:.1f} %", (result.accuracy, row), xytext=(0, 11),
                     textcoords="offset points", ha="center")  # fmt: skip
-    ax.set_yticks(range(len(frame)), [method_name(method) for method in frame["method"]])
+    labels = frame["label"] if "label" in frame else frame["method"].map(method_name)
+    ax.set_yticks(range(len(frame)), labels)
     ax.set(xlabel="accuracy on the test split (with its interval)", ylim=(len(frame) - 0.5, -0.7))
     ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
     ax.grid(visible=False, axis="y")

@@ -8,14 +8,21 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 
-def matrix_values(matrix: np.ndarray, title: str, ax: Axes) -> Axes:
-    """Show a small matrix (rows, columns) with every value written in its cell; red above zero, blue below."""
-    matrix = np.asarray(matrix)
+def matrix_values(matrix: np.ndarray, title: str, ax: Axes, room: tuple[int, int]) -> Axes:
+    """Show a small matrix (rows, columns) with every value written in its cell; red above zero, blue below.
+
+    `room` is the shape of the largest matrix shown beside it: cells are then equally large in all.
+    """
+    matrix = np.asarray(matrix) + 0.0  # -0.0 becomes 0.0
     limit = max(np.abs(matrix).max(), 1e-12)
     ax.imshow(matrix, cmap="RdBu_r", vmin=-1.6 * limit, vmax=1.6 * limit)
     for (row, column), value in np.ndenumerate(matrix):
         ax.text(column, row, f"{value:g}", ha="center", va="center", fontsize=15)
-    ax.set(title=title, xticks=[], yticks=[])
+    middle_row, middle_column = (matrix.shape[0] - 1) / 2, (matrix.shape[1] - 1) / 2
+    ax.set_xlim(middle_column - room[1] / 2, middle_column + room[1] / 2)
+    ax.set_ylim(middle_row + room[0] / 2, middle_row - room[0] / 2)
+    ax.set(title=title)
+    ax.axis("off")
     return ax
 
 
@@ -30,7 +37,7 @@ def layer_heatmap(frame: pd.DataFrame, quantity: str, ax: Axes) -> Axes:
     ax.set_yticks(range(len(frame)), frame.index)
     ax.set(xlabel="block")
     ax.grid(visible=False)
-    bar = ax.figure.colorbar(image, ax=ax, format=PercentFormatter(1.0, decimals=0, symbol=" %"))
+    bar = ax.figure.colorbar(image, ax=ax, format=PercentFormatter(1.0, symbol=" %"))
     bar.set_label(quantity, fontsize=12)
     return ax
 
