@@ -28,9 +28,7 @@ def attention_overlay(
     norm, cmap = _scale(np.abs(heatmap).max() if vmax is None else vmax, signed)
     height, width = image.shape[:2]
     grey = image.mean(axis=2) if image.ndim == 3 else image
-    ground = (
-        {"vmin": -255, "vmax": 255} if signed else {"vmin": 0, "vmax": 420}
-    )  # the scale's zero: white or black
+    ground = {"vmin": -255, "vmax": 255} if signed else {"vmin": 0, "vmax": 420}  # the scale's zero: white or black
     ax.imshow(grey * (255 if grey.max() <= 1 else 1), cmap="gray", **ground)
     strength = np.abs(heatmap) / norm.vmax
     ax.imshow(heatmap, cmap=cmap, norm=norm, extent=(-0.5, width - 0.5, height - 0.5, -0.5),
@@ -63,13 +61,13 @@ def attention_comparison(
         if len(stack) != len(images):
             raise ValueError(f"{len(images)} images, but {len(stack)} maps of {model!r}")
     if not maps or len(titles) != len(images):
-        raise ValueError(
-            f"{len(images)} images need as many titles and a model's maps, got {len(titles)} titles"
-        )
+        raise ValueError(f"{len(images)} images need as many titles and a model's maps, got {len(titles)} titles")
     everything = np.abs(np.concatenate([np.ravel(stack) for stack in maps.values()]))
     vmax = float(np.percentile(everything, 99.5)) if vmax is None else vmax
     nrows, ncols = len(images), 1 + len(maps)
-    fig, axes = plt.subplots(nrows, ncols, figsize=(2.9 * ncols + 0.8, 3.1 * nrows), squeeze=False)
+    fig, axes = plt.subplots(
+        nrows, ncols, figsize=(2.9 * ncols + 0.8, (3.7 if captions else 3.2) * nrows), squeeze=False
+    )
     for row, (image, title) in enumerate(zip(images, titles, strict=True)):
         axes[row, 0].imshow(np.asarray(image))
         axes[row, 0].set_title(title, fontsize=14, fontweight="bold")
