@@ -13,7 +13,8 @@ from woofkit.lora import add_lora, merge_lora
 
 def tiny_vit(name="vit_tiny_patch16_224", **settings):
     torch.manual_seed(0)
-    sizes = {"depth": 2, "embed_dim": 48, "num_heads": 3, "img_size": 32, "patch_size": 8, "num_classes": 10}
+    # four heads, not three: else a mix-up of heads with q, k and v could hide
+    sizes = {"depth": 2, "embed_dim": 48, "num_heads": 4, "img_size": 32, "patch_size": 8, "num_classes": 10}
     return timm.create_model(name, pretrained=False, **(sizes | settings)).eval()
 
 
@@ -189,7 +190,7 @@ def test_the_grid_is_height_then_width():
         model(images(2, 3, 24, 40))
     grid, num_prefix_tokens = token_layout(model)
     maps = cls_attention(recorder.maps, grid, num_prefix_tokens)
-    assert (grid, num_prefix_tokens, maps.shape) == ((3, 5), 1, (2, 2, 3, 3, 5))
+    assert (grid, num_prefix_tokens, maps.shape) == ((3, 5), 1, (2, 2, 4, 3, 5))
     # patch (row 1, column 2) is token 1 + 1 * 5 + 2
     assert torch.equal(maps[..., 1, 2], recorder.maps[..., 0, 8])
 
@@ -223,11 +224,13 @@ def test_rollout_equals_a_two_layer_example_worked_out_by_hand():
     torch.testing.assert_close(attention_rollout(attention, (1, 2), head_fusion="max"), expected)
 
 
-def test_rollout_treats_every_image_of_a_batch_alike():
-    attention = torch.rand(3, 4, 2, 17, 17, generator=torch.Generator().manual_seed(0)).softmax(-1)
+def test_rollout_multiplies_the_last_layer_first_and_treats_every_image_alike():
+    attention = (3 * images(3, 4, 2, 17, 17)).softmax(-1)
     together = attention_rollout(attention, (4, 4))
-    one_by_one = torch.cat([attention_rollout(image[None], (4, 4)) for image in attention])
-    torch.testing.assert_close(together, one_by_one)
+    for image, rollout in zip(attention.double().mean(2), together, strict=True):
+        first, second, third, last = (image + torch.eye(17)) / 2
+        expected = (last @ third @ second @ first)[0, 1:].reshape(4, 4).float()
+        torch.testing.assert_close(rollout, expected)
     assert (together.sum(dim=(-2, -1)) < 1).all()  # the rest stays on CLS
 
 
@@ -252,10 +255,17 @@ def test_part_densities_of_a_map_worked_out_by_hand():
     mask = torch.zeros(1, 4, 4, dtype=torch.uint8)
     mask[0, :2, :3] = 1
     heat = torch.tensor([[[4.0, 2.0], [1.0, 1.0]]])
-    # Share on part 1: (4 + 2 / 2) / 8 = 0.625 on 6 of 16 pixels; part 2 is not in the picture.
-    density = part_densities(heat, mask, num_parts=3)[0]
-    assert density[:2].tolist() == pytest.approx([0.375 / (10 / 16), 0.625 / (6 / 16)])
-    assert density[2].isnan()
+    # Share on part 1: (4 + 2 / 2) / 8 = 0.625 on 6 of 16 pixels.
+    density = part_densities(heat, mask, num_parts=2)[0]
+    assert density.tolist() == pytest.approx([0.375 / (10 / 16), 0.625 / (6 / 16)])
+
+
+def test_a_part_of_less_than_a_patch_has_no_density():
+    mask = torch.zeros(1, 8, 8, dtype=torch.uint8)  # on a 2 x 2 grid, a patch has 16 pixels
+    mask[0, 2:6, 2:6] = 1  # 16 pixels, in four patches
+    mask[0, 0, :] = 2  # 8 pixels
+    density = part_densities(torch.ones(1, 2, 2), mask, num_parts=4)[0]
+    assert density.isnan().tolist() == [False, False, True, True]
 
 
 def test_an_even_map_has_density_one_on_every_part():

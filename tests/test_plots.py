@@ -132,19 +132,17 @@ def test_the_overlay_covers_the_image_patch_by_patch_height_first():
 
 
 def test_the_comparison_is_on_one_scale_with_a_column_a_model_and_a_row_a_dog():
-    maps = {"original": np.ones((2, 4, 4)), "full": 3 * np.ones((2, 4, 4)), "lora": 2 * np.ones((2, 4, 4))}
+    maps = {name: np.full((2, 4, 4), value) for name, value in (("original", 1), ("full", 3), ("lora", 2))}
     captions = {"full": ["beagle 98 %", "dingo 55 %"]}
     fig = plots.attention_comparison([picture()] * 2, maps, BREEDS[:2], captions, label="times even")
     overlays = [ax.images[1] for ax in fig.axes if len(ax.images) == 2]
     assert len(overlays) == 6
     assert {overlay.get_clim() for overlay in overlays} == {(0, 3)}
-    assert {"Original", "Full fine-tuning", "LoRA", "beagle", "dingo", "dingo 55 %", "times even"} <= set(
-        texts(fig)
-    )
+    assert {"Original", "Full fine-tuning", "LoRA", "beagle", "dingo", "dingo 55 %", "times even"} <= set(texts(fig))
 
 
 def test_a_difference_has_zero_in_the_middle_of_its_scale():
-    maps = {"lora": np.stack([np.full((4, 4), -2.0), np.full((4, 4), 1.0)])}
+    maps = {"full": np.full((2, 4, 4), -2.0), "lora": np.full((2, 4, 4), 1.0)}
     fig = plots.attention_comparison([picture()] * 2, maps, BREEDS[:2], signed=True)
     assert {ax.images[1].get_clim() for ax in fig.axes if len(ax.images) == 2} == {(-2, 2)}
 
@@ -154,6 +152,16 @@ def test_the_comparison_refuses_maps_and_titles_that_do_not_fit_the_images():
         plots.attention_comparison([picture()] * 2, {"full": np.ones((1, 4, 4))}, BREEDS[:2])
     with pytest.raises(ValueError, match="2 images need as many titles and a model's maps, got 3 titles"):
         plots.attention_comparison([picture()] * 2, {"full": np.ones((2, 4, 4))}, BREEDS)
+
+
+def test_map_rows_give_each_quantity_a_scale_that_its_models_share():
+    rows = {"attention": {"original": np.ones((2, 3)), "lora": 2 * np.ones((2, 3))}}
+    rows["norm"] = {"original": 10 * np.ones((2, 3)), "lora": 5 * np.ones((2, 3))}
+    fig = plots.map_rows(rows)
+    shown = [ax for ax in fig.axes if ax.images]
+    assert [ax.get_title() for ax in shown] == ["Original", "LoRA", "", ""]
+    assert [ax.images[0].get_clim() for ax in shown] == [(0, 2), (0, 2), (0, 10), (0, 10)]
+    assert shown[2].get_ylabel() == "norm"
 
 
 def test_interval_dots_put_groups_in_order_and_models_beside_each_other():

@@ -31,7 +31,8 @@ def part_densities(maps: Tensor, masks: Tensor, num_parts: int) -> Tensor:
     """Measure how densely maps cover each part of a mask: (batch, parts); 1 is what an even map would give.
 
     density = (share of the map on the part) / (share of the image that the part covers), where a patch counts
-    for a part by the fraction of its pixels that belong to it; nan where the part is not in the picture.
+    for a part by the fraction of its pixels that belong to it. It is nan where the part covers less than one
+    patch in all: a map cannot resolve it, and the division would blow up its noise.
 
     Args:
         maps: (batch, grid height, grid width), not negative.
@@ -42,4 +43,5 @@ def part_densities(maps: Tensor, masks: Tensor, num_parts: int) -> Tensor:
     parts = one_hot(masks.long(), num_parts).permute(0, 3, 1, 2).float()  # (batch, parts, H, W)
     cover = adaptive_avg_pool2d(parts, maps.shape[-2:])  # (batch, parts, grid height, grid width)
     share = (to_shares(maps)[:, None] * cover).sum(dim=(-2, -1))
-    return share / cover.mean(dim=(-2, -1))  # 0 / 0 is nan
+    density = share / cover.mean(dim=(-2, -1))
+    return density.masked_fill(cover.sum(dim=(-2, -1)) < 1, torch.nan)

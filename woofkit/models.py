@@ -6,6 +6,7 @@ classification head may differ, and it is replaced on purpose; `original_head` g
 
 import hashlib
 import json
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
@@ -94,8 +95,8 @@ def prefer_fast_attention(model: nn.Module, device: torch.device) -> nn.Module:
 
 def _pretrained_model(name: str, weights: str | Path | None, seed: int) -> nn.Module:
     if not timm.is_model(name):
-        close = ", ".join(timm.list_models(f"*{name.split('_')[0]}*tiny*")[:5]) or BUNDLED_MODEL
-        raise ConfigError(f"unknown model {name!r}: timm has, for example, {close}")
+        close = get_close_matches(name, timm.list_models(), n=3) or [BUNDLED_MODEL]
+        raise ConfigError(f"unknown model {name!r}: timm has, for example, {', '.join(close)}")
     if weights in (None, "random"):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

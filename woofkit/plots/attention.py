@@ -10,7 +10,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from woofkit.plots.style import method_color, method_name
+from woofkit.plots.style import METHOD_COLORS, method_color, method_name
 
 
 def attention_overlay(
@@ -28,7 +28,7 @@ def attention_overlay(
     norm, cmap = _scale(np.abs(heatmap).max() if vmax is None else vmax, signed)
     height, width = image.shape[:2]
     grey = image.mean(axis=2) if image.ndim == 3 else image
-    ground = {"vmin": -255, "vmax": 255} if signed else {"vmin": 0, "vmax": 420}  # the scale's zero: white or black
+    ground = {"vmin": -400, "vmax": 255} if signed else {"vmin": 0, "vmax": 420}  # the scale's zero: white or black
     ax.imshow(grey * (255 if grey.max() <= 1 else 1), cmap="gray", **ground)
     strength = np.abs(heatmap) / norm.vmax
     ax.imshow(heatmap, cmap=cmap, norm=norm, extent=(-0.5, width - 0.5, height - 0.5, -0.5),
@@ -55,7 +55,7 @@ def attention_comparison(
 
     `maps` is model -> maps and gives the columns their order and names; `titles` are the dogs' breeds;
     `captions[model][dog]` stands under a map, say a prediction. `label` names the scale; without `vmax` it
-    ends at the 99.5th percentile of all maps, so that one stray patch does not darken the rest.
+    ends at the 98th percentile of all maps, so that one stray patch does not darken the rest.
     """
     for model, stack in maps.items():
         if len(stack) != len(images):
@@ -63,7 +63,7 @@ def attention_comparison(
     if not maps or len(titles) != len(images):
         raise ValueError(f"{len(images)} images need as many titles and a model's maps, got {len(titles)} titles")
     everything = np.abs(np.concatenate([np.ravel(stack) for stack in maps.values()]))
-    vmax = float(np.percentile(everything, 99.5)) if vmax is None else vmax
+    vmax = float(np.percentile(everything, 98)) if vmax is None else vmax
     nrows, ncols = len(images), 1 + len(maps)
     fig, axes = plt.subplots(
         nrows, ncols, figsize=(2.9 * ncols + 0.8, (3.7 if captions else 3.2) * nrows), squeeze=False
@@ -79,7 +79,8 @@ def attention_comparison(
             if captions and model in captions:
                 ax.text(0.5, -0.02, captions[model][row], transform=ax.transAxes, ha="center", va="top")
     norm, cmap = _scale(vmax, signed)
-    bar = fig.colorbar(ScalarMappable(norm, cmap), ax=axes, shrink=min(1.0, 2 / nrows), aspect=25, pad=0.01)
+    bar = fig.colorbar(ScalarMappable(norm, cmap), ax=axes, shrink=min(1.0, 2 / nrows), aspect=25, pad=0.01,
+                       extend="both" if signed else "max")  # fmt: skip
     bar.set_label(label)
     return fig
 
@@ -94,11 +95,16 @@ def map_rows(rows: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
         for ax, model in zip(line, models, strict=True):
             image = ax.imshow(np.asarray(maps[model]), cmap="inferno", vmin=0, vmax=vmax)
             ax.set(xticks=[], yticks=[])
-            if line is axes[0]:
-                ax.set_title(method_name(model), fontweight="bold", color=method_color(model))
+            if quantity == next(iter(rows)):
+                ax.set_title(method_name(model), fontsize=14, fontweight="bold", color=method_color(model))
         line[0].set_ylabel(quantity)
         fig.colorbar(image, ax=line, shrink=0.9)
     return fig
+
+
+def _place(model: str) -> int:
+    order = list(METHOD_COLORS)
+    return order.index(model) if model in order else len(order)
 
 
 def interval_dots(frame: pd.DataFrame, by: str, value: str, ax: Axes, reference: float | None = None) -> Axes:
@@ -106,7 +112,7 @@ def interval_dots(frame: pd.DataFrame, by: str, value: str, ax: Axes, reference:
 
     Groups stand one below the other in the frame's order; `reference` is drawn as a dashed line.
     """
-    groups, models = list(frame[by].unique()), list(frame["model"].unique())
+    groups, models = list(frame[by].unique()), sorted(frame["model"].unique(), key=_place)
     step = 0.75 / len(models)
     for number, model in enumerate(models):
         rows = frame[frame["model"] == model]

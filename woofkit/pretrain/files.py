@@ -64,7 +64,7 @@ def save_state(path: Path, state: dict) -> None:
 
 def load_state(path: Path) -> dict | None:
     """Return the checkpoint, without executing anything in it, or None."""
-    return torch.load(path, weights_only=True) if path.exists() else None
+    return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
 
 
 def write_weights(model: nn.Module, path: Path, num_classes: int) -> str:
@@ -74,7 +74,7 @@ def write_weights(model: nn.Module, path: Path, num_classes: int) -> str:
     metadata = {"mean": half, "std": half, "crop_pct": "1.0", "interpolation": "bicubic",
                 "num_classes": str(num_classes)}  # fmt: skip
     part = path.with_suffix(".part")
-    save_file({k: v.detach().half().contiguous() for k, v in model.state_dict().items()}, part, metadata=metadata)
+    save_file({k: v.detach().cpu().half().contiguous() for k, v in model.state_dict().items()}, part, metadata=metadata)
     part.chmod(0o644)
     digest = hashlib.sha256(part.read_bytes()).hexdigest()
     os.replace(part, path)

@@ -1,0 +1,75 @@
+"""Settings: what is refused, and that it is named."""
+
+import json
+
+import pytest
+
+from woofkit.config import PROJECT_ROOT, ConfigError, LoRAConfig, StudyConfig, TrainConfig, resolve_path
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"dataset": "imagenet"}, "unknown dataset 'imagenet': allowed are 'sketchwoof', 'imagewoof'"),
+        ({"scheme": "dirty"}, "unknown scheme 'dirty': allowed are 'clean', 'paper'"),
+        ({"image_variant": "224"}, "unknown image_variant '224': allowed are '160', '320', 'full'"),
+        ({"preprocess": "none"}, "unknown preprocess 'none'"),
+        ({"schedule": "linear"}, "unknown schedule 'linear'"),
+        ({"precision": "fp16"}, "unknown precision 'fp16'"),
+        ({"num_train": -1}, "num_train = -1 is out of range"),
+        ({"num_train": "600"}, "num_train must be of type int, not str"),
+        ({"label_fraction": 0.0}, "label_fraction = 0.0 is out of range: allowed is above 0 to 1"),
+        ({"label_fraction": 1.5}, "label_fraction = 1.5 is out of range"),
+        ({"epochs": 0}, "epochs = 0 is out of range"),
+        ({"epochs": 2.5}, "epochs must be of type int, not float"),
+        ({"batch_size": True}, "batch_size must be of type int, not bool"),
+        ({"lr": "4e-4"}, "lr must be of type float, not str"),
+        ({"lr": 0.0}, "lr = 0.0 is out of range: allowed is above 0"),
+        ({"lr": float("inf")}, "lr = inf is out of range"),
+        ({"seed": -1}, "seed = -1 is out of range"),
+        ({"rank": 0}, "rank = 0 is out of range"),
+        ({"model_name": ""}, "model_name is empty"),
+        ({"weights": "nowhere.safetensors"}, "weights 'nowhere.safetensors' is not a file: allowed are 'bundled'"),
+        ({"data_dir": "nowhere"}, "data_dir 'nowhere' is not a folder"),
+        ({"profile": "../demo"}, "profile '../demo' names a folder"),
+        ({"runs_dir": ""}, "runs_dir is empty"),
+    ],
+)
+def test_a_study_refuses_what_is_not_allowed(setting, message):
+    with pytest.raises(ConfigError, match=message):
+        StudyConfig(**setting)
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(ConfigError, match="unknown parameter 'use_amp': allowed are profile, dataset"):
+        StudyConfig.from_dict({"use_amp": False})
+    with pytest.raises(ConfigError, match="unknown method 'qlora': allowed are 'zero-shot', 'probe', 'full', 'lora'"):
+        TrainConfig(method="qlora")
+    with pytest.raises(ConfigError, match="unknown device 'tpu'"):
+        TrainConfig(device="tpu")
+    with pytest.raises(ConfigError, match="the parameters cell lacks rank"):
+        StudyConfig.from_notebook({k: v for k, v in vars(StudyConfig()).items() if k != "rank"})
+
+
+def test_an_adapter_goes_with_lora_and_with_nothing_else():
+    with pytest.raises(ConfigError, match="'lora' needs a LoRAConfig"):
+        TrainConfig(method="lora")
+    with pytest.raises(ConfigError, match="'lora' needs a LoRAConfig, others none"):
+        TrainConfig(method="full", lora=LoRAConfig())
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "probe"])
+def test_settings_survive_json(method):
+    config = StudyConfig(seed=3).train_config(method)
+    assert TrainConfig(**json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_a_whole_number_is_welcome_where_a_fraction_is_expected():
+    lr = StudyConfig(lr=1).lr
+    assert (lr, type(lr)) == (1.0, float)
+
+
+def test_relative_paths_start_at_the_project():
+    assert resolve_path("runs") == PROJECT_ROOT / "runs"
+    assert str(resolve_path("/data")) == "/data"
+    assert not str(resolve_path("~/x")).startswith("~")

@@ -1,0 +1,145 @@
+"""The training loop: what it computes, selects and resumes."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from woofkit import loop
+from woofkit.config import ConfigError, TrainConfig
+from woofkit.data import make_transform
+from woofkit.loop import Evaluation, evaluate, fit, learning_rate, pick_device, selected_epoch
+
+SIZE = {"input_size": (3, 8, 8), "mean": (0.5,) * 3, "std": (0.5,) * 3, "crop_pct": 1.0, "interpolation": "bicubic"}
+TRANSFORM = make_transform(SIZE)
+PIXELS = torch.randint(0, 256, (25, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+LABELS = np.arange(25) % 10
+CONFIG = TrainConfig(weights="random", epochs=4, batch_size=10, lr=0.01, precision="fp32", device="cpu")
+
+
+def new_model():
+    torch.manual_seed(7)
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 16), nn.Dropout(0.3), nn.GELU(), nn.Linear(16, 10))
+
+
+def run_fit(model, config=CONFIG, **options):
+    return fit(model, PIXELS, LABELS, TRANSFORM, config, **options)
+
+
+def state(model):
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def test_evaluate_is_the_mean_over_images_and_leaves_the_mode_alone():
+    model = new_model().train()
+    result = evaluate(model, PIXELS, LABELS, TRANSFORM, batch_size=10)
+    assert model.training
+    with torch.inference_mode():
+        logits = model.eval()(TRANSFORM.normalize(PIXELS))
+    labels = torch.as_tensor(LABELS)
+    assert torch.allclose(result.logits, logits, atol=1e-5)
+    assert result.loss == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
+    assert result.accuracy == pytest.approx((logits.argmax(1) == labels).float().mean().item())
+    with pytest.raises(ValueError, match="evaluate got no images"):
+        evaluate(model, PIXELS[:0], LABELS[:0], TRANSFORM)
+
+
+def test_the_epochs_loss_weighs_the_smaller_last_batch_by_its_size():
+    model = new_model()
+    model[2] = nn.Identity()
+    expected = evaluate(model, PIXELS, LABELS, TRANSFORM)
+    still = TrainConfig(weights="random", epochs=1, batch_size=10, lr=1e-12, precision="fp32", device="cpu")
+    record = run_fit(model, still)[0]  # a learning rate that moves nothing: 25 images in batches of 10, 10, 5
+    assert record["train_loss"] == pytest.approx(expected.loss, rel=1e-5)
+    assert record["train_accuracy"] == pytest.approx(expected.accuracy)
+    assert math.isnan(record["val_accuracy"])
+
+
+def test_it_learns_and_only_what_is_trainable():
+    model = new_model()
+    model[4].requires_grad_(False)
+    frozen = model[4].weight.clone()
+    history = run_fit(model, TrainConfig(weights="random", epochs=30, batch_size=10, lr=0.01, precision="fp32"))
+    assert history[-1]["train_loss"] < 0.5 * history[0]["train_loss"]
+    assert model[4].weight.equal(frozen)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_interrupted_training_ends_as_if_it_had_not_been(tmp_path, schedule):
+    config = TrainConfig(weights="random", epochs=4, batch_size=10, lr=0.01, precision="fp32", schedule=schedule)
+    whole, broken = new_model(), new_model()
+    expected = run_fit(whole, config)
+
+    def break_after_two(record):
+        if record["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_fit(broken, config, checkpoint=tmp_path / "c.pt", on_epoch=break_after_two)
+    resumed = new_model()
+    history = run_fit(resumed, config, checkpoint=tmp_path / "c.pt")
+    losses = [record["train_loss"] for record in history]
+    assert losses == [record["train_loss"] for record in expected]
+    assert all(tensor.equal(state(whole)[name]) for name, tensor in state(resumed).items())
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_one_others():
+    models = [new_model() for _ in range(3)]
+    for model, seed in zip(models, (1, 1, 2), strict=True):
+        run_fit(model, TrainConfig(weights="random", epochs=1, batch_size=10, lr=0.01, precision="fp32", seed=seed))
+    assert models[0][1].weight.equal(models[1][1].weight)
+    assert not models[0][1].weight.equal(models[2][1].weight)
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_the_best_epoch_on_validation_is_kept(tmp_path, interrupted):
+    scores = iter([(0.5, 1.0), (0.7, 0.9), (0.7, 0.8), (0.6, 0.1)])  # epoch 3: as accurate as 2, lower loss
+    after, model = [], new_model()
+
+    def validate(model):
+        after.append(state(model))
+        accuracy, loss = next(scores)
+        return Evaluation(torch.empty(0), torch.empty(0), loss, accuracy)
+
+    def stop(record):
+        if interrupted and record["epoch"] == 3:
+            raise KeyboardInterrupt
+
+    if interrupted:
+        with pytest.raises(KeyboardInterrupt):
+            run_fit(model, validate=validate, checkpoint=tmp_path / "c.pt", on_epoch=stop)
+        model = new_model()
+    history = run_fit(model, validate=validate, checkpoint=tmp_path / "c.pt")
+    assert selected_epoch(history) == 3
+    assert all(tensor.equal(after[2][name]) for name, tensor in state(model).items())
+    assert any(not tensor.equal(after[3][name]) for name, tensor in state(model).items())
+
+
+def test_without_validation_the_last_epoch_counts():
+    assert selected_epoch([{"epoch": n, "val_accuracy": math.nan, "val_loss": math.nan} for n in (1, 2)]) == 2
+
+
+def test_learning_rates():
+    cosine = TrainConfig(lr=0.1, schedule="cosine")
+    assert learning_rate(cosine, 0, 100) == pytest.approx(0.1)
+    assert learning_rate(cosine, 50, 100) == pytest.approx(0.05)
+    assert learning_rate(cosine, 99, 100) < 1e-4
+    assert learning_rate(TrainConfig(lr=0.1), 99, 100) == 0.1
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_with_advice():
+    model = new_model()
+    with torch.no_grad():
+        model[1].weight[0, 0] = math.inf
+    with pytest.raises(FloatingPointError, match="the loss is nan in epoch 1: try a lower lr than 0.01"):
+        run_fit(model)
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(loop.torch.cuda, "is_available", lambda: False)
+    assert pick_device("auto").type == "cpu"
+    with pytest.raises(ConfigError, match="device 'cuda' is not available here: allowed are 'auto' and 'cpu'"):
+        pick_device("cuda")

@@ -1,0 +1,95 @@
+"""Files, tables, intervals, and the report's numbers."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from woofkit import paper
+from woofkit.comparison import compare_runs, results_markdown
+from woofkit.config import ConfigError
+from woofkit.costs import measure_peak_memory
+from woofkit.metrics import accuracy_interval, confusion_matrix, mcnemar_test
+from woofkit.results import load_runs, read_metrics, write_atomic
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+
+    def fail(temporary):
+        temporary.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_atomic(path, fail)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_unfinished_runs_are_no_runs(tmp_path):
+    (tmp_path / "full-r0-s0-12345678").mkdir()
+    assert load_runs(tmp_path).empty
+    with pytest.raises(ConfigError, match="is not finished: it has no metrics.json"):
+        read_metrics(tmp_path / "full-r0-s0-12345678")
+    with pytest.raises(ConfigError, match="is not finished"):
+        compare_runs([tmp_path / "full-r0-s0-12345678"], "demo")
+
+
+def test_wilson_interval_of_a_known_case():
+    # Newcombe 1998, Statistics in Medicine 17:857, table I: 81 of 263, score method without correction
+    interval = accuracy_interval(np.arange(263) < 81)
+    assert (round(interval.low, 4), round(interval.high, 4)) == (0.2553, 0.3662)
+    assert accuracy_interval(np.ones(20, bool)).high == pytest.approx(1.0)
+    with pytest.raises(ValueError, match="accuracy of no images"):
+        accuracy_interval(np.array([]))
+
+
+def test_mcnemar_counts_only_the_images_that_tell_the_models_apart():
+    first = np.array([1, 1, 1, 1, 1, 1, 0, 1, 0, 1], bool)
+    second = np.array([0, 0, 0, 0, 0, 0, 0, 1, 0, 1], bool)
+    test = mcnemar_test(first, second)
+    assert (test.only_first, test.only_second) == (6, 0)
+    assert test.difference == pytest.approx(0.6)
+    assert test.p_value == pytest.approx(2 * 0.5**6)
+    assert mcnemar_test(first, first).p_value == 1
+    with pytest.raises(ValueError, match="needs the same images twice"):
+        mcnemar_test(first, second[:5])
+
+
+def test_rows_of_the_confusion_matrix_are_true_classes():
+    assert confusion_matrix(np.array([0, 0, 2]), np.array([1, 1, 2]), 3).tolist() == [[0, 2, 0], [0, 0, 0], [0, 0, 1]]
+
+
+def test_the_papers_numbers_on_the_usual_scale():
+    usual = paper.reported_table().set_index(["method", "section", "quantity", "split"])["usual"]
+    assert usual["full", "discussion", "accuracy", "train"] == pytest.approx(0.9996, abs=5e-5)
+    assert usual["lora", "results", "loss", "test"] == pytest.approx(0.34, abs=0.005)
+    assert usual["full", "results", "accuracy", "test"] == pytest.approx(3601 / 3929, abs=5e-5)
+    assert paper.images_per_batch("train") == pytest.approx(9025 / 71)
+    for kind in (("loss", "test"), ("accuracy", "train"), ("accuracy", "test")):
+        assert paper.usual_scale(*kind, paper.paper_scale(*kind, 0.3)) == pytest.approx(0.3)
+
+
+def test_the_results_table_shows_what_was_measured_and_a_dash_for_what_was_not():
+    shared = {"profile": "demo", "num_test_images": 500, "machine": "M", "precision": "bf16", "date": "2026-01-02T03"}
+    rows = [
+        {"method": "full", "accuracy": 0.8, "low": 0.76, "high": 0.83, "loss": 0.5, "trainable_parameters": 5526346,
+         "seconds": 61.0, "images_per_second": 50.0, "peak_memory_mb": 900.0, "checkpoint_bytes": 22e6, **shared},
+        {"method": "zero-shot", "accuracy": 0.5, "low": 0.4, "high": 0.6, "loss": 1.0, "trainable_parameters": 0,
+         "checkpoint_bytes": 22e6, **shared},
+    ]  # fmt: skip
+    text = results_markdown(pd.DataFrame(rows))
+    assert "| full fine-tuning | 80.0 % (76.0 to 83.0) | 0.500 | 5,526,346 | 61 | 50.0 | 900 | 22.00 |" in text
+    assert "| zero-shot | 50.0 % (40.0 to 60.0) | 1.000 | 0 | - | - | - | 22.00 |" in text
+    assert text.endswith("500 test images. Measured 2026-01-02, M, bf16.")
+
+
+def test_peak_memory_sees_what_a_block_holds_and_not_what_was_there_before():
+    before = torch.ones(30_000_000)
+    with measure_peak_memory(torch.device("cpu")) as memory:
+        held = torch.ones(50_000_000)  # 200 MB
+        torch.ones(1000).sum()
+        del held
+    assert 150 < memory.megabytes < 300
+    assert before.numel() == 30_000_000

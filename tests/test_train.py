@@ -1,0 +1,119 @@
+"""A run and its folder: identity, reuse, resumption, and the model it leaves behind."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from woofkit import train
+from woofkit.config import ConfigError, LoRAConfig
+from woofkit.data import load_dataset, load_pixels, make_transform
+from woofkit.loop import evaluate
+from woofkit.models import build_model, data_config
+from woofkit.results import load_runs, read_history, read_metrics, read_predictions
+from woofkit.train import load_run_model, run_training
+
+
+@pytest.fixture
+def lora_run(tiny_run):
+    return replace(tiny_run, method="lora", lora=LoRAConfig.paper(rank=2))
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_run_leaves_a_whole_folder_and_its_model_gives_the_same_logits(tiny_run, lora_run, tmp_path, method):
+    config = {"full": tiny_run, "lora": lora_run}[method]
+    lines = []
+    run = run_training(config, tmp_path, report=lines.append)
+    weights = "adapter.safetensors" if method == "lora" else "model.safetensors"
+    names = {"config.json", "history.csv", "predictions.parquet", "metrics.json", weights}
+    assert {path.name for path in run.iterdir()} == names
+    assert run.name.startswith(f"{method}-r{2 if method == 'lora' else 0}-s0-")
+    assert lines[0].startswith(f"{method:<5} epoch 1/1  loss ")
+    assert "images/s" in lines[0]
+    assert "left" in lines[0]
+
+    test = load_dataset("sketchwoof", split="test", num=10)
+    model = load_run_model(run)
+    transform = make_transform(data_config(model))
+    again = evaluate(model, load_pixels(test, transform, progress=False), test.labels, transform)
+    predictions = read_predictions(run)
+    assert torch.allclose(again.logits, torch.tensor(predictions.filter(regex=r"^logit_").to_numpy()), atol=1e-5)
+    assert tuple(predictions.key) == test.keys
+    assert (predictions.label.to_numpy() == test.labels).all()
+    metrics = read_metrics(run)
+    assert metrics["test_accuracy"] == pytest.approx((predictions.predicted == predictions.label).mean())
+    assert metrics["test_accuracy_low"] <= metrics["test_accuracy"] <= metrics["test_accuracy_high"]
+    assert metrics["checkpoint_bytes"] == (run / weights).stat().st_size
+    assert metrics["train_seconds"] == pytest.approx(read_history(run).seconds.sum())
+
+
+def test_an_equal_finished_run_is_handed_back_untouched(tiny_run, tmp_path, monkeypatch):
+    run = run_training(tiny_run, tmp_path, report=lambda line: None)
+    before = {path: path.stat().st_mtime_ns for path in run.iterdir()}
+    monkeypatch.setattr(train, "fit", lambda *args, **kwargs: pytest.fail("trained again"))
+    lines = []
+    assert run_training(replace(tiny_run, device="cpu"), tmp_path, report=lines.append) == run
+    assert lines == [f"full: found finished in {run.name}"]
+    assert {path: path.stat().st_mtime_ns for path in run.iterdir()} == before
+
+
+def folder_of(config, root):
+    model = train.build_for(config)
+    return train.run_folder(config, train.run_identity(config, train.load_splits(config, 224), model), root)
+
+
+def test_what_makes_runs_equal(tiny_run, tmp_path):
+    weights = build_model("vit_tiny_patch16_224", num_classes=5, weights=None, seed=4)
+    paths = [tmp_path / name for name in ("a.safetensors", "b.safetensors")]
+    for path in paths:
+        save_file(weights.state_dict(), path)
+    one, same = (folder_of(replace(tiny_run, weights=str(path)), tmp_path) for path in paths)
+    assert one == same  # the hash of the weights counts, not where they lie
+    different = [{"lr": 0.001}, {"seed": 1}, {"epochs": 2}, {"num_test": 20}, {"batch_size": 5}]
+    folders = {folder_of(replace(tiny_run, **change), tmp_path) for change in [{}, *different]}
+    assert len(folders | {one}) == len(different) + 2
+
+
+def test_an_unfinished_run_goes_on_after_its_last_epoch(tiny_run, tmp_path):
+    config = replace(tiny_run, epochs=2)
+
+    def break_off(line):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_training(config, tmp_path / "broken", report=break_off)
+    assert load_runs(tmp_path / "broken").empty
+    lines = []
+    resumed = run_training(config, tmp_path / "broken", report=lines.append)
+    whole = run_training(config, tmp_path / "whole", report=lambda line: None)
+    assert "epoch 2/2" in lines[0]
+    assert list(read_history(resumed).train_loss) == list(read_history(whole).train_loss)
+    assert read_predictions(resumed).equals(read_predictions(whole))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model_name": "vit_huge_patch1_32"}, "unknown model"),
+        ({"dataset": "imagewoof", "data_dir": "tests"}, "tests"),
+        ({"num_test": 5}, "num = 5 is out of range"),
+        ({"method": "lora", "lora": LoRAConfig(targets=("attn.value",))}, "matches no linear layer"),
+    ],
+)
+def test_bad_settings_leave_nothing_behind(tiny_run, tmp_path, change, message):
+    with pytest.raises(ConfigError, match=message):
+        run_training(replace(tiny_run, **change), tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_folder_says_what_was_run_where_and_when(tiny_run, tmp_path):
+    run = run_training(tiny_run, tmp_path, report=lambda line: None)
+    recorded = json.loads((run / "config.json").read_text())
+    assert recorded["config"] == tiny_run.to_dict()
+    assert set(recorded["identity"]) == {"settings", "data", "initial_weights"}
+    assert {"date", "machine", "torch", "timm", "commit"} <= set(recorded["environment"])
+    frame = load_runs(tmp_path)
+    assert len(frame) == 1
+    assert {"method", "lr", "test_accuracy", "train_seconds", "peak_memory_mb", "run"} <= set(frame.columns)

@@ -1,0 +1,72 @@
+"""`python -m woofkit backbone`: draw, train, write.
+
+1. Draw the upstream pictures once, into memory-mapped files under data/cache/.
+2. Train at 96 px, then 160, then 224; a checkpoint every three minutes, and the same command goes on from it.
+3. Write the weights (half precision, upstream head included), their sha256 and data/results/backbone.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from woofkit.config import PROJECT_ROOT, ConfigError
+from woofkit.pretrain import files
+from woofkit.pretrain.recipe import LITTER_SEED, TRAIN_SEED, VAL_SEED, Recipe, trait_table
+from woofkit.pretrain.training import MODEL, accuracy, resize_input, train
+from woofkit.sketch import litter
+
+CACHE = PROJECT_ROOT / "data" / "cache"
+WEIGHTS = PROJECT_ROOT / "data" / "backbone" / f"{MODEL}.sketch.safetensors"
+RESULT = PROJECT_ROOT / "data" / "results" / "backbone.json"
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m woofkit backbone", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--scale", type=float, default=1.0, help="this share of the pictures (0.01: a quick try)")
+    parser.add_argument("--minutes", type=float, default=180.0, help="stop training after so many; run again to go on")
+    parser.add_argument("--threads", type=int, default=2, help="of PyTorch; 1 is faster where other work runs")
+    parser.add_argument("--workers", type=int, default=2, help="processes that draw")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="folder for drawings and the checkpoint")
+    parser.add_argument("--out", type=Path, default=WEIGHTS, help="the safetensors file to write")
+    parser.add_argument("--result", type=Path, default=RESULT, help="the json file to write")
+    options = parser.parse_args(arguments)
+    for name, low, high in (("scale", 1e-4, 10), ("minutes", 1e-3, 1e5), ("threads", 1, 1024), ("workers", 1, 1024)):
+        if not low <= getattr(options, name) <= high:
+            raise ConfigError(f"--{name} {getattr(options, name)} is out of range: allowed is {low:g} to {high:g}")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Make the backbone; return 0."""
+    options = _options(arguments)
+    torch.set_num_threads(options.threads)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    recipe = Recipe().scaled(options.scale)
+    breeds = litter(recipe.num_breeds, LITTER_SEED)
+    pictures = {size: files.draw_cache(options.cache, breeds, TRAIN_SEED, size, number, options.workers)
+                for size, number in recipe.drawings}  # fmt: skip
+    val = files.draw_cache(options.cache, breeds, VAL_SEED, 224, recipe.num_val, options.workers)
+
+    state_path = options.cache / f"pretrain-{files.short_hash(asdict(recipe))}.pt"
+    model, log = train(
+        recipe, pictures, trait_table(breeds), minutes=options.minutes, state_path=state_path, device=device
+    )
+    resize_input(model, 224)
+    right = accuracy(model, val, recipe.num_breeds)
+    finished = all(n >= s.images for n, s in zip(log["seen"], recipe.stages, strict=True))
+    digest = files.write_weights(model, options.out, recipe.num_breeds)
+    files.write_json(options.result, {
+        "upstream_val_accuracy": right, "chance": 1 / recipe.num_breeds, "upstream_val_images": len(val),
+        "finished": finished, "images_seen": {str(s.size): n for s, n in zip(recipe.stages, log["seen"], strict=True)},
+        "training_minutes": round(sum(log["seconds"]) / 60, 1), "sha256": digest, "recipe": asdict(recipe),
+        "seeds": {"litter": LITTER_SEED, "train": TRAIN_SEED, "val": VAL_SEED}, **files.machine(),
+    })  # fmt: skip
+    state = "finished" if finished else "not finished: run again to go on"
+    print(f"upstream val accuracy {100 * right:.1f} % (chance {100 / recipe.num_breeds:.1f} %), {state}", flush=True)
+    return 0
