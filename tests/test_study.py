@@ -275,3 +275,17 @@ def test_exit_codes_and_messages(tiny, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["train", "--method", "magic"])
     assert "invalid choice: 'magic' (choose from" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ({"model_name": "vit_nano"}, "unknown model 'vit_nano'"),
+        ({"weights": "README.md"}, "weights file README.md: format '.md' is not one of"),
+        ({"dataset": "imagewoof", "data_dir": "tests"}, "tests"),
+    ],
+)
+def test_model_weights_and_images_are_found_before_a_notebook_starts(override, message, tmp_path):
+    with pytest.raises(ConfigError, match=message):
+        run_study("test", override | {"runs_dir": str(tmp_path / "runs")})
+    assert not (tmp_path / "runs").exists()

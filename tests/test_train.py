@@ -98,7 +98,7 @@ def test_an_unfinished_run_goes_on_after_its_last_epoch(tiny_run, tmp_path):
     [
         ({"model_name": "vit_huge_patch1_32"}, "unknown model"),
         ({"dataset": "imagewoof", "data_dir": "tests"}, "tests"),
-        ({"num_test": 5}, "num = 5 is out of range"),
+        ({"label_fraction": 0.01}, "leaves 0 images: 10 are the least"),
         ({"method": "lora", "lora": LoRAConfig(targets=("attn.value",))}, "matches no linear layer"),
     ],
 )

@@ -11,6 +11,7 @@ from typing import Any
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
+NUM_BREEDS = 10
 DATASETS = ("sketchwoof", "imagewoof")
 SCHEMES = ("clean", "paper")
 IMAGE_VARIANTS = ("160", "320", "full")
@@ -141,8 +142,9 @@ class TrainConfig:
         require_choice("schedule", self.schedule, SCHEDULES)
         require_choice("precision", self.precision, PRECISIONS)
         require_choice("device", self.device, DEVICES)
-        require_range("num_train", self.num_train, 0, 10_000_000)
-        require_range("num_test", self.num_test, 0, 10_000_000)
+        for name in ("num_train", "num_test"):
+            if getattr(self, name) != 0:  # 0 is "all"
+                require_range(name, getattr(self, name), NUM_BREEDS, 10_000_000)
         require_range("label_fraction", self.label_fraction, 0, 1, above=True)
         require_range("epochs", self.epochs, 1, 10_000)
         require_range("batch_size", self.batch_size, 1, 65_536)

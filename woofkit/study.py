@@ -21,7 +21,9 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 from woofkit.config import PROJECT_ROOT, ConfigError, StudyConfig
+from woofkit.methods import build_for
 from woofkit.profiles import load_profile
+from woofkit.train import load_splits
 
 NOTEBOOKS_DIR = PROJECT_ROOT / "notebooks"
 NOTEBOOKS = (
@@ -61,6 +63,7 @@ def run_study(
     for name in chosen:
         check_parameters(NOTEBOOKS_DIR / f"{name}.ipynb", parameters, study)
     check_kernel()
+    check_inputs(study)
 
     copies = study.run_root / "notebooks"
     copies.mkdir(parents=True, exist_ok=True)
@@ -125,6 +128,15 @@ def check_parameters(source: Path, parameters: dict[str, Any], study: StudyConfi
                 f"{source.name}: its parameters cell was edited to {name} = {value!r}, while the study has"
                 f" {settings[name]!r}; put the cell back, and give the value with -p {name} or in a profile"
             )
+
+
+def check_inputs(study: StudyConfig) -> None:
+    """Build the model and find the images, which downloads what is to be downloaded, before a notebook starts.
+
+    Raises ConfigError, as `build_for` and `load_splits` do.
+    """
+    build_for(study.train_config("lora"))
+    load_splits(study.train_config("full"), image_size=224)
 
 
 def check_kernel() -> None:
