@@ -20,9 +20,10 @@ from woofkit.results import write_atomic
 FORMAT = "woofkit-lora-1"
 
 
-def adapter_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """The tensors that make up the adapter, by name in the adapted model: all that is trainable."""
-    return {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
+def adapter_tensors(model: nn.Module, config: LoRAConfig) -> dict[str, Tensor]:
+    """The tensors that make up the adapter, by name in the adapted model, whether or not they are frozen now."""
+    prefixes = (*(f"{name}.lora_" for name in lora_layers(model)), *(f"{name}." for name in config.modules_to_save))
+    return {name: parameter.detach() for name, parameter in model.named_parameters() if name.startswith(prefixes)}
 
 
 def hash_base(model: nn.Module, config: LoRAConfig) -> str:
@@ -36,11 +37,17 @@ def save_adapter(model: nn.Module, config: LoRAConfig, path: Path) -> None:
     """Write the adapter of an unmerged LoRA model to a safetensors file.
 
     Raises:
-        ValueError: the model has no active LoRA.
+        ValueError: the model has no active LoRA, or it was made with other settings than `config`.
     """
-    if not lora_layers(model):
+    layers = lora_layers(model)
+    if not layers:
         raise ValueError("the model has no active LoRA to save: add it, or call unmerge_lora(model) first")
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in adapter_tensors(model).items()}
+    for name, layer in layers.items():
+        if (layer.lora_A.shape[0], layer.scaling, layer.lora_bias is not None) != (
+            config.rank, config.scaling, config.bias,
+        ):  # fmt: skip
+            raise ValueError(f"{name} was made with other settings than the config to save: {layer.extra_repr()}")
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in adapter_tensors(model, config).items()}
     metadata = {"format": FORMAT, "config": json.dumps(asdict(config)), "base": hash_base(model, config)}
     write_atomic(path, lambda temporary: save_file(tensors, temporary, metadata))
 
@@ -61,15 +68,20 @@ def load_adapter(model: nn.Module, path: Path) -> nn.Module:
     if metadata.get("format") != FORMAT:
         found = metadata.get("format")
         raise ConfigError(f"{path.name} is not an adapter file: its format is {found!r}, not {FORMAT!r}")
-    config = LoRAConfig(**json.loads(metadata["config"]))
+    try:
+        config, base = LoRAConfig(**json.loads(metadata["config"])), metadata["base"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{path.name} does not say how its adapter was made: {error!r}") from error
     found = hash_base(model, config)
-    if found != metadata["base"]:
+    if found != base:
         raise ConfigError(
-            f"{path.name} belongs to another base: its hash is {metadata['base'][:12]}..., this model's {found[:12]}..."
+            f"{path.name} belongs to another base: its hash is {base[:12]}..., this model's {found[:12]}..."
         )
+    trainable = [parameter.requires_grad for parameter in model.parameters()]
     add_lora(model, config)
-    if problems := tensor_differences(adapter_tensors(model), tensors):
-        remove_lora(model)
+    if problems := tensor_differences(adapter_tensors(model, config), tensors):
+        for parameter, before in zip(remove_lora(model).parameters(), trainable, strict=True):
+            parameter.requires_grad_(before)
         raise ConfigError(f"{path.name} does not fit the model: {'; '.join(problems)}")
     model.load_state_dict(tensors, strict=False)  # names and shapes were compared above; the base stays
     return model

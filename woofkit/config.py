@@ -81,7 +81,7 @@ class LoRAConfig:
         check_types(self)
         for name in ("targets", "modules_to_save"):
             value = getattr(self, name)
-            if isinstance(value, str) or not all(isinstance(item, str) and item for item in value):
+            if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) and item for item in value):
                 raise ConfigError(f"{name} must be a sequence of module names, not {value!r}")
             object.__setattr__(self, name, tuple(value))
         if not self.targets:
@@ -160,6 +160,8 @@ class TrainConfig:
             raise ConfigError(f"data_dir {self.data_dir!r} is not a folder: allowed is a folder or '' to download")
         if isinstance(self.lora, dict):
             object.__setattr__(self, "lora", LoRAConfig(**self.lora))
+        if not isinstance(self.lora, (LoRAConfig, type(None))):
+            raise ConfigError(f"lora must be a LoRAConfig or None, not {self.lora!r}")
         if (self.lora is not None) != (self.method == "lora"):
             raise ConfigError(f"method {self.method!r} with lora={self.lora!r}: 'lora' needs a LoRAConfig, others none")
 

@@ -82,11 +82,14 @@ def describe_machine(device: torch.device) -> str:
 
 def describe_environment(device: torch.device) -> dict[str, str]:
     """Date (UTC), machine, versions and git commit: recorded with a run, and never part of what makes it equal."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
+    commit = ""
+    with suppress(OSError):  # a machine without git
+        head = ["git", "rev-parse", "HEAD"]
+        commit = subprocess.run(head, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False).stdout.strip()
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": describe_machine(device),
         "python": platform.python_version(),
         **{package: version(package) for package in PACKAGES},
-        "commit": commit.stdout.strip() or "unknown",
+        "commit": commit or "unknown",
     }

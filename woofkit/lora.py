@@ -102,21 +102,25 @@ def count_lora_parameters(model: nn.Module, config: LoRAConfig) -> int:
 
     rank * (in + out) for every targeted layer, `out` more with a bias, and all of `modules_to_save`.
     """
-    layers = target_layers(model, config.targets).values()
-    count = sum(config.rank * (la.in_features + la.out_features) + config.bias * la.out_features for la in layers)
-    return count + sum(p.numel() for name in config.modules_to_save for p in _saved_module(model, name).parameters())
+    layers = target_layers(model, config.targets)
+    count = 0
+    for layer in layers.values():
+        count += config.rank * (layer.in_features + layer.out_features) + config.bias * layer.out_features
+    saved = {p for module in _saved_modules(model, config, layers) for p in module.parameters()}  # each counts once
+    return count + sum(p.numel() for p in saved)
 
 
 def add_lora(model: nn.Module, config: LoRAConfig) -> nn.Module:
     """Freeze `model`, put an adapter on every targeted linear layer, and unfreeze `modules_to_save`.
 
     Raises:
-        ValueError: LoRA is already there, or a target or a module to save matches nothing. Nothing is changed then.
+        ValueError: LoRA is already there, a target or a module to save matches nothing, or a module to save holds
+            a target. Nothing is changed then.
     """
     if lora_layers(model) or _merged_layers(model):
         raise ValueError("the model has LoRA already: call remove_lora(model) first")
     layers = target_layers(model, config.targets)
-    saved = [_saved_module(model, name) for name in config.modules_to_save]
+    saved = _saved_modules(model, config, layers)
     model.requires_grad_(False)
     for name, linear in layers.items():
         _replace(model, name, LoRALinear(linear, config).train(linear.training))
@@ -198,6 +202,14 @@ def _is_suffix(target: str, name: str) -> bool:
 def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
     parent, _, child = name.rpartition(".")
     setattr(model.get_submodule(parent), child, module)
+
+
+def _saved_modules(model: nn.Module, config: LoRAConfig, layers: dict[str, nn.Linear]) -> list[nn.Module]:
+    for name in config.modules_to_save:
+        for target in layers:
+            if f"{target}.".startswith(f"{name}."):  # its base would be frozen and trained at once
+                raise ValueError(f"module to save {name!r} holds the target {target!r}: a layer is either of them")
+    return [_saved_module(model, name) for name in config.modules_to_save]
 
 
 def _saved_module(model: nn.Module, name: str) -> nn.Module:

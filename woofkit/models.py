@@ -10,13 +10,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import timm
 import torch
 from safetensors import safe_open
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
-from woofkit.config import PROJECT_ROOT, ConfigError, resolve_path
+from woofkit.config import PROJECT_ROOT, ConfigError, require_range, resolve_path
 
 BUNDLED_MODEL = "vit_tiny_patch16_224"
 BUNDLED_WEIGHTS = PROJECT_ROOT / "data" / "backbone" / "vit_tiny_patch16_224.sketch.safetensors"
@@ -41,6 +42,7 @@ def build_model(name: str, num_classes: int = 10, weights: str | Path | None = "
     Raises:
         ConfigError: unknown model or weights, or a file that does not fit the model, with what differs.
     """
+    require_range("num_classes", num_classes, 1, 1_000_000)
     model = _pretrained_model(name, weights, seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -97,6 +99,11 @@ def _pretrained_model(name: str, weights: str | Path | None, seed: int) -> nn.Mo
     if not timm.is_model(name):
         close = get_close_matches(name, timm.list_models(), n=3) or [BUNDLED_MODEL]
         raise ConfigError(f"unknown model {name!r}: timm has, for example, {', '.join(close)}")
+    try:
+        timm.get_pretrained_cfg(name)
+    except RuntimeError as error:  # the part after the dot, which picks one of timm's weights
+        known = ", ".join(timm.list_pretrained(f"{name.partition('.')[0]}.*"))
+        raise ConfigError(f"unknown weights in model name {name!r}: timm has {known}") from error
     if weights in (None, "random"):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -136,7 +143,11 @@ def _from_file(name: str, path: Path) -> nn.Module:
     if path.suffix not in WEIGHT_FORMATS:
         raise ConfigError(f"weights file {path.name}: format {path.suffix!r} is not one of {', '.join(WEIGHT_FORMATS)}")
     if path.suffix == ".npz":
-        model = _vision_transformer(name, num_classes=_npz_classes(path))
+        num_classes, count = _npz_sizes(path)
+        model = _vision_transformer(name, num_classes=num_classes)
+        if count != count_parameters(model).total:  # timm would ignore what is too much
+            expected = f"{count_parameters(model).total:,}"
+            raise ConfigError(f"weights file {path.name} does not fit {name!r}: {count:,} parameters, not {expected}")
         try:
             model.load_pretrained(str(path))
         except Exception as error:
@@ -172,20 +183,19 @@ def tensor_differences(expected: dict[str, Tensor], given: dict[str, Tensor]) ->
     """What keeps `given` from being loaded as `expected`: missing, unexpected and misshapen tensors, in words."""
     problems = [f"missing {key}" for key in expected if key not in given]
     problems += [f"unexpected {key}" for key in given if key not in expected]
-    for key in expected.keys() & given.keys():
-        if expected[key].shape != given[key].shape:
+    for key in expected:
+        if key in given and expected[key].shape != given[key].shape:
             problems.append(f"{key} has shape {tuple(given[key].shape)} instead of {tuple(expected[key].shape)}")
     return problems if len(problems) <= 5 else [*problems[:5], f"and {len(problems) - 5} more"]
 
 
-def _npz_classes(path: Path) -> int:
-    import numpy as np
-
+def _npz_sizes(path: Path) -> tuple[int, int]:
+    """The number of classes and of all parameters in a JAX checkpoint."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            key = next(key for key in arrays.files if key.endswith("head/bias"))
-            return len(arrays[key])
-    except (StopIteration, OSError, ValueError) as error:
+            sizes = {key: arrays[key].size for key in arrays.files}
+        return next(size for key, size in sizes.items() if key.endswith("head/bias")), sum(sizes.values())
+    except Exception as error:  # numpy raises many kinds for a damaged archive
         raise ConfigError(f"weights file {path.name} is not a JAX ViT checkpoint with a head") from error
 
 

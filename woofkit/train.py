@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from woofkit.adapters import load_adapter, save_adapter
-from woofkit.config import TrainConfig
+from woofkit.config import ConfigError, TrainConfig
 from woofkit.costs import describe_environment, measure_peak_memory
 from woofkit.data import Transform, WoofDataset, load_dataset, load_pixels, make_transform
 from woofkit.loop import Evaluation, evaluate, fit, pick_device, selected_epoch
@@ -93,10 +93,10 @@ def run_training(config: TrainConfig, root: Path, *, report: Callable[[str], Non
         report(f"{config.method}: found finished in {run.name}")
         return run
 
+    images = {split: Images(dataset, load_pixels(dataset, transform)) for split, dataset in splits.items()}
     run.mkdir(parents=True, exist_ok=True)
     environment = describe_environment(device)
     write_json(run / "config.json", {"config": config.to_dict(), "identity": identity, "environment": environment})
-    images = {split: Images(dataset, load_pixels(dataset, transform)) for split, dataset in splits.items()}
     history, costs = _train(model, images, transform, config, run, report)
     test = _evaluate(model, images["test"], transform, config)
     _write_run(run, model, config, images["test"].dataset, test, history, {**costs, **environment})
@@ -105,8 +105,14 @@ def run_training(config: TrainConfig, root: Path, *, report: Callable[[str], Non
 
 
 def load_run_model(run: Path) -> nn.Module:
-    """The model of a finished run, in eval mode; LoRA's with its adapters on and unmerged."""
-    config = TrainConfig(**read_config(run))
+    """The model of a finished run, in eval mode; LoRA's with its adapters on and unmerged.
+
+    Raises:
+        ConfigError: the run is not finished, or the weights that it started from are no longer where they were.
+    """
+    if not is_finished(run):
+        raise ConfigError(f"run {run} is not finished: run_training with the same settings finishes it")
+    config = TrainConfig(**{**read_config(run), "data_dir": ""})  # its images may be gone
     if config.method == "lora":
         model = build_model(config.model_name, weights=config.weights, seed=config.seed)
         return load_adapter(model, run / "adapter.safetensors").eval()
