@@ -23,6 +23,7 @@ def images():
 
 @pytest.fixture
 def tiny_run(monkeypatch):
-    """Settings of a run that trains the real architecture, from random weights, on 10 drawings."""
+    """Settings of a run that trains timm's smallest Vision Transformer, from random weights, on 10 drawings."""
     monkeypatch.setitem(data.SKETCH_SIZES, "val", 10)
-    return TrainConfig(num_train=10, num_test=10, epochs=1, batch_size=4, weights="random", precision="fp32")
+    sizes = {"num_train": 10, "num_test": 10, "epochs": 1, "batch_size": 4}
+    return TrainConfig(model_name="test_vit", weights="random", precision="fp32", **sizes)

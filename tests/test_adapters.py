@@ -1,14 +1,17 @@
 """Adapter files: what is saved comes back, onto its own base only."""
 
+import copy
+import json
+
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from test_lora import train_a_little
 
-from woofkit.adapters import load_adapter, save_adapter
+from woofkit.adapters import FORMAT, load_adapter, save_adapter
 from woofkit.config import ConfigError, LoRAConfig
-from woofkit.lora import add_lora, lora_layers, merge_lora
+from woofkit.lora import add_lora, lora_layers, merge_lora, unmerge_lora
 
 CONFIG = LoRAConfig.paper(rank=3)
 
@@ -16,20 +19,17 @@ CONFIG = LoRAConfig.paper(rank=3)
 @pytest.fixture
 def saved(small_vit, images, tmp_path):
     """A trained adapter's file and the logits that it belongs to."""
-    model = train_a_little(add_lora(small_vit, CONFIG), images)
+    model = train_a_little(add_lora(copy.deepcopy(small_vit), CONFIG), images)
     path = tmp_path / "adapter.safetensors"
     save_adapter(model, CONFIG, path)
     return path, model(images).detach()
 
 
 @pytest.fixture
-def fresh(small_vit, images, saved):
-    """The base as it was before the adapter was trained on it."""
-    import timm
-
-    torch.manual_seed(0)
-    settings = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3, "num_classes": 10}
-    return timm.create_model("vit_tiny_patch16_224", **settings).eval()
+def fresh(small_vit):
+    """The base as it was before the adapter was trained on it, with the norm frozen: that, too, must stay."""
+    small_vit.norm.requires_grad_(False)
+    return small_vit
 
 
 def test_reloaded_equals_saved_with_head_norm_and_bias(saved, fresh, images):
@@ -43,10 +43,12 @@ def test_reloaded_equals_saved_with_head_norm_and_bias(saved, fresh, images):
 
 def assert_refused(model, path, message):
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    trainable = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     with pytest.raises(ConfigError, match=message):
         load_adapter(model, path)
     assert not lora_layers(model)
     assert {name: True for name in before} == {name: t.equal(before[name]) for name, t in model.state_dict().items()}
+    assert {name: parameter.requires_grad for name, parameter in model.named_parameters()} == trainable
 
 
 def test_another_base_is_refused(saved, fresh):
@@ -83,3 +85,51 @@ def test_a_merged_model_has_no_adapter_to_save(small_vit, images, tmp_path):
     with pytest.raises(ValueError, match="no active LoRA to save"):
         save_adapter(model, CONFIG, tmp_path / "a.safetensors")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        LoRAConfig(rank=2, alpha=5.0),
+        LoRAConfig(rank=4, alpha=1.0, targets=("mlp.fc1",), dropout=0.2, modules_to_save=()),
+        LoRAConfig(rank=1, bias=True, init_std=0.02, modules_to_save=("blocks.1.norm2", "head")),
+    ],
+)
+def test_whatever_the_settings_the_file_alone_brings_the_model_back(small_vit, images, tmp_path, config):
+    model = train_a_little(add_lora(copy.deepcopy(small_vit), config), images)
+    save_adapter(unmerge_lora(merge_lora(model)), config, tmp_path / "a.safetensors")
+    loaded = load_adapter(small_vit, tmp_path / "a.safetensors")
+    assert loaded(images).equal(model(images))
+    assert {name for name, p in loaded.named_parameters() if p.requires_grad} == {
+        name for name, p in model.named_parameters() if p.requires_grad
+    }
+
+
+def test_a_frozen_model_is_saved_whole(fresh, images, tmp_path):
+    model = train_a_little(add_lora(copy.deepcopy(fresh), CONFIG), images).requires_grad_(False)
+    save_adapter(model, CONFIG, tmp_path / "a.safetensors")
+    assert load_adapter(fresh, tmp_path / "a.safetensors")(images).equal(model(images))
+
+
+@pytest.mark.parametrize("other", [{"alpha": 6.0}, {"rank": 2, "alpha": 2.0}, {"bias": False}])
+def test_settings_that_the_model_was_not_made_with_are_not_saved(small_vit, tmp_path, other):
+    add_lora(small_vit, CONFIG)
+    wrong = LoRAConfig(**{**vars(CONFIG), **other})
+    with pytest.raises(ValueError, match="attn.qkv was made with other settings .* rank=3, scaling=1, bias=True"):
+        save_adapter(small_vit, wrong, tmp_path / "a.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("config", [None, "{", json.dumps({"rnk": 3}), json.dumps({"rank": 0})])
+def test_a_file_that_does_not_say_how_it_was_made_is_refused(fresh, tmp_path, config):
+    metadata = {"format": FORMAT, "base": "0" * 64} | ({"config": config} if config else {})
+    save_file({"head.bias": torch.zeros(2)}, tmp_path / "a.safetensors", metadata)
+    assert_refused(fresh, tmp_path / "a.safetensors", "a.safetensors does not say how its adapter was made")
+
+
+def test_a_second_adapter_on_top_is_refused(saved, fresh, images):
+    path, logits = saved
+    load_adapter(fresh, path)
+    with pytest.raises(ValueError, match="has LoRA already"):
+        load_adapter(fresh, path)
+    assert fresh(images).equal(logits)

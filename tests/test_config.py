@@ -58,6 +58,9 @@ def test_an_adapter_goes_with_lora_and_with_nothing_else():
     with pytest.raises(ConfigError, match="'lora' needs a LoRAConfig, others none"):
         TrainConfig(method="full", lora=LoRAConfig())
 
+    with pytest.raises(ConfigError, match="lora must be a LoRAConfig or None, not 'rank 8'"):
+        TrainConfig(method="lora", lora="rank 8")
+
 
 @pytest.mark.parametrize("method", ["full", "lora", "probe"])
 def test_settings_survive_json(method):
@@ -74,3 +77,11 @@ def test_relative_paths_start_at_the_project():
     assert resolve_path("runs") == PROJECT_ROOT / "runs"
     assert str(resolve_path("/data")) == "/data"
     assert not str(resolve_path("~/x")).startswith("~")
+
+
+def test_the_runs_of_a_study_share_its_settings_and_lie_below_its_profile(tmp_path):
+    study = StudyConfig(profile="mine", runs_dir=str(tmp_path), rank=3, lr=0.1)
+    assert study.run_root == tmp_path / "mine"
+    full, lora = study.train_config("full"), study.train_config("lora")
+    assert (full.lr, full.lora, lora.lora) == (0.1, None, LoRAConfig.paper(3))
+    assert {**full.to_dict(), "method": "lora", "lora": lora.to_dict()["lora"]} == lora.to_dict()

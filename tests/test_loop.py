@@ -43,6 +43,10 @@ def test_evaluate_is_the_mean_over_images_and_leaves_the_mode_alone():
     assert torch.allclose(result.logits, logits, atol=1e-5)
     assert result.loss == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
     assert result.accuracy == pytest.approx((logits.argmax(1) == labels).float().mean().item())
+    model.train()
+    with pytest.raises(RuntimeError, match="must match the size"):
+        evaluate(model, PIXELS[:, :2], LABELS, TRANSFORM)
+    assert model.training
     with pytest.raises(ValueError, match="evaluate got no images"):
         evaluate(model, PIXELS[:0], LABELS[:0], TRANSFORM)
 
@@ -143,3 +147,38 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch):
     assert pick_device("auto").type == "cpu"
     with pytest.raises(ConfigError, match="device 'cuda' is not available here: allowed are 'auto' and 'cpu'"):
         pick_device("cuda")
+
+
+def test_bf16_computes_nearly_the_same_and_keeps_weights_and_logits_in_float32():
+    model = new_model()
+    exact, rounded = (evaluate(model, PIXELS, LABELS, TRANSFORM, precision=name) for name in ("fp32", "bf16"))
+    assert rounded.logits.dtype == torch.float32
+    assert not rounded.logits.equal(exact.logits)
+    assert torch.allclose(rounded.logits, exact.logits, atol=0.05)
+    run_fit(model, TrainConfig(weights="random", epochs=1, batch_size=10, lr=0.01, precision="bf16", device="cpu"))
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+
+
+def test_each_epoch_has_its_own_order(monkeypatch):
+    orders, original = [], loop.batches
+
+    def record(pixels, labels, batch_size, **options):
+        batches = list(original(pixels, labels, batch_size, **options))
+        orders.append(torch.cat([images for images, _ in batches]))
+        return iter(batches)
+
+    monkeypatch.setattr(loop, "batches", record)
+    for _ in range(2):
+        run_fit(new_model(), TrainConfig(weights="random", epochs=2, batch_size=10, precision="fp32", device="cpu"))
+    first, second, first_again, second_again = orders
+    assert not first.equal(second)
+    assert (first.equal(first_again), second.equal(second_again)) == (True, True)
+
+
+def test_a_training_that_has_ended_is_not_continued(tmp_path):
+    first, again = new_model(), new_model()
+    expected = run_fit(first, checkpoint=tmp_path / "c.pt")
+    seen = []
+    history = run_fit(again, checkpoint=tmp_path / "c.pt", on_epoch=seen.append)
+    assert (len(history), len(expected), seen) == (4, 4, [])
+    assert all(tensor.equal(state(first)[name]) for name, tensor in state(again).items())

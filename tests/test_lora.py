@@ -117,6 +117,56 @@ def test_removed_the_base_weights_are_as_they_were(small_vit, images, merged):
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
+def test_merging_and_back_keeps_every_tensor_and_what_trains(adapted):
+    before = {name: (p, p.detach().clone(), p.requires_grad) for name, p in adapted.named_parameters()}
+    merge_lora(adapted)
+    assert {name for name, p in adapted.named_parameters() if p.requires_grad} == {
+        "norm.weight", "norm.bias", "head.weight", "head.bias",
+    }  # fmt: skip
+    unmerge_lora(adapted)
+    after = dict(adapted.named_parameters())
+    assert set(after) == set(before)
+    for name, (parameter, value, trains) in before.items():
+        assert after[name] is parameter, name
+        assert (after[name].equal(value), after[name].requires_grad) == (True, trains), name
+
+
+def test_dropout_acts_in_training_only(small_vit, images):
+    model = train_a_little(add_lora(small_vit, LoRAConfig(rank=2, dropout=0.5)), images)
+    assert not model.train()(images).equal(model(images))
+    adapted = model.eval()(images)
+    assert adapted.equal(model(images))
+    assert torch.allclose(merge_lora(model)(images), adapted, atol=1e-5)
+
+
+def test_alpha_scales_the_update_and_nothing_else():
+    layers = []
+    for alpha in (1.0, 4.0):
+        torch.manual_seed(0)
+        layers.append(LoRALinear(nn.Linear(4, 6), LoRAConfig(rank=4, alpha=alpha, bias=True)))
+        nn.init.ones_(layers[-1].lora_B)
+        nn.init.ones_(layers[-1].lora_bias)
+    x = torch.randn(5, 4)
+    once, four_times = (layer(x) - layer.base(x) for layer in layers)
+    assert torch.allclose(four_times, 4 * once, atol=1e-5)
+
+
+def test_the_first_matrix_starts_as_the_settings_say():
+    torch.manual_seed(0)
+    gaussian = LoRALinear(nn.Linear(200, 5), LoRAConfig(rank=50, init_std=0.01)).lora_A
+    assert gaussian.std().item() == pytest.approx(0.01, rel=0.05)
+    uniform = LoRALinear(nn.Linear(200, 5), LoRAConfig(rank=50)).lora_A
+    assert 0.99 / 200**0.5 < uniform.abs().max().item() <= 1 / 200**0.5  # Kaiming, a = sqrt 5: 1 / sqrt(in)
+
+
+def test_what_is_named_twice_is_counted_once(small_vit):
+    config = LoRAConfig(rank=2, targets=("attn.qkv", "qkv"), modules_to_save=("blocks.0.norm1", "head", "head"))
+    predicted = count_lora_parameters(small_vit, config)
+    add_lora(small_vit, config)
+    assert sum(p.numel() for p in small_vit.parameters() if p.requires_grad) == predicted
+    assert predicted == 2 * 2 * (48 + 144) + 2 * 48 + (48 * 10 + 10)
+
+
 def test_a_target_is_a_whole_suffix(small_vit):
     class Embedding(nn.Module):
         def __init__(self):
@@ -129,11 +179,18 @@ def test_a_target_is_a_whole_suffix(small_vit):
 
 
 def test_refusals_name_the_thing_and_change_nothing(small_vit):
+    small_vit.norm.requires_grad_(False)
     before = {name: p.requires_grad for name, p in small_vit.named_parameters()}
     with pytest.raises(ValueError, match=r"target 'attn.value' matches no linear layer .*attn\.qkv"):
         add_lora(small_vit, LoRAConfig(targets=("attn.qkv", "attn.value")))
     with pytest.raises(ValueError, match=r"module to save 'header' is not in the model.*head"):
         add_lora(small_vit, LoRAConfig(modules_to_save=("header",)))
+    for saved, target in (("head", "head"), ("blocks.1", "blocks.1.attn.qkv")):
+        both = LoRAConfig(targets=("attn.qkv", "head"), modules_to_save=(saved,))
+        with pytest.raises(ValueError, match=f"module to save '{saved}' holds the target '{target}'"):
+            add_lora(small_vit, both)
+        with pytest.raises(ValueError, match="holds the target"):
+            count_lora_parameters(small_vit, both)
     assert {name: p.requires_grad for name, p in small_vit.named_parameters()} == before
     for verb in (merge_lora, remove_lora, lambda model: adapters_disabled(model).__enter__()):
         with pytest.raises(ValueError, match="no active LoRA layer: call add_lora"):
@@ -144,6 +201,8 @@ def test_refusals_name_the_thing_and_change_nothing(small_vit):
     with pytest.raises(ValueError, match="has LoRA already: call remove_lora"):
         add_lora(small_vit, LoRAConfig())
     merge_lora(small_vit)
+    with pytest.raises(ValueError, match="no active LoRA layer: call add_lora"):
+        merge_lora(small_vit)
     with pytest.raises(ValueError, match="has LoRA already"):
         add_lora(small_vit, LoRAConfig())
     with pytest.raises(ValueError, match="merged adapters cannot be switched off"), adapters_disabled(small_vit):
@@ -161,7 +220,9 @@ def test_refusals_name_the_thing_and_change_nothing(small_vit):
         ({"dropout": 1.0}, "dropout = 1.0 is out of range"),
         ({"bias": "false"}, "bias must be of type bool, not str"),
         ({"targets": "attn.qkv"}, "targets must be a sequence of module names"),
+        ({"targets": 5}, "targets must be a sequence of module names, not 5"),
         ({"targets": ()}, "targets is empty"),
+        ({"modules_to_save": "head"}, "modules_to_save must be a sequence of module names, not 'head'"),
         ({"init_std": "small"}, "init_std must be a number or None"),
     ],
 )

@@ -5,6 +5,7 @@ import os
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -49,7 +50,7 @@ def test_weights_from_a_file_are_loaded_but_for_the_head(checkpoint, tmp_path, s
     path, tensors = checkpoint
     if suffix == ".pth":
         path = tmp_path / "upstream.pth"
-        torch.save({"state_dict": tensors}, path)
+        torch.save({"model": tensors, "epoch": 3}, path)  # as DeiT's checkpoints are wrapped
     state = build_model(NAME, weights=path).state_dict()
     assert all(state[name].equal(tensor) for name, tensor in tensors.items() if not name.startswith("head."))
     assert state["head.weight"].shape == (10, 192)
@@ -80,12 +81,87 @@ def test_tensors_that_do_not_fit_are_named(checkpoint, tmp_path):
         build_model(NAME, weights=tmp_path / "w.safetensors")
 
 
+def test_a_damaged_file_is_refused(checkpoint, tmp_path):
+    whole = checkpoint[0].read_bytes()
+    for name, content in (("cut.safetensors", whole[:5000]), ("empty.pth", b""), ("cut.npz", b"PK" + whole[:500])):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ConfigError, match=f"weights file {name} is (damaged or )?not a "):
+            build_model(NAME, weights=tmp_path / name)
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(ConfigError, match="list.pth holds no state dict of tensors"):
+        build_model(NAME, weights=tmp_path / "list.pth")
+
+
+def as_jax(model):
+    """A Vision Transformer's tensors under the names and in the shapes of Google's JAX checkpoints."""
+    state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    arrays = {"cls": state["cls_token"], "Transformer/posembed_input/pos_embedding": state["pos_embed"]}
+    arrays["embedding/kernel"] = state["patch_embed.proj.weight"].transpose(2, 3, 1, 0)
+    arrays["embedding/bias"] = state["patch_embed.proj.bias"]
+    arrays["head/kernel"], arrays["head/bias"] = state["head.weight"].T, state["head.bias"]
+    names = [("Transformer/encoder_norm", "norm")]
+    for index in range(len(model.blocks)):
+        theirs, ours = f"Transformer/encoderblock_{index}", f"blocks.{index}"
+        names += [(f"{theirs}/LayerNorm_0", f"{ours}.norm1"), (f"{theirs}/LayerNorm_2", f"{ours}.norm2")]
+        attention = f"{theirs}/MultiHeadDotProductAttention_1"
+        for i in range(2):
+            arrays[f"{theirs}/MlpBlock_3/Dense_{i}/kernel"] = state[f"{ours}.mlp.fc{i + 1}.weight"].T
+            arrays[f"{theirs}/MlpBlock_3/Dense_{i}/bias"] = state[f"{ours}.mlp.fc{i + 1}.bias"]
+        heads, width = model.blocks[index].attn.num_heads, model.embed_dim
+        qkv = zip(*(np.split(state[f"{ours}.attn.qkv.{kind}"], 3) for kind in ("weight", "bias")), strict=True)
+        for name, (weight, bias) in zip(("query", "key", "value"), qkv, strict=True):
+            arrays[f"{attention}/{name}/kernel"] = weight.T.reshape(width, heads, -1)
+            arrays[f"{attention}/{name}/bias"] = bias.reshape(heads, -1)
+        arrays[f"{attention}/out/kernel"] = state[f"{ours}.attn.proj.weight"].T.reshape(heads, -1, width)
+        arrays[f"{attention}/out/bias"] = state[f"{ours}.attn.proj.bias"]
+    for theirs, ours in names:
+        arrays[f"{theirs}/scale"], arrays[f"{theirs}/bias"] = state[f"{ours}.weight"], state[f"{ours}.bias"]
+    return arrays
+
+
+def test_jax_weights_are_loaded_and_none_is_left_over(tmp_path):
+    torch.manual_seed(4)
+    model = timm.create_model("test_vit", num_classes=7)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter)
+    arrays = as_jax(model)
+    np.savez(tmp_path / "w.npz", **arrays)
+    state = build_model("test_vit", weights=tmp_path / "w.npz").state_dict()
+    kept = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("head.")}
+    assert all(state[name].equal(tensor) for name, tensor in kept.items())
+    assert original_head("test_vit", tmp_path / "w.npz").weight.equal(model.head.weight)
+
+    np.savez(tmp_path / "more.npz", **arrays, extra=np.zeros(3))
+    with pytest.raises(ConfigError, match="more.npz does not fit 'test_vit': 306,698 parameters, not 306,695"):
+        build_model("test_vit", weights=tmp_path / "more.npz")
+    arrays["renamed"] = arrays.pop("Transformer/encoder_norm/scale")
+    np.savez(tmp_path / "less.npz", **arrays)
+    with pytest.raises(ConfigError, match="less.npz does not fit 'test_vit': .*encoder_norm/scale"):
+        build_model("test_vit", weights=tmp_path / "less.npz")
+
+
+def test_the_transform_comes_with_the_file(tmp_path):
+    tensors = timm.create_model("test_vit", num_classes=7).state_dict()
+    save_file(tensors, tmp_path / "w.safetensors", {"mean": "[0.1, 0.2, 0.3]", "std": "[1, 1, 1]", "crop_pct": "0.5"})
+    config = models.data_config(build_model("test_vit", weights=tmp_path / "w.safetensors"))
+    assert (list(config["mean"]), config["crop_pct"]) == ([0.1, 0.2, 0.3], 0.5)
+
+
+def test_a_hash_sees_names_shapes_types_and_values():
+    tensors = [torch.zeros(2, 3), torch.zeros(3, 2), torch.zeros(2, 3).double(), torch.eye(3)[:2]]
+    hashes = {models.hash_tensors({"a": tensor}) for tensor in tensors} | {models.hash_tensors({"b": tensors[0]})}
+    assert len(hashes) == 5
+    assert models.hash_tensors({"a": tensors[0], "b": tensors[1]}) == models.hash_tensors(
+        {"b": tensors[1], "a": tensors[0].T.contiguous().T}
+    )
+
+
 def test_a_pickle_with_code_is_refused_and_not_run(tmp_path):
     class Bomb:
         def __reduce__(self):
             return (Path.touch, (tmp_path / "exploded",))
 
-    (tmp_path / "bomb.pth").write_bytes(pickle.dumps({"head.bias": Bomb()}))
+    (tmp_path / "bomb.pth").write_bytes(pickle.dumps({"head.bias": Bomb()}, protocol=2))
     with pytest.raises(ConfigError, match="bomb.pth is damaged or not a weights file"):
         build_model(NAME, weights=tmp_path / "bomb.pth")
     assert not (tmp_path / "exploded").exists()
@@ -103,6 +179,10 @@ def test_unknown_names_are_refused(tmp_path):
         build_model(NAME, weights=tmp_path / "nowhere.pth")
     with pytest.raises(ConfigError, match="weights='bundled' are for 'vit_tiny_patch16_224', not 'vit_small"):
         build_model("vit_small_patch16_224")
+    with pytest.raises(ConfigError, match=r"unknown weights .*'vit_tiny_patch16_224.best'.*augreg_in21k_ft_in1k"):
+        build_model("vit_tiny_patch16_224.best", weights=None)
+    with pytest.raises(ConfigError, match="num_classes = 0 is out of range: allowed is from 1"):
+        build_model(NAME, num_classes=0, weights=None)
     with pytest.raises(ConfigError, match="random weights have no original head"):
         original_head(NAME, None)
 
@@ -121,6 +201,10 @@ def test_a_damaged_bundled_file_is_noticed(tmp_path, monkeypatch):
     path.write_bytes(b"weights")
     (tmp_path / "w.safetensors.sha256").write_text(hashlib.sha256(b"weights").hexdigest() + "  w.safetensors\n")
     models.verify_checksum(path)
+    (tmp_path / "w.safetensors.sha256").rename(tmp_path / "note")
+    with pytest.raises(ConfigError, match=r"w.safetensors.sha256 is missing in .*: check out again or `make backbone`"):
+        models.verify_checksum(path)
+    (tmp_path / "note").rename(tmp_path / "w.safetensors.sha256")
     path.write_bytes(b"weighty")
     monkeypatch.setattr(models, "BUNDLED_WEIGHTS", path)
     with pytest.raises(ConfigError, match="w.safetensors is damaged: sha256"):

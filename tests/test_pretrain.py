@@ -8,7 +8,7 @@ import torch
 from safetensors import safe_open
 
 from woofkit.config import ConfigError
-from woofkit.pretrain import Recipe, Stage, accuracy, files, main, train, training
+from woofkit.pretrain import Recipe, Stage, accuracies, files, main, train, training
 from woofkit.pretrain.recipe import lr_at, make_batch, progress_of, trait_table
 from woofkit.sketch import BREEDS, breed_traits, litter
 
@@ -94,6 +94,7 @@ def test_weights_are_written_in_half_precision_with_their_transform(pictures, tm
         assert file.metadata()["num_classes"] == "5"
         assert file.get_tensor("head.weight").dtype == torch.float16
         assert set(file.keys()) == set(model.state_dict())
+    assert files.write_weights(model, path, 5) == digest  # the same weights are the same bytes
 
 
 def test_accuracy_counts_named_breeds(pictures):
@@ -105,7 +106,7 @@ def test_accuracy_counts_named_breeds(pictures):
         def forward(self, images):
             return self.bias.repeat(len(images), 1)
 
-    assert accuracy(Constant(), pictures[40], num_breeds=5) == 0.2
+    assert accuracies(Constant(), pictures[40], num_breeds=5) == {"top1": 0.2, "top5": 1.0, "family": 0.8}
 
 
 def test_drawings_are_made_once(tmp_path):

@@ -1,5 +1,7 @@
 """Files, tables, intervals, and the report's numbers."""
 
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +10,7 @@ import torch
 from woofkit import paper
 from woofkit.comparison import compare_runs, results_markdown
 from woofkit.config import ConfigError
-from woofkit.costs import measure_peak_memory
+from woofkit.costs import describe_environment, measure_peak_memory
 from woofkit.metrics import accuracy_interval, confusion_matrix, mcnemar_test
 from woofkit.results import load_runs, read_metrics, write_atomic
 
@@ -27,6 +29,19 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_new_file_is_whole_or_not_there(tmp_path):
+    seen = []
+
+    def write(temporary):
+        temporary.write_text("half")
+        seen.append((tmp_path / "table.csv").exists())
+
+    write_atomic(tmp_path / "table.csv", write)
+    assert seen == [False]
+    assert (tmp_path / "table.csv").read_text() == "half"
+    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
+
+
 def test_unfinished_runs_are_no_runs(tmp_path):
     (tmp_path / "full-r0-s0-12345678").mkdir()
     assert load_runs(tmp_path).empty
@@ -40,6 +55,9 @@ def test_wilson_interval_of_a_known_case():
     # Newcombe 1998, Statistics in Medicine 17:857, table I: 81 of 263, score method without correction
     interval = accuracy_interval(np.arange(263) < 81)
     assert (round(interval.low, 4), round(interval.high, 4)) == (0.2553, 0.3662)
+    more_certain = accuracy_interval(np.arange(263) < 81, confidence=0.99)
+    assert more_certain.low < interval.low < 81 / 263 < interval.high < more_certain.high
+    assert accuracy_interval(np.zeros(20, bool)).low == pytest.approx(0.0)
     assert accuracy_interval(np.ones(20, bool)).high == pytest.approx(1.0)
     with pytest.raises(ValueError, match="accuracy of no images"):
         accuracy_interval(np.array([]))
@@ -67,6 +85,10 @@ def test_the_papers_numbers_on_the_usual_scale():
     assert usual["lora", "results", "loss", "test"] == pytest.approx(0.34, abs=0.005)
     assert usual["full", "results", "accuracy", "test"] == pytest.approx(3601 / 3929, abs=5e-5)
     assert paper.images_per_batch("train") == pytest.approx(9025 / 71)
+    assert round(paper.images_per_batch("train")) == round(paper.images_per_batch("test")) == 127
+    intervals = paper.reported_accuracies()
+    assert [round(accuracy * paper.NUM_TEST) for accuracy in intervals.accuracy] == [3601, 3593, 3488, 3541]
+    assert ((intervals.low < intervals.accuracy) & (intervals.accuracy < intervals.high)).all()
     for kind in (("loss", "test"), ("accuracy", "train"), ("accuracy", "test")):
         assert paper.usual_scale(*kind, paper.paper_scale(*kind, 0.3)) == pytest.approx(0.3)
 
@@ -89,7 +111,14 @@ def test_peak_memory_sees_what_a_block_holds_and_not_what_was_there_before():
     before = torch.ones(30_000_000)
     with measure_peak_memory(torch.device("cpu")) as memory:
         held = torch.ones(50_000_000)  # 200 MB
-        torch.ones(1000).sum()
+        time.sleep(0.3)  # long enough to be sampled on a busy machine
         del held
     assert 150 < memory.megabytes < 300
     assert before.numel() == 30_000_000
+
+
+def test_a_machine_without_git_is_described_all_the_same(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    environment = describe_environment(torch.device("cpu"))
+    assert environment["commit"] == "unknown"
+    assert environment["torch"].split("+")[0] == torch.__version__.split("+")[0]

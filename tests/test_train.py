@@ -3,11 +3,13 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
-from woofkit import train
+from woofkit import imagewoof, train
 from woofkit.config import ConfigError, LoRAConfig
 from woofkit.data import load_dataset, load_pixels, make_transform
 from woofkit.loop import evaluate
@@ -23,7 +25,7 @@ def lora_run(tiny_run):
 
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_a_run_leaves_a_whole_folder_and_its_model_gives_the_same_logits(tiny_run, lora_run, tmp_path, method):
-    config = {"full": tiny_run, "lora": lora_run}[method]
+    config = {"full": tiny_run, "lora": replace(lora_run, model_name="vit_tiny_patch16_224", precision="bf16")}[method]
     lines = []
     run = run_training(config, tmp_path, report=lines.append)
     weights = "adapter.safetensors" if method == "lora" else "model.safetensors"
@@ -34,12 +36,14 @@ def test_a_run_leaves_a_whole_folder_and_its_model_gives_the_same_logits(tiny_ru
     assert "images/s" in lines[0]
     assert "left" in lines[0]
 
-    test = load_dataset("sketchwoof", split="test", num=10)
     model = load_run_model(run)
+    assert not model.training
     transform = make_transform(data_config(model))
-    again = evaluate(model, load_pixels(test, transform, progress=False), test.labels, transform)
+    test = load_dataset("sketchwoof", split="test", num=10, image_size=transform.size)
+    pixels = load_pixels(test, transform, progress=False)
+    again = evaluate(model, pixels, test.labels, transform, precision=config.precision)
     predictions = read_predictions(run)
-    assert torch.allclose(again.logits, torch.tensor(predictions.filter(regex=r"^logit_").to_numpy()), atol=1e-5)
+    assert again.logits.equal(torch.tensor(predictions.filter(regex=r"^logit_").to_numpy()))
     assert tuple(predictions.key) == test.keys
     assert (predictions.label.to_numpy() == test.labels).all()
     metrics = read_metrics(run)
@@ -61,11 +65,11 @@ def test_an_equal_finished_run_is_handed_back_untouched(tiny_run, tmp_path, monk
 
 def folder_of(config, root):
     model = train.build_for(config)
-    return train.run_folder(config, train.run_identity(config, train.load_splits(config, 224), model), root)
+    return train.run_folder(config, train.run_identity(config, train.load_splits(config, 160), model), root)
 
 
 def test_what_makes_runs_equal(tiny_run, tmp_path):
-    weights = build_model("vit_tiny_patch16_224", num_classes=5, weights=None, seed=4)
+    weights = build_model("test_vit", num_classes=5, weights=None, seed=4)
     paths = [tmp_path / name for name in ("a.safetensors", "b.safetensors")]
     for path in paths:
         save_file(weights.state_dict(), path)
@@ -74,6 +78,10 @@ def test_what_makes_runs_equal(tiny_run, tmp_path):
     different = [{"lr": 0.001}, {"seed": 1}, {"epochs": 2}, {"num_test": 20}, {"batch_size": 5}]
     folders = {folder_of(replace(tiny_run, **change), tmp_path) for change in [{}, *different]}
     assert len(folders | {one}) == len(different) + 2
+    model = train.build_for(tiny_run)
+    splits = train.load_splits(tiny_run, 160)
+    elsewhere = replace(tiny_run, data_dir=str(tmp_path), device="cpu")
+    assert train.run_identity(elsewhere, splits, model) == train.run_identity(tiny_run, splits, model)
 
 
 def test_an_unfinished_run_goes_on_after_its_last_epoch(tiny_run, tmp_path):
@@ -85,6 +93,9 @@ def test_an_unfinished_run_goes_on_after_its_last_epoch(tiny_run, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run_training(config, tmp_path / "broken", report=break_off)
     assert load_runs(tmp_path / "broken").empty
+    (unfinished,) = (tmp_path / "broken").iterdir()
+    with pytest.raises(ConfigError, match=f"run .*{unfinished.name} is not finished: run_training with the same"):
+        load_run_model(unfinished)
     lines = []
     resumed = run_training(config, tmp_path / "broken", report=lines.append)
     whole = run_training(config, tmp_path / "whole", report=lambda line: None)
@@ -108,7 +119,58 @@ def test_bad_settings_leave_nothing_behind(tiny_run, tmp_path, change, message):
     assert not (tmp_path / "runs").exists()
 
 
-def test_the_folder_says_what_was_run_where_and_when(tiny_run, tmp_path):
+@pytest.fixture
+def photographs(tmp_path, monkeypatch):
+    """A folder in ImageWoof's layout, 2 train and 2 val images a breed, one of which pretraining has not seen."""
+    root = tmp_path / "imagewoof2-160"
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for wnid in imagewoof.WNIDS:
+            (root / split / wnid).mkdir(parents=True)
+            for name in (f"ILSVRC2012_val_{split}", f"{wnid}_1"):
+                image = Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8))
+                image.save(root / split / wnid / f"{name}.JPEG")
+    monkeypatch.setitem(imagewoof.ARCHIVES, "160", imagewoof.Archive("", "", "imagewoof2-160", 20, 20))
+    return root
+
+
+def test_a_run_on_photographs_under_the_papers_scheme(tiny_run, tmp_path, photographs):
+    weights = tmp_path / "imagenet.safetensors"
+    save_file(build_model("test_vit", num_classes=1000, weights=None).state_dict(), weights)
+    shared = {"dataset": "imagewoof", "scheme": "paper", "data_dir": str(photographs), "weights": str(weights)}
+    config = replace(tiny_run, num_train=0, num_test=0, **shared)
+    lines = []
+    trained = run_training(config, tmp_path / "runs", report=lines.append)
+    assert "val" not in lines[0]  # nothing is selected: there is no validation split
+    assert read_history(trained).val_accuracy.isna().all()
+    zero_shot = run_training(replace(config, method="zero-shot"), tmp_path / "runs", report=lines.append)
+    assert run_training(replace(config, method="zero-shot", lr=1.0, epochs=9), tmp_path / "runs") == zero_shot
+
+    frame = load_runs(tmp_path / "runs").set_index("method")
+    assert list(frame.num_test_images) == [20, 20]
+    assert list(frame.num_unseen_images) == [10, 10]  # those of val/ alone
+    assert frame.trainable_parameters["zero-shot"] == 0
+    predictions = read_predictions(zero_shot)
+    unseen = predictions.key.str.contains("ILSVRC2012_val")
+    right = predictions.predicted == predictions.label
+    assert frame.unseen_accuracy["zero-shot"] == pytest.approx(right[unseen].mean())
+
+    for image in photographs.rglob("*.JPEG"):
+        image.unlink()
+    photographs.rename(tmp_path / "gone")
+    assert load_run_model(trained).head.out_features == 10  # needs the weights, not the images
+
+
+def test_an_image_that_cannot_be_read_leaves_nothing_behind(tiny_run, tmp_path, photographs):
+    broken = next((photographs / "val").rglob("*.JPEG"))
+    broken.write_bytes(b"no image")
+    settings = {"dataset": "imagewoof", "scheme": "paper", "data_dir": str(photographs)}
+    with pytest.raises(OSError, match=f"{broken.name} cannot be read as an image"):
+        run_training(replace(tiny_run, **settings), tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_folder_says_what_was_run_where_and_when(tiny_run, lora_run, tmp_path):
     run = run_training(tiny_run, tmp_path, report=lambda line: None)
     recorded = json.loads((run / "config.json").read_text())
     assert recorded["config"] == tiny_run.to_dict()
@@ -116,4 +178,8 @@ def test_the_folder_says_what_was_run_where_and_when(tiny_run, tmp_path):
     assert {"date", "machine", "torch", "timm", "commit"} <= set(recorded["environment"])
     frame = load_runs(tmp_path)
     assert len(frame) == 1
+    run_training(lora_run, tmp_path / "deeper", report=lambda line: None)
+    frame = load_runs(tmp_path).set_index("method", drop=False)
+    assert (len(frame), frame.loc["lora", "lora.rank"]) == (2, 2)
+    assert frame["lora.rank"].isna()["full"]
     assert {"method", "lr", "test_accuracy", "train_seconds", "peak_memory_mb", "run"} <= set(frame.columns)

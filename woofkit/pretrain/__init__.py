@@ -2,6 +2,6 @@
 
 from woofkit.pretrain.command import main
 from woofkit.pretrain.recipe import Recipe, Stage
-from woofkit.pretrain.training import accuracy, train
+from woofkit.pretrain.training import accuracies, train
 
-__all__ = ["Recipe", "Stage", "accuracy", "main", "train"]
+__all__ = ["Recipe", "Stage", "accuracies", "main", "train"]

@@ -16,7 +16,7 @@ import torch
 from woofkit.config import PROJECT_ROOT, ConfigError
 from woofkit.pretrain import files
 from woofkit.pretrain.recipe import LITTER_SEED, TRAIN_SEED, VAL_SEED, Recipe, trait_table
-from woofkit.pretrain.training import MODEL, accuracy, resize_input, train
+from woofkit.pretrain.training import MODEL, accuracies, resize_input, train
 from woofkit.sketch import litter
 
 CACHE = PROJECT_ROOT / "data" / "cache"
@@ -58,15 +58,17 @@ def main(arguments: list[str] | None = None) -> int:
         recipe, pictures, trait_table(breeds), minutes=options.minutes, state_path=state_path, device=device
     )
     resize_input(model, 224)
-    right = accuracy(model, val, recipe.num_breeds)
+    right = accuracies(model, val, recipe.num_breeds)
     finished = all(n >= s.images for n, s in zip(log["seen"], recipe.stages, strict=True))
     digest = files.write_weights(model, options.out, recipe.num_breeds)
     files.write_json(options.result, {
-        "upstream_val_accuracy": right, "chance": 1 / recipe.num_breeds, "upstream_val_images": len(val),
+        "upstream_val_accuracy": right["top1"], "upstream_val_top5": right["top5"],
+        "upstream_val_family": right["family"], "chance": 1 / recipe.num_breeds, "upstream_val_images": len(val),
         "finished": finished, "images_seen": {str(s.size): n for s, n in zip(recipe.stages, log["seen"], strict=True)},
         "training_minutes": round(sum(log["seconds"]) / 60, 1), "sha256": digest, "recipe": asdict(recipe),
-        "seeds": {"litter": LITTER_SEED, "train": TRAIN_SEED, "val": VAL_SEED}, **files.machine(),
+        "seeds": {"litter": LITTER_SEED, "train": TRAIN_SEED, "val": VAL_SEED}, "threads": options.threads,
+        **files.machine(),
     })  # fmt: skip
     state = "finished" if finished else "not finished: run again to go on"
-    print(f"upstream val accuracy {100 * right:.1f} % (chance {100 / recipe.num_breeds:.1f} %), {state}", flush=True)
+    print(f"upstream val accuracy {right['top1']:.1%} (chance {1 / recipe.num_breeds:.1%}), {state}", flush=True)
     return 0

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from woofkit.sketch import Traits, draw_dog
@@ -74,14 +74,22 @@ def write_weights(model: nn.Module, path: Path, num_classes: int) -> str:
     metadata = {"mean": half, "std": half, "crop_pct": "1.0", "interpolation": "bicubic",
                 "num_classes": str(num_classes)}  # fmt: skip
     part = path.with_suffix(".part")
-    save_file({k: v.detach().cpu().half().contiguous() for k, v in model.state_dict().items()}, part, metadata=metadata)
-    part.chmod(0o644)
+    tensors = {k: v.detach().cpu().half().contiguous() for k, v in model.state_dict().items()}
+    part.write_bytes(_sorted_header(save(tensors, metadata)))
     digest = hashlib.sha256(part.read_bytes()).hexdigest()
     os.replace(part, path)
     note = path.with_suffix(path.suffix + ".sha256")
     note.with_suffix(".part").write_text(f"{digest}  {path.name}\n")
     os.replace(note.with_suffix(".part"), note)
     return digest
+
+
+def _sorted_header(blob: bytes) -> bytes:
+    """Return safetensors bytes with the header's keys sorted: the library leaves their order to chance."""
+    length = int.from_bytes(blob[:8], "little")
+    header = json.dumps(json.loads(blob[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + blob[8 + length :]
 
 
 def write_json(path: Path, content: dict) -> None:

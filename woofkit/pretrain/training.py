@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from woofkit.pretrain import files
 from woofkit.pretrain.recipe import Recipe, lr_at, make_batch, progress_of
+from woofkit.sketch.litter import SIBLINGS
 
 MODEL = "vit_tiny_patch16_224"
 SAVE_SECONDS = 180
@@ -123,14 +124,24 @@ def train(
 
 
 @torch.inference_mode()
-def accuracy(model: nn.Module, pictures: np.ndarray, num_breeds: int, batch_size: int = 50) -> float:
-    """Return the share of pictures (N, S, S, 3) whose breed the model names; picture i shows breed i % num_breeds."""
+def accuracies(model: nn.Module, pictures: np.ndarray, num_breeds: int, batch_size: int = 50) -> dict[str, float]:
+    """Return how often the model is right on pictures (N, S, S, 3) whose picture i shows breed i % num_breeds.
+
+    "top1": it names the breed; "top5": the breed is among its five first; "family": it names the breed or one
+    of its siblings in the litter.
+    """
     model.eval()
     device = next(model.parameters()).device
-    right = 0
+    logits = []
     for start in range(0, len(pictures), batch_size):
         batch = torch.tensor(pictures[start : start + batch_size]).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
         with torch.autocast(device.type, torch.bfloat16):
-            named = model(batch.to(device)).argmax(1).cpu()
-        right += int((named == torch.arange(start, start + len(batch)) % num_breeds).sum())
-    return right / len(pictures)
+            logits.append(model(batch.to(device)).float().cpu())
+    scores = torch.cat(logits)
+    truth = (torch.arange(len(pictures)) % num_breeds)[:, None]
+    order = scores.argsort(dim=1, descending=True)
+    return {
+        "top1": round(float((order[:, :1] == truth).float().mean()), 4),
+        "top5": round(float((order[:, :5] == truth).any(1).float().mean()), 4),
+        "family": round(float((order[:, :1] // SIBLINGS == truth // SIBLINGS).float().mean()), 4),
+    }
