@@ -134,6 +134,12 @@ def test_learning_rates():
     assert learning_rate(TrainConfig(lr=0.1), 99, 100) == 0.1
 
 
+def test_the_cosine_runs_once_over_the_whole_training():
+    config = TrainConfig(weights="random", epochs=4, batch_size=10, lr=0.1, precision="fp32", schedule="cosine")
+    ends = [record["lr"] for record in run_fit(new_model(), config)]  # of the last of three steps an epoch
+    assert ends == pytest.approx([0.05 * (1 + math.cos(math.pi * step / 12)) for step in (2, 5, 8, 11)])
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_with_advice():
     model = new_model()
     with torch.no_grad():

@@ -132,7 +132,9 @@ def test_merging_and_back_keeps_every_tensor_and_what_trains(adapted):
 
 
 def test_dropout_acts_in_training_only(small_vit, images):
-    model = train_a_little(add_lora(small_vit, LoRAConfig(rank=2, dropout=0.5)), images)
+    model = add_lora(small_vit.eval(), LoRAConfig(rank=2, dropout=0.5))
+    assert not any(module.training for module in model.modules())
+    train_a_little(model, images)
     assert not model.train()(images).equal(model(images))
     adapted = model.eval()(images)
     assert adapted.equal(model(images))

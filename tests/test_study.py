@@ -15,7 +15,7 @@ from woofkit.config import PROJECT_ROOT, ConfigError, StudyConfig
 from woofkit.profiles import available_profiles, load_profile, parse_override
 from woofkit.study import StudyError, run_study
 
-PARAMETERS = 'profile: str = "tiny"\nepochs: int = 5\nlr: float = 2e-4\nruns_dir: str = "runs"'
+PARAMETERS = 'profile: str = "tiny"\nepochs: int = 5\nlr: float = 4e-4\nruns_dir: str = "runs"'
 KERNEL = {"name": "python3", "display_name": "Python 3"}
 SHOW = """import sys
 print("types", type(epochs).__name__, type(lr).__name__, lr)
@@ -38,7 +38,7 @@ def tiny(tmp_path, monkeypatch):
     monkeypatch.setattr(study, "NOTEBOOKS", ("01_first", "05_last"))
     write_notebook(folder / "01_first.ipynb", SHOW)
     write_notebook(folder / "05_last.ipynb", "pass")
-    (tmp_path / "tiny.yaml").write_text(f"epochs: 3\nlr: 4e-4\nruns_dir: {runs}\n")
+    (tmp_path / "tiny.yaml").write_text(f"epochs: 3\nlr: 3e-4\nruns_dir: {runs}\n")
     return tmp_path
 
 
@@ -202,7 +202,7 @@ def test_a_study_runs_to_its_end(tiny, capsys):
     assert names(root / "notebooks") == ["01_first.ipynb", "05_last.ipynb"]
     shown = capsys.readouterr().out
     assert (
-        shown.index("[1/2] 01_first") < shown.index("types int float 0.0004") < shown.index("[2/2] 05_last")
+        shown.index("[1/2] 01_first") < shown.index("types int float 0.0003") < shown.index("[2/2] 05_last")
     )
     assert f"kernel {sys.executable}\n" in shown
     assert f"Executed notebooks  {root / 'notebooks'}" in shown

@@ -121,16 +121,16 @@ def test_bad_settings_leave_nothing_behind(tiny_run, tmp_path, change, message):
 
 @pytest.fixture
 def photographs(tmp_path, monkeypatch):
-    """A folder in ImageWoof's layout, 2 train and 2 val images a breed, one of which pretraining has not seen."""
+    """A folder in ImageWoof's layout, 3 train and 3 val images a breed; pretraining has not seen the first."""
     root = tmp_path / "imagewoof2-160"
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
         for wnid in imagewoof.WNIDS:
             (root / split / wnid).mkdir(parents=True)
-            for name in (f"ILSVRC2012_val_{split}", f"{wnid}_1"):
+            for name in (f"ILSVRC2012_val_{split}", f"{wnid}_1", f"{wnid}_2"):
                 image = Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8))
                 image.save(root / split / wnid / f"{name}.JPEG")
-    monkeypatch.setitem(imagewoof.ARCHIVES, "160", imagewoof.Archive("", "", "imagewoof2-160", 20, 20))
+    monkeypatch.setitem(imagewoof.ARCHIVES, "160", imagewoof.Archive("", "", "imagewoof2-160", 30, 30))
     return root
 
 
@@ -147,7 +147,7 @@ def test_a_run_on_photographs_under_the_papers_scheme(tiny_run, tmp_path, photog
     assert run_training(replace(config, method="zero-shot", lr=1.0, epochs=9), tmp_path / "runs") == zero_shot
 
     frame = load_runs(tmp_path / "runs").set_index("method")
-    assert list(frame.num_test_images) == [20, 20]
+    assert list(frame.num_test_images) == [30, 30]
     assert list(frame.num_unseen_images) == [10, 10]  # those of val/ alone
     assert frame.trainable_parameters["zero-shot"] == 0
     predictions = read_predictions(zero_shot)

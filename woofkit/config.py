@@ -125,7 +125,7 @@ class TrainConfig:
     weights: str = "bundled"
     epochs: int = 5
     batch_size: int = 32
-    lr: float = 2e-4
+    lr: float = 4e-4
     schedule: str = "constant"
     precision: str = "bf16"
     device: str = "auto"
@@ -193,7 +193,7 @@ class StudyConfig:
     weights: str = "bundled"
     epochs: int = 5
     batch_size: int = 32
-    lr: float = 2e-4
+    lr: float = 4e-4
     schedule: str = "constant"
     precision: str = "bf16"
     seed: int = 0
