@@ -142,9 +142,11 @@ def test_jax_weights_are_loaded_and_none_is_left_over(tmp_path):
 
 def test_the_transform_comes_with_the_file(tmp_path):
     tensors = timm.create_model("test_vit", num_classes=7).state_dict()
-    save_file(tensors, tmp_path / "w.safetensors", {"mean": "[0.1, 0.2, 0.3]", "std": "[1, 1, 1]", "crop_pct": "0.5"})
+    own = {"mean": "[0.1, 0.2, 0.3]", "std": "[1.0, 1.0, 1.0]", "crop_pct": "0.5", "interpolation": "bilinear"}
+    save_file(tensors, tmp_path / "w.safetensors", own)
     config = models.data_config(build_model("test_vit", weights=tmp_path / "w.safetensors"))
-    assert (list(config["mean"]), config["crop_pct"]) == ([0.1, 0.2, 0.3], 0.5)
+    expected = {"mean": (0.1, 0.2, 0.3), "std": (1.0, 1.0, 1.0), "crop_pct": 0.5, "interpolation": "bilinear"}
+    assert {name: config[name] for name in own} == expected
 
 
 def test_a_hash_sees_names_shapes_types_and_values():

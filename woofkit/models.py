@@ -21,6 +21,12 @@ from woofkit.config import PROJECT_ROOT, ConfigError, require_range, resolve_pat
 
 BUNDLED_MODEL = "vit_tiny_patch16_224"
 BUNDLED_WEIGHTS = PROJECT_ROOT / "data" / "backbone" / "vit_tiny_patch16_224.sketch.safetensors"
+TRANSFORM_METADATA = {  # what a safetensors file may say of its transform, and how to read it
+    "mean": lambda text: tuple(json.loads(text)),
+    "std": lambda text: tuple(json.loads(text)),
+    "crop_pct": float,
+    "interpolation": str,
+}
 WEIGHT_FORMATS = (".safetensors", ".npz", ".pth", ".pt", ".bin")
 
 
@@ -155,7 +161,7 @@ def _from_file(name: str, path: Path) -> nn.Module:
         return model.eval()
     tensors, metadata = _read_tensors(path)
     num_classes = len(tensors["head.bias"]) if "head.bias" in tensors else 0
-    overlay = {key: json.loads(metadata[key]) for key in ("mean", "std", "crop_pct") if key in metadata}
+    overlay = {key: read(metadata[key]) for key, read in TRANSFORM_METADATA.items() if key in metadata}
     model = _vision_transformer(name, num_classes=num_classes or 1, pretrained_cfg_overlay=overlay)
     if problems := tensor_differences(model.state_dict(), tensors):
         raise ConfigError(f"weights file {path.name} does not fit {name!r}: {'; '.join(problems)}")
