@@ -107,6 +107,16 @@ def test_the_results_table_shows_what_was_measured_and_a_dash_for_what_was_not()
     assert text.endswith("500 test images. Measured 2026-01-02, M, bf16.")
 
 
+def test_accuracy_on_images_new_to_the_backbone_stands_below_the_table():
+    row = {"profile": "paper", "method": "lora", "accuracy": 0.9, "low": 0.89, "high": 0.91, "loss": 0.3,
+           "trainable_parameters": 177418, "seconds": 9.0, "images_per_second": 5.0, "peak_memory_mb": 1.0,
+           "checkpoint_bytes": 7e5, "num_test_images": 3929, "machine": "M", "precision": "bf16",
+           "date": "2026-01-02", "unseen_accuracy": 0.8, "unseen_accuracy_low": 0.7, "unseen_accuracy_high": 0.9,
+           "num_unseen_images": 162.0}  # fmt: skip
+    text = results_markdown(pd.DataFrame([row]))
+    assert "on the 162 test images that pretraining has not seen: LoRA 80.0 % (70.0 to 90.0)." in text
+
+
 def test_peak_memory_sees_what_a_block_holds_and_not_what_was_there_before():
     before = torch.ones(30_000_000)
     with measure_peak_memory(torch.device("cpu")) as memory:
