@@ -183,3 +183,14 @@ def test_the_folder_says_what_was_run_where_and_when(tiny_run, lora_run, tmp_pat
     assert (len(frame), frame.loc["lora", "lora.rank"]) == (2, 2)
     assert frame["lora.rank"].isna()["full"]
     assert {"method", "lr", "test_accuracy", "train_seconds", "peak_memory_mb", "run"} <= set(frame.columns)
+
+
+def test_long_epochs_report_in_between(tiny_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "PROGRESS_SECONDS", 0)
+    lines = []
+    run_training(replace(tiny_run, epochs=2), tmp_path, report=lines.append)
+    steps = [line for line in lines if " images  " in line]
+    expected = [f"epoch {epoch}/2  {images} of 10 images" for epoch in (1, 2) for images in (4, 8, 10)]
+    assert [line[6:].rsplit("  ", 2)[0].strip() for line in steps] == expected
+    assert all(line.endswith("left") for line in steps)
+    assert steps[-1].endswith("0:00 left")

@@ -89,6 +89,7 @@ def fit(
     validate: Callable[[nn.Module], Evaluation] | None = None,
     checkpoint: Path | None = None,
     on_epoch: Callable[[dict], None] | None = None,
+    on_step: Callable[[int, int], None] | None = None,
 ) -> list[dict]:
     """Train what is trainable in `model`, in place, with Adam on the mean cross entropy.
 
@@ -100,6 +101,7 @@ def fit(
     Args:
         pixels: uint8 (N, 3, H, W). labels: (N,).
         on_epoch: gets each epoch's record.
+        on_step: gets the epoch (from 1) and how many of its images are done, after every step.
 
     Returns:
         A record an epoch: epoch (from 1), lr, train_loss and train_accuracy (means over the epoch's images, each
@@ -113,7 +115,7 @@ def fit(
     history, best = _resume(checkpoint, trainable, optimizer, device)
 
     for epoch in range(len(history), config.epochs):
-        measured = _train_epoch(model, pixels, labels, transform, config, epoch, optimizer, device)
+        measured = _train_epoch(model, pixels, labels, transform, config, epoch, optimizer, device, on_step)
         record = {"epoch": epoch + 1, **measured}
         score = validate(model) if validate else None
         record["val_loss"] = score.loss if score else math.nan
@@ -148,7 +150,7 @@ def learning_rate(config: TrainConfig, step: int, num_steps: int) -> float:
     return config.lr * 0.5 * (1 + math.cos(math.pi * step / num_steps))
 
 
-def _train_epoch(model, pixels, labels, transform, config, epoch, optimizer, device) -> dict:
+def _train_epoch(model, pixels, labels, transform, config, epoch, optimizer, device, on_step) -> dict:
     seed = config.seed * 10_000 + epoch
     torch.manual_seed(seed)  # dropout
     steps_per_epoch = math.ceil(len(pixels) / config.batch_size)
@@ -168,6 +170,8 @@ def _train_epoch(model, pixels, labels, transform, config, epoch, optimizer, dev
         optimizer.step()
         loss_sum += loss.detach() * len(targets)  # weighted: the last batch is smaller
         num_correct += (logits.argmax(1) == targets).sum()
+        if on_step:
+            on_step(epoch + 1, min((step - epoch * steps_per_epoch + 1) * config.batch_size, len(pixels)))
     mean_loss, accuracy = loss_sum.item() / len(pixels), num_correct.item() / len(pixels)  # waits for a GPU
     seconds = time.perf_counter() - start
     model.eval()

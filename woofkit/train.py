@@ -5,6 +5,7 @@
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,7 @@ __all__ = ["evaluate", "fit", "load_run_model", "load_splits", "run_folder", "ru
 NOT_IDENTITY = ("data_dir", "weights", "device")
 # Nothing is trained in zero-shot, so nothing about training makes two of them different.
 NOT_ZERO_SHOT = ("num_train", "label_fraction", "epochs", "batch_size", "lr", "schedule")
+PROGRESS_SECONDS = 30  # between two lines within an epoch
 
 
 class Images(NamedTuple):
@@ -132,16 +134,11 @@ def _train(model, images, transform, config, run, report) -> tuple[list[dict], d
         return [], {}
     device = pick_device(config.device)
     validate = (lambda model: _evaluate(model, images["val"], transform, config)) if "val" in images else None
-    train, start = images["train"], time.perf_counter()
-    seen = []
-
-    def on_epoch(record: dict) -> None:
-        seen.append(record)
-        report(_epoch_line(config, record, (time.perf_counter() - start) / len(seen)))
-
+    train = images["train"]
+    on_step, on_epoch = _reporters(config, len(train.dataset), report)
     with measure_peak_memory(device) as memory:
         history = fit(model, train.pixels, train.dataset.labels, transform, config, validate=validate,
-                      checkpoint=run / "checkpoint.pt", on_epoch=on_epoch)  # fmt: skip
+                      checkpoint=run / "checkpoint.pt", on_epoch=on_epoch, on_step=on_step)  # fmt: skip
     write_history(run, history)
     return history, {
         "train_seconds": sum(record["seconds"] for record in history),
@@ -154,13 +151,36 @@ def _train(model, images, transform, config, run, report) -> tuple[list[dict], d
     }
 
 
-def _epoch_line(config: TrainConfig, record: dict, seconds_per_epoch: float) -> str:
-    left = round((config.epochs - record["epoch"]) * seconds_per_epoch)
-    line = f"{config.method:<5} epoch {record['epoch']}/{config.epochs}  loss {record['train_loss']:.3f}"
-    line += f"  accuracy {record['train_accuracy']:6.1%}"
-    if record["val_accuracy"] == record["val_accuracy"]:  # not nan: there is a validation split
-        line += f"  val {record['val_accuracy']:6.1%}"
-    return line + f"  {record['images_per_second']:5.1f} images/s  {left // 60}:{left % 60:02d} left"
+def _reporters(config: TrainConfig, num_images: int, report: Callable[[str], None]) -> tuple[Callable, Callable]:
+    """The two callbacks of `fit`: a line an epoch, and in long epochs one every PROGRESS_SECONDS."""
+    begin = last = time.perf_counter()
+    first_epoch = 0  # later than 1 where a run is continued
+
+    def time_left(epoch: int, images: int) -> str:
+        done = (epoch - first_epoch) * num_images + images
+        seconds = (time.perf_counter() - begin) / done * ((config.epochs - epoch + 1) * num_images - images)
+        return f"{round(seconds) // 60}:{round(seconds) % 60:02d} left"
+
+    def on_step(epoch: int, images: int) -> None:
+        nonlocal first_epoch, last
+        first_epoch = first_epoch or epoch
+        if (now := time.perf_counter()) - last >= PROGRESS_SECONDS:
+            last = now
+            rate = ((epoch - first_epoch) * num_images + images) / (now - begin)
+            report(f"{config.method:<5} epoch {epoch}/{config.epochs}  {images:,} of {num_images:,} images"
+                   f"  {rate:5.1f} images/s  {time_left(epoch, images)}")  # fmt: skip
+
+    def on_epoch(record: dict) -> None:
+        nonlocal last
+        last = time.perf_counter()
+        line = f"{config.method:<5} epoch {record['epoch']}/{config.epochs}  loss {record['train_loss']:.3f}"
+        line += f"  accuracy {record['train_accuracy']:6.1%}"
+        if not math.isnan(record["val_accuracy"]):
+            line += f"  val {record['val_accuracy']:6.1%}"
+        left = time_left(record["epoch"], num_images)
+        report(f"{line}  {record['images_per_second']:5.1f} images/s  {left}")
+
+    return on_step, on_epoch
 
 
 def _write_run(run, model, config, dataset, test: Evaluation, history, extra) -> None:
