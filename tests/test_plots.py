@@ -78,6 +78,14 @@ def test_learning_curves_without_validation_or_rate_leave_them_out():
     assert [len(ax.lines) for ax in fig.axes] == [2, 2]
 
 
+def test_a_second_history_with_a_higher_loss_is_not_cut_off():
+    fig, axes = plt.subplots(1, 2)
+    plots.learning_curves(history(), axes, show_lr=False)
+    plots.learning_curves(history(train_loss=[9.0, 2.0, 1.0]), axes, show_lr=False)
+    bottom, top = axes[1].get_ylim()
+    assert (bottom, top > 9) == (0, True)
+
+
 def test_confusion_writes_each_count_in_the_row_of_its_true_breed():
     matrix = np.array([[5, 2, 0], [0, 7, 0], [1, 0, 9]])
     ax = plots.confusion(matrix, BREEDS, plt.figure().add_subplot())

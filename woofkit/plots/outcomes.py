@@ -40,8 +40,9 @@ def learning_curves(
             right.tick_params(labelcolor="0.4")
             right.grid(visible=False)
         ax.legend(loc="lower right" if quantity == "accuracy" else "upper right")
-    axes[0].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
-    axes[1].set_ylim(bottom=0)
+    axes[0].yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+    highest = max(np.nanmax(line.get_ydata()) for line in axes[1].get_lines())  # of all histories drawn so far
+    axes[1].set_ylim(0, 1.08 * highest)
     return axes
 
 
