@@ -262,6 +262,17 @@ def test_the_command_line_refuses_an_unknown_parameter_as_papermill_does_not():
     assert done.stdout == ""
 
 
+def test_a_download_that_fails_is_a_message_and_not_a_traceback(monkeypatch, capsys, tmp_path):
+    def out_of_reach(*args):
+        raise ConnectionError("could not download the archive")
+
+    monkeypatch.setattr("woofkit.imagewoof.fetch_archive", out_of_reach)
+    given = ["-p", "weights", "random", "-p", f"runs_dir={tmp_path / 'runs'}"]
+    assert main(["run", "--profile", "paper", *given]) == 1
+    assert capsys.readouterr().err == "error: could not download the archive\n"
+    assert not (tmp_path / "runs").exists()
+
+
 def test_exit_codes_and_messages(tiny, capsys):
     write_notebook(tiny / "notebooks" / "01_first.ipynb", "1 / 0")
     assert main(["run", "--profile", str(tiny / "tiny.yaml")]) == 1
