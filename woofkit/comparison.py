@@ -68,16 +68,15 @@ def results_markdown(frame: pd.DataFrame) -> str:
     measured = "; ".join(sorted({f"{row.date[:10]}, {row.machine}, {row.precision}" for row in frame.itertuples()}))
     notes = [f"{tests} test images. Measured {measured}."]
     if frame.get("unseen_accuracy", pd.Series(dtype=float)).notna().any():
-        partly_seen = frame[frame["unseen_accuracy"].notna()]
-        accuracies = [
-            f"{METHOD_LABELS[row.method]} {percent(row.unseen_accuracy)} "
-            f"({100 * row.unseen_accuracy_low:.1f} to {100 * row.unseen_accuracy_high:.1f})"
-            for row in partly_seen.itertuples()
-        ]
-        count, profiles = partly_seen["num_unseen_images"].iloc[0], ", ".join(partly_seen["profile"].unique())
-        notes.append(f"Profile {profiles}, on the {count:.0f} test images that pretraining has not seen: "
-                     f"{', '.join(accuracies)}.")  # fmt: skip
-    return "\n".join([*lines, "", *notes])
+        for profile, rows in frame[frame["unseen_accuracy"].notna()].groupby("profile", sort=False):
+            accuracies = [
+                f"{METHOD_LABELS[row.method]} {percent(row.unseen_accuracy)} "
+                f"({100 * row.unseen_accuracy_low:.1f} to {100 * row.unseen_accuracy_high:.1f})"
+                for row in rows.itertuples()
+            ]
+            notes.append(f"Profile {profile}, on the {rows['num_unseen_images'].iloc[0]:.0f} test images that "
+                         f"pretraining has not seen: {', '.join(accuracies)}.")  # fmt: skip
+    return "\n".join([*lines, "", "\n\n".join(notes)])
 
 
 def percent(fraction: float) -> str:
