@@ -12,7 +12,7 @@ from woofkit.sketch.layers import Color, Disc, Layer
 from woofkit.sketch.traits import Traits
 
 PALETTE: dict[str, Color] = {
-    "white": (240, 236, 228), "cream": (230, 212, 176), "golden": (208, 156, 88), "wheaten": (194, 146, 96),
+    "white": (240, 236, 228), "cream": (230, 212, 176), "golden": (214, 168, 98), "wheaten": (186, 130, 80),
     "ginger": (190, 116, 62), "tan": (176, 114, 66), "red": (146, 72, 42), "brown": (106, 70, 46),
     "grey": (128, 129, 134), "blue": (88, 98, 116), "black": (46, 44, 46),
 }  # fmt: skip
@@ -54,9 +54,9 @@ def build_coat(t: Traits, rng: np.random.Generator) -> Coat:
 def vary(color: Color, shift: np.ndarray) -> Color:
     """Move a colour by normal steps (3,) of hue, saturation and brightness."""
     hue, saturation, value = colorsys.rgb_to_hsv(*(c / 255 for c in color))
-    hue = (hue + 0.012 * shift[0]) % 1
-    saturation = float(np.clip(saturation * (1 + 0.13 * shift[1]), 0, 1))
-    value = float(np.clip(value * np.exp(0.13 * shift[2]), 0.1, 0.97))
+    hue = (hue + 0.008 * shift[0]) % 1
+    saturation = float(np.clip(saturation * (1 + 0.11 * shift[1]), 0, 1))
+    value = float(np.clip(value * np.exp(0.10 * shift[2]), 0.1, 0.97))
     return tuple(int(round(255 * c)) for c in colorsys.hsv_to_rgb(hue, saturation, value))
 
 
@@ -68,33 +68,35 @@ def scaled(color: Color, factor: float) -> Color:
 def piece(
     part: str, near: float, discs: list[Disc], color: Color, coat: Coat, scale: float, rng: np.random.Generator,
     *, light: tuple[float, float], fur: float = 1.0, hang: float = 1.0, flow: tuple[float, float] = (0, 0),
-    markings=(), hairs: float = 1.0, rim: int = 150, merged: int = 0,
+    markings=(), hairs: float = 1.0, rim: int = 150, merged: int = 0, fade: np.ndarray | None = None,
 ) -> Layer:  # fmt: skip
     """Make a layer out of projected capsules: furry outline, round modelling, hairs along the flow.
 
     `discs` are (start (2,), end (2,), radius, radius) in pixels; `fur` and `hang` scale the coat's own
-    lengths; `light` (2,) points from the dog to the light; the first `merged` discs get no dark rim.
+    lengths; `light` (2,) points from the dog to the light; the first `merged` discs get no dark rim;
+    `fade` is the layer's.
     """
     length, drop = coat.length * fur * scale, coat.hang * hang * scale
     ends = np.array([[*p, *q, a, b] for p, q, a, b in discs])
     p, q, a, b = ends[:, :2], ends[:, 2:4], ends[:, 4], ends[:, 5]
-    outlines = list(capsule_outlines(p, q, a, b))
+    # The edge, then all the wide inner outlines, then all the narrow ones: nested brightness, one soft slope.
+    # The first `merged` discs have no rim: an upper leg is one with the trunk.
+    number = len(discs)
+    insets = np.repeat([1.0, 0.78, 0.48], number)
+    insets[number : number + merged] = 1.1
+    p, q, a, b = np.tile(p, (3, 1)), np.tile(q, (3, 1)), np.tile(a, 3), np.tile(b, 3)
+    move = (0.30 * (1 - np.minimum(insets, 1)) * (a + b))[:, None] * np.array(light)
+    every = capsule_outlines(p + move, q + move, a * insets, b * insets)
+    outlines = list(every[:number])
     if length > 0.9:
         outlines = [furry(o, length, coat.spacing * scale, drop, flow, rng, coat.soft) for o in outlines]
-    # First all the wide inner outlines, then all the narrow ones: nested brightness, one soft slope.
-    # The first `merged` discs have no rim: an upper leg is one with the trunk.
-    modelling = []
-    toward = np.array(light) * (a + b)[:, None]
-    upper = np.arange(len(discs)) < merged
-    for inset, brightness in ((0.78, 215), (0.48, 250)):
-        wide = np.where(upper & (inset > 0.5), 1.1, inset)
-        move = 0.30 * (1 - np.minimum(wide, 1))[:, None] * toward
-        for outline in capsule_outlines(p + move, q + move, a * wide, b * wide):
-            modelling.append((outline, brightness))
+    modelling = [(outline, 215) for outline in every[number : 2 * number]]
+    modelling += [(outline, 250) for outline in every[2 * number :]]
     lines = _hairs(ends, coat, scale, flow, hairs, rng)
     radius = float(ends[:, 4:].max())
     return Layer(part, near, outlines, color, list(markings), modelling, lines,
-                 hair_width=max(0.6, 0.007 * scale), rim=rim, softness=float(max(1.0, 0.16 * radius)))  # fmt: skip
+                 hair_width=max(0.6, 0.007 * scale), rim=rim, softness=float(max(1.0, 0.16 * radius)),
+                 fade=fade)  # fmt: skip
 
 
 def _hairs(ends: np.ndarray, coat: Coat, scale: float, flow, amount: float, rng) -> np.ndarray:
@@ -103,12 +105,15 @@ def _hairs(ends: np.ndarray, coat: Coat, scale: float, flow, amount: float, rng)
         return np.zeros((0, 4))
     width = ends[:, 4] + ends[:, 5]
     weight = width * (np.hypot(ends[:, 2] - ends[:, 0], ends[:, 3] - ends[:, 1]) + width)
-    ends = ends[rng.choice(len(ends), number, p=weight / weight.sum())]
-    t, angle, out = rng.uniform(0, 1, (number, 1)), rng.uniform(0, 2 * np.pi, number), rng.uniform(0, 1, number)
+    chance = rng.uniform(0, 1, (5, number))
+    ends = ends[np.searchsorted(weight.cumsum() / weight.sum(), chance[0]).clip(max=len(ends) - 1)]
+    t, angle, out = chance[1][:, None], 2 * np.pi * chance[2], chance[3]
     radius = (ends[:, 4] + (ends[:, 5] - ends[:, 4]) * t[:, 0]) * np.sqrt(out)
-    start = ends[:, :2] + (ends[:, 2:4] - ends[:, :2]) * t + np.stack(
-        [radius * np.cos(angle), radius * np.sin(angle)], axis=1
+    start = (
+        ends[:, :2]
+        + (ends[:, 2:4] - ends[:, :2]) * t
+        + np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
     )
     lean = np.array(flow) + [0, 0.5] + rng.normal(0, 0.35, (number, 2))
-    reach = (0.03 + 1.1 * coat.length + 0.35 * coat.hang) * scale * rng.uniform(0.5, 1.2, (number, 1))
+    reach = (0.03 + 1.1 * coat.length + 0.35 * coat.hang) * scale * (0.5 + 0.7 * chance[4][:, None])
     return np.hstack([start, start + lean * reach])

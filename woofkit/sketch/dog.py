@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import aggdraw
 import numpy as np
 
 from woofkit.sketch.coat import Coat, piece, scaled
-from woofkit.sketch.geometry import Capsule, View, capsule_outline
+from woofkit.sketch.geometry import Capsule, View, outlined
 from woofkit.sketch.head import Pose3D, draw_face, fringe_layer, head_layers
-from woofkit.sketch.layers import Layer, Picture, paint, polygon
+from woofkit.sketch.layers import Layer, Picture, paint, paint_details
 from woofkit.sketch.skeleton import Skeleton
 from woofkit.sketch.traits import Traits
+
+COLLARS = ((186, 48, 44), (44, 92, 160), (50, 120, 76), (60, 52, 50), (208, 150, 40))
 
 
 def dog_capsules(s: Skeleton) -> list[Capsule]:
@@ -43,9 +44,10 @@ def frame(t: Traits, s: Skeleton, coat: Coat, pose: str, size: int, rng: np.rand
     head = (s.head, s.head, 1.7 * s.head_radius, 1.7 * s.head_radius)
     if pose == "portrait":
         capsules = [s.neck, (s.neck[0], s.neck[0], 0.2, 0.2)]
-    ends = [(view.project(c[i])[0, :2], c[2 + i]) for c in [*capsules, head] for i in (0, 1)]
-    low = np.min([p - r for p, r in ends], axis=0)
-    high = np.max([p + r for p, r in ends], axis=0)
+    capsules = [*capsules, head]
+    ends = view.project(np.array([c[:2] for c in capsules]))[:, :2]
+    radii = np.array([c[2:] for c in capsules]).reshape(-1, 1)
+    low, high = (ends - radii).min(0), (ends + radii).max(0)
     fill = (0.72 + 0.28 * chance[6]) * (0.90 + 0.16 * t.body_size) * (1.12 if pose == "portrait" else 1)
     scale = fill * size / float(max(high - low))
     slack = np.maximum(size - scale * (high - low), 0.08 * size)
@@ -61,15 +63,17 @@ def paint_dog(picture: Picture, t: Traits, s: Skeleton, coat: Coat, view: View, 
     flow = (flow_back[1] - flow_back[0]) / (np.hypot(*(flow_back[1] - flow_back[0])) + 1e-6) * 0.5
 
     def flat(capsules: list[Capsule], grow: float = 0.0):
-        ends = view.project(np.array([c[:2] for c in capsules]).reshape(-1, 3))[:, :2].reshape(-1, 2, 2)
+        ends = view.project(np.array([c[:2] for c in capsules]))[:, :2].reshape(-1, 2, 2)
         return [(u, v, (c[2] + grow) * view.scale, (c[3] + grow) * view.scale)
                 for (u, v), c in zip(ends, capsules, strict=True)]  # fmt: skip
 
     def near(capsules: list[Capsule]) -> float:
-        return float(np.mean(view.project(np.concatenate([[p, q] for p, q, *_ in capsules]))[:, 2]))
+        return float(view.project(np.array([c[:2] for c in capsules]))[:, 2].mean())
 
     pattern, white = _trunk_markings(t, s, coat, flat, view, hair)
     make = dict(light=light, flow=tuple(flow))
+    if t.ruff < 0.5:
+        white = white + _collar(s, flat, faces)
     layers = [piece("body", near(s.trunk), flat([*s.trunk, s.neck], coat.bulk), coat.base, coat, view.scale, hair,
                     markings=pattern + white, hairs=2.0, **make)]  # fmt: skip
     if t.ruff > 0.15:
@@ -83,11 +87,14 @@ def paint_dog(picture: Picture, t: Traits, s: Skeleton, coat: Coat, view: View, 
     for name, leg in s.legs.items():
         rear = name.startswith("hind")
         color = coat.marking if t.pattern == "mantle" and rear else coat.base
-        marks = list(pattern) if rear or t.pattern == "saddle" else []
+        marks = list(pattern) if rear else []
         marks += _socks(t, leg, coat, flat)
+        upper = flat(leg[:1])[0]
+        down = (upper[1] - upper[0]) / (np.hypot(*(upper[1] - upper[0])) + 1e-6)
+        fade = upper[0] + np.outer([-0.3 * upper[2], 0.9 * upper[2]], down)
         layers.append(piece("legs", near(leg) + 0.05 * np.sign(near(leg)), flat(leg, 0.4 * coat.bulk), color, coat,
                             view.scale, hair, fur=0.45 + 0.6 * t.feathering, hang=0.25 + 0.4 * t.feathering,
-                            markings=marks, hairs=0.5, rim=165, merged=1, **make))  # fmt: skip
+                            markings=marks, hairs=0.5, rim=165, merged=1, fade=fade, **make))  # fmt: skip
     layers.append(_tail_layer(t, s, coat, flat, near, view, hair, make))
     for layer in sorted(layers, key=lambda one: one.near):
         if layer.part == "body" and layer is layers[0]:
@@ -123,17 +130,18 @@ def _trunk_markings(t: Traits, s: Skeleton, coat: Coat, flat, view: View, rng) -
         drop = 0.45 + 0.6 * chance[0, 0]
         up = drop * (1 + 2 * max(0.0, -back - 0.1)) * s.outward
         saddle = [(p + a * up, q + b * up, a, b) for p, q, a, b in s.trunk[:2]]
-        marks += [(capsule_outline(*d), coat.marking) for d in flat(saddle, coat.bulk)]
+        marks += outlined(flat(saddle, coat.bulk), coat.marking)
     elif t.pattern == "mantle":
         m, r, a, b = s.trunk[1]
-        marks += [(capsule_outline(*d), coat.marking) for d in flat([(m, r, a * 1.25, b * 1.6)], coat.bulk)]
+        marks += outlined(flat([(m, r, a * 1.25, b * 1.6)], coat.bulk), coat.marking)
     elif t.pattern == "patched":
+        patches = []
         for k in range(3 + int(3 * chance[7, 0])):
             p, q, a, b = s.trunk[k % 2]
             center = p + chance[k, 0] * (q - p) + [0, (2 * chance[k, 1] - 1) * a, 0.9 * a * (chance[k, 2] - 0.2)]
             r = 0.08 + 0.12 * chance[k, 3]
-            marks += [(capsule_outline(*d), coat.marking)
-                      for d in flat([(center, center + [-0.08, 0, 0.04], r, 0.8 * r)])]  # fmt: skip
+            patches.append((center, center + [-0.08, 0, 0.04], r, 0.8 * r))
+        marks += outlined(flat(patches), coat.marking)
     if t.white > 0.15:
         low = 1.5 - 0.75 * t.white
         down = -low * s.outward
@@ -141,21 +149,32 @@ def _trunk_markings(t: Traits, s: Skeleton, coat: Coat, flat, view: View, rng) -
         c, front, a, b = s.trunk[2]
         if ahead > -0.4:
             belly.append((front + [0.5 * b, 0, -0.3 * b], front + [0.45 * b, 0, 0.5 * b * t.white], 0.8 * b, 0.6 * b))
-        white += [(capsule_outline(*d), coat.white) for d in (flat(belly) if belly else [])]
+        white += outlined(flat(belly), coat.white) if belly else []
     return marks, white
+
+
+def _collar(s: Skeleton, flat, rng) -> list:
+    """Return a collar around every third neck, whatever the breed."""
+    worn, at, shade = rng.uniform() < 0.35, rng.uniform(0.3, 0.42), COLLARS[rng.integers(len(COLLARS))]
+    p, q, a, b = s.neck
+    band = [(p + (at + d) * (q - p), p + (at + d + 0.02) * (q - p), *(2 * [1.3 * max(a, b)])) for d in (0, 0.1)]
+    lower, upper = flat(band)
+    side = np.array([-(upper[0] - lower[0])[1], (upper[0] - lower[0])[0]])
+    side = side / (np.hypot(*side) + 1e-6) * lower[2]
+    ring = np.array([lower[0] - side, lower[0] + side, upper[0] + side, upper[0] - side])
+    return [(ring, shade)] if worn else []
 
 
 def _socks(t: Traits, leg: list[Capsule], coat: Coat, flat) -> list:
     if t.white < 0.1:
         return []
     high = 1.15 * t.white * len(leg)  # how many capsules from the foot up are white
-    marks = []
+    socks = []
     for k, (p, q, a, b) in enumerate(reversed(leg)):
         share = float(np.clip(high - k, 0, 1))
         if share > 0:
-            top = q + share * (p - q)
-            marks += [(capsule_outline(*d), coat.white) for d in flat([(top, q, 1.3 * a, 1.3 * b)])]
-    return marks
+            socks.append((q + share * (p - q), q, 1.3 * a, 1.3 * b))
+    return outlined(flat(socks), coat.white)
 
 
 def _tail_layer(t, s, coat, flat, near, view, rng, make) -> Layer:
@@ -163,7 +182,7 @@ def _tail_layer(t, s, coat, flat, near, view, rng, make) -> Layer:
     marks = []
     if t.tail_tip > 0.1:
         last = s.tail[-max(1, int(round(len(s.tail) * 0.75 * t.tail_tip))) :]
-        marks = [(capsule_outline(*d), coat.white) for d in flat(last, 0.2)]
+        marks = outlined(flat(last, 0.2), coat.white)
     plume = 0.3 * coat.bulk + 0.045 * t.feathering * (0.4 + t.tail_length)
     bias = 0.12 if t.tail_shape == "curled" else -0.02
     return piece("tail", near(s.tail) + bias, flat(s.tail, plume), color, coat, view.scale, rng,
@@ -177,15 +196,14 @@ def _draw_ridge(picture: Picture, t: Traits, s: Skeleton, coat: Coat, view: View
     seen = (facing[0] - facing[1]) * np.cos(view.elevation) + s.outward[2] * np.sin(view.elevation)
     if t.ridge < 0.15 or seen < 0:
         return
-    draw = aggdraw.Draw(picture.colors)
-    dark = scaled(coat.base, 1 - 0.45 * t.ridge)
+    dark = scaled(coat.base, 1 - 0.42 * t.ridge)
     line = np.concatenate([np.linspace(a, b, 7) for a, b in zip(s.spine[:-1], s.spine[1:], strict=True)])
     middle = view.project(line - 0.035 * s.outward)[:, :2]
-    width = np.interp(np.arange(len(line)), [0, len(line) - 1], [0.034, 0.014]) * view.scale * (0.5 + 0.5 * t.ridge)
-    for p, q, a, b in zip(middle[:-1], middle[1:], width[:-1], width[1:], strict=True):
-        polygon(draw, capsule_outline(p, q, a, b), dark)
-    pen = aggdraw.Pen(scaled(dark, 0.7), max(0.7, 0.008 * view.scale))
-    for p, a in zip(middle, width, strict=True):
-        tip = p + [rng.uniform(-0.5, 0.5) * a, -1.5 * a]
-        draw.line([float(p[0]), float(p[1]), float(tip[0]), float(tip[1])], pen)
-    draw.flush()
+    width = np.interp(np.arange(len(line)), [0, 2, len(line) - 1], [0.026, 0.040, 0.012])
+    width *= view.scale * (0.5 + 0.5 * t.ridge)
+    stripe = zip(middle[:-1], middle[1:], width[:-1], width[1:], strict=True)
+    details = [(outline, color, 255) for outline, color in outlined(list(stripe), dark)]
+    lean = rng.uniform(-0.5, 0.5, len(line))
+    for p, a, x in zip(middle, width, lean, strict=True):  # hairs that stand up
+        details.append((p + np.array([[-0.35 * a, 0], [x * a, -1.5 * a], [0.35 * a, 0]]), scaled(dark, 0.75), 255))
+    paint_details(picture, "body", details)

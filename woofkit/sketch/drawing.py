@@ -10,7 +10,7 @@ from PIL import Image
 from woofkit.sketch.camera import photograph
 from woofkit.sketch.coat import build_coat
 from woofkit.sketch.dog import dog_capsules, frame, paint_dog
-from woofkit.sketch.layers import Picture
+from woofkit.sketch.layers import FULL_LIGHT, Picture
 from woofkit.sketch.litter import individual
 from woofkit.sketch.scene import PLACES, draw_background, draw_occluders, draw_shadow
 from woofkit.sketch.skeleton import POSES, build_skeleton
@@ -62,8 +62,7 @@ def draw_dog(traits: Traits, *, seed: int, index: int, size: int = 224, pose: st
     spread = 0.5 * float(np.ptp(feet[:, 0])) + 0.12 * view.scale
     draw_shadow(background, np.array([feet[:, 0].mean(), feet[:, 1].mean()]), spread, place)
 
-    picture = Picture(background, Image.new("L", (size, size), 235), np.zeros((size, size), np.uint8))
+    picture = Picture(background, Image.new("L", (size, size), FULL_LIGHT), np.zeros((size, size), np.uint8))
     paint_dog(picture, dog, skeleton, coat, view, turn, hair, faces)
-    draw_occluders(picture.colors, picture.mask, float(feet[:, 1].max()), front)
+    draw_occluders(picture, float(feet[:, 1].max()), front)
     return Drawing(photograph(picture.colors, picture.shading, lens), picture.mask, pose)
-

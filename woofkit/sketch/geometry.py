@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -25,14 +26,18 @@ class View:
 
     def project(self, points: np.ndarray) -> np.ndarray:
         """Map points (N, 3) (forward, left, up) to (N, 3): column and row in pixels, nearness in dog units."""
-        points = np.atleast_2d(points)
+        matrix, offset = self._map
+        return np.asarray(points, float).reshape(-1, 3) @ matrix + offset
+
+    @cached_property
+    def _map(self) -> tuple[np.ndarray, np.ndarray]:
+        """The projection as a matrix (3, 3), to be multiplied from the right, and an offset (3,)."""
         c, s = np.cos(self.azimuth), np.sin(self.azimuth)
-        across = points[:, 0] * c - points[:, 1] * s
-        near = -points[:, 0] * s - points[:, 1] * c
-        up = points[:, 2] * np.cos(self.elevation) - near * np.sin(self.elevation)
-        column = self.shift[0] + self.scale * across
-        row = self.shift[1] - self.scale * up
-        return np.stack([column, row, near], axis=1)
+        rise, dip = np.cos(self.elevation), np.sin(self.elevation)
+        across, near, up = np.array([c, -s, 0.0]), np.array([-s, -c, 0.0]), np.array([0.0, 0.0, 1.0])
+        row = up * rise - near * dip
+        matrix = np.stack([self.scale * across, -self.scale * row, near], axis=1)
+        return matrix, np.array([*self.shift, 0.0])
 
 
 _ARC = np.linspace(0, 1, 9)
@@ -64,6 +69,12 @@ def capsule_outline(p: np.ndarray, q: np.ndarray, rp: float, rq: float) -> np.nd
     )[0]
 
 
+def outlined(discs: list, color) -> list[tuple[np.ndarray, tuple[int, int, int]]]:
+    """Return each projected capsule (end (2,), end (2,), radius, radius) as a marking: its outline and the colour."""
+    ends = np.array([[*p, *q, a, b] for p, q, a, b in discs])
+    return [(o, color) for o in capsule_outlines(ends[:, :2], ends[:, 2:4], ends[:, 4], ends[:, 5])]
+
+
 def furry(
     outline: np.ndarray,
     length: float,
@@ -78,31 +89,27 @@ def furry(
     `hang` lengthens the tufts that point down; `flow` (2,) leans all of them one way;
     `soft` rounds them as in a fluffy coat.
     """
-    closed = np.vstack([outline, outline[:1]])
-    steps = np.hypot(*np.diff(closed, axis=0).T)
-    along = np.concatenate([[0], np.cumsum(steps)])
+    closed = np.concatenate([outline, outline[:1]])
+    steps = closed[1:] - closed[:-1]
+    along = np.concatenate([[0], np.sqrt((steps * steps).sum(1)).cumsum()])
     lobes = max(4, int(along[-1] / max(spacing, 1.0)))
-    at = (np.arange(2 * lobes) + rng.uniform(-0.35, 0.35, 2 * lobes)) * along[-1] / (2 * lobes)
-    at = np.clip(at, 0, along[-1])
-    points = np.empty((2 * lobes, 2))
-    points[:, 0], points[:, 1] = np.interp(at, along, closed[:, 0]), np.interp(at, along, closed[:, 1])
-    tangent = np.empty_like(points)
-    tangent[1:-1] = points[2:] - points[:-2]
-    tangent[0], tangent[-1] = points[1] - points[-1], points[0] - points[-2]
-    normal = np.stack([tangent[:, 1], -tangent[:, 0]], axis=1)
-    normal /= np.hypot(*normal.T)[:, None] + 1e-9
+    jitter, grow = rng.uniform(-0.35, 0.35, 2 * lobes), rng.uniform(0, 1, 2 * lobes)
+    at = (np.arange(2 * lobes) + jitter) * (along[-1] / (2 * lobes))
+    points = np.stack([np.interp(at, along, closed[:, 0]), np.interp(at, along, closed[:, 1])], axis=1)
+    normal = (np.concatenate([points[1:], points[:1]]) - np.concatenate([points[-1:], points[:-1]]))[:, ::-1] * [1, -1]
+    normal /= np.sqrt((normal * normal).sum(1, keepdims=True)) + 1e-9
     if signed_area(points) < 0:
         normal = -normal
-    down = np.clip(normal[:, 1:], 0, 1)
+    down = np.maximum(normal[:, 1:], 0)
     lean = normal + np.array(flow)
     lean[:, 1:] += 1.2 * down * min(hang / max(length, 1e-6), 1.0)
-    lean /= np.hypot(*lean.T)[:, None] + 1e-9
-    reach = length + hang * down**2
-    tip = np.arange(2 * lobes) % 2 == 0
-    factor = np.where(tip, rng.uniform(0.6, 1.15, 2 * lobes), rng.uniform(-0.1, 0.25, 2 * lobes))[:, None]
-    # Between two tips a hanging coat still reaches most of the way down.
-    factor = np.where(tip[:, None], factor, np.maximum(factor, 0.72 * down * (hang > length)))
-    tufts = points + lean * reach * factor
+    lean /= np.sqrt((lean * lean).sum(1, keepdims=True)) + 1e-9
+    factor = np.empty((2 * lobes, 1))
+    factor[::2, 0] = 0.6 + 0.55 * grow[::2]
+    factor[1::2, 0] = -0.1 + 0.35 * grow[1::2]
+    if hang > length:  # between two tips a hanging coat still reaches most of the way down
+        factor[1::2] = np.maximum(factor[1::2], 0.72 * down[1::2])
+    tufts = points + lean * ((length + hang * down * down) * factor)
     return smooth(tufts, 3) if soft else tufts
 
 

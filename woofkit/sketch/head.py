@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import aggdraw
 import numpy as np
 
 from woofkit.sketch.coat import Coat, piece, scaled
 from woofkit.sketch.geometry import View, capsule_outline, furry, smooth
-from woofkit.sketch.layers import Layer, Picture, polygon
+from woofkit.sketch.layers import Layer, Picture, paint_details
 from woofkit.sketch.traits import Traits
+
+WHITE = (255, 255, 255)
 
 
 class Pose3D:
@@ -73,10 +74,12 @@ def head_layers(t: Traits, pose: Pose3D, coat: Coat, rng: np.random.Generator, l
     if t.dark_mask > 0.15:
         dark = tuple(int(c * (1 - 0.6 * t.dark_mask)) for c in coat.base)
         marks = [(capsule_outline(*disc((0.75, 0, -0.34), (1.2 + long, 0, -0.36), base_r * 1.2, tip_r * 1.4)), dark)]
+    # The muzzle grows out of the skull, forward and down, without an edge between the eyes.
+    fade = pose.at((0.35, 0, 0.3), (0.9, 0, -0.25))[:, :2]
     toward = pose.at(tip)[0, 2]
     order = near + 0.4 * pose.radius * toward
     layers.append(piece("head", order, muzzle, color, coat, scale, rng, light=light, fur=0.25, hang=0.2,
-                        markings=marks, hairs=0.2, rim=160))  # fmt: skip
+                        markings=marks, hairs=0.2, rim=160, fade=fade))  # fmt: skip
     if t.beard > 0.15:
         drop = 0.25 + 0.75 * t.beard
         beard = [disc((0.35 + 0.5 * long, s * 0.35, -0.45), (0.4 + 0.5 * long, s * 0.5, -0.5 - drop), 0.42, 0.28)
@@ -113,10 +116,11 @@ def _ears(t: Traits, pose: Pose3D, coat: Coat, rng, light, marked: bool) -> list
             bias, bend = -0.15, 0.0
         elif t.ear_shape == "folded":
             base, tip = (0.12, s * side, 0.72), (0.62 + lift, s * (side + 0.42), 0.72 - 0.62 * length)
-            bias, bend = 0.45, 0.22
+            bias, bend = 0.3, 0.22
         else:
+            side += 0.12  # clear of the eyes
             base, tip = (0.02, s * side, 0.55), (0.12 + lift, s * (side + 0.42), 0.5 - length)
-            bias, bend = 0.35, 0.12
+            bias, bend = 0.12, 0.12
         (b, e) = pose.at(base, tip)
         axis = e[:2] - b[:2]
         across = np.array([-axis[1], axis[0]]) / (np.hypot(*axis) + 1e-6) * width
@@ -150,28 +154,10 @@ def _ears(t: Traits, pose: Pose3D, coat: Coat, rng, light, marked: bool) -> list
 def draw_face(picture: Picture, t: Traits, pose: Pose3D, rng: np.random.Generator) -> None:
     """Paint eyes, nose, mouth and perhaps a tongue where the turn of the head shows them."""
     px = pose.radius * pose.view.scale
-    long, _, tip_r = muzzle_size(t)
-    draw = aggdraw.Draw(picture.colors)
+    long, base_r, tip_r = muzzle_size(t)
     mood = rng.uniform(size=3)
     facing = pose.at((1, 0, 0))[0, 2]
-    out = 0.62 + long
-    ends = pose.at((0.55 + 0.45 * long, 0.42, -0.62), (out, 0.12, -0.42 - tip_r * 0.62),
-                   (out, -0.12, -0.42 - tip_r * 0.62), (0.55 + 0.45 * long, -0.42, -0.62))  # fmt: skip
-    pen = aggdraw.Pen("black", max(0.7, 0.055 * px), 150)
-    if facing > -0.35:
-        if mood[0] < 0.35:
-            a, b = pose.at((out - 0.12, 0, -0.34 - tip_r * 0.8), (out - 0.1, 0, -0.34 - tip_r * 1.0 - 0.45))
-            polygon(draw, capsule_outline(a[:2], b[:2], 0.17 * px, 0.2 * px), (222, 112, 120))
-        for i in (0, 2):
-            if ends[i, 2] + ends[i + 1, 2] > 0.15:
-                draw.line(ends[i : i + 2, :2].ravel().tolist(), pen)
-        size = (0.17 + 0.1 * t.muzzle_depth) * px
-        a, b, c = pose.at((out + 0.8 * tip_r, 0.16, -0.18), (out + 0.8 * tip_r, -0.16, -0.18),
-                          (out + 0.8 * tip_r, 0, -0.30))  # fmt: skip
-        for p in (a, b):
-            polygon(draw, capsule_outline(p[:2], c[:2], 0.75 * size, 0.55 * size), (30, 26, 28))
-        shine = 0.5 * (a[:2] + b[:2]) + [-0.1 * size, -0.35 * size]
-        polygon(draw, capsule_outline(shine, shine, 0.2 * size, 0.2 * size), "white", 150)
+    details = _mouth_and_nose(t, pose, long, base_r, tip_r, tongue_out=mood[0] < 0.35) if facing > -0.35 else []
     for s in (1, -1):
         e, outward = pose.at((0.80, s * 0.40, 0.28), (1.5, s * 0.75, 0.38))
         if outward[2] - e[2] < 0.02 and facing < 0.9:
@@ -180,8 +166,29 @@ def draw_face(picture: Picture, t: Traits, pose: Pose3D, rng: np.random.Generato
         squeeze = float(np.clip(outward[2] - e[2], 0.35, 1))
         ring = np.linspace(0, 2 * np.pi, 14, endpoint=False)
         oval = np.stack([np.cos(ring) * (0.55 + 0.45 * squeeze), np.sin(ring)], axis=1)
-        polygon(draw, e[:2] + oval * r * 1.25, "black", 90)
-        polygon(draw, e[:2] + oval * r, (48, 30, 22))
         spark = e[:2] + [-0.3 * r, -0.35 * r]
-        polygon(draw, capsule_outline(spark, spark, 0.28 * r, 0.28 * r), "white", 235)
-    draw.flush()
+        details += [(e[:2] + oval * r * 1.25, (0, 0, 0), 90), (e[:2] + oval * r, (48, 30, 22), 255),
+                    (capsule_outline(spark, spark, 0.28 * r, 0.28 * r), WHITE, 235)]  # fmt: skip
+    if details:
+        paint_details(picture, "head", details)
+
+
+def _mouth_and_nose(t: Traits, pose: Pose3D, long: float, base_r: float, tip_r: float, *, tongue_out: bool) -> list:
+    px, out = pose.radius * pose.view.scale, 0.62 + long
+    details = []
+    if tongue_out:
+        a, b = pose.at((out - 0.12, 0, -0.34 - tip_r * 0.8), (out - 0.1, 0, -0.34 - tip_r * 1.0 - 0.45))
+        details.append((capsule_outline(a[:2], b[:2], 0.17 * px, 0.2 * px), (222, 112, 120), 255))
+    lip = -0.38 - 0.72 * tip_r
+    smile = pose.at((out + 0.75 * tip_r, 0, -0.34), (out + 0.45 * tip_r, 0, lip),
+                    *((0.62 + 0.72 * long, s * 0.62 * base_r, lip - 0.02) for s in (1, -1)),
+                    *((0.5 + 0.4 * long, s * 0.86 * base_r, lip + 0.1) for s in (1, -1)))  # fmt: skip
+    # From under the nose to each corner of the mouth, where it is turned to the viewer.
+    lines = [(0, 1)] + [line for k in (2, 3) if smile[k, 2] > 0.15 * smile[1, 2] for line in ((1, k), (k, k + 2))]
+    thin = max(0.35, 0.021 * px)
+    details += [(capsule_outline(smile[a, :2], smile[b, :2], thin, thin), (0, 0, 0), 140) for a, b in lines]
+    size = (0.17 + 0.1 * t.muzzle_depth) * px
+    a, b, c = pose.at(*((out + 0.8 * tip_r, y, z) for y, z in ((0.16, -0.18), (-0.16, -0.18), (0, -0.30))))
+    details += [(capsule_outline(p[:2], c[:2], 0.75 * size, 0.55 * size), (30, 26, 28), 255) for p in (a, b)]
+    shine = 0.5 * (a[:2] + b[:2]) + [-0.1 * size, -0.35 * size]
+    return [*details, (capsule_outline(shine, shine, 0.2 * size, 0.2 * size), WHITE, 150)]

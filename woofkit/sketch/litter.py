@@ -21,9 +21,7 @@ def _founder(rng: np.random.Generator) -> dict:
         values[name] *= float(rng.uniform() < 0.55)
     values |= {name: allowed[rng.integers(len(allowed))] for name, allowed in CHOICES.items()}
     # Hair length goes with its texture: a smooth coat is short, a silky one hangs.
-    low, high = {"smooth": (0, 0.25), "wiry": (0.2, 0.7), "silky": (0.3, 1), "fluffy": (0.3, 1)}[
-        values["coat_texture"]
-    ]
+    low, high = {"smooth": (0, 0.25), "wiry": (0.2, 0.7), "silky": (0.3, 1), "fluffy": (0.3, 1)}[values["coat_texture"]]
     values["coat_length"] = float(rng.uniform(low, high))
     return values
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import aggdraw
 import numpy as np
 from PIL import Image
 
 from woofkit.sketch.geometry import capsule_outline, smooth
-from woofkit.sketch.layers import Color, polygon
+from woofkit.sketch.layers import FULL_LIGHT, Color, Picture, polygon
 
 PLACES = ("indoor", "grass", "snow", "sand")
 _FAR = {"grass": (176, 208, 226), "snow": (186, 202, 220), "sand": (150, 196, 222)}
@@ -38,19 +40,29 @@ def draw_background(size: int, place: str, ground: float, rng: np.random.Generat
     wall = _INDOOR_WALL[rng.integers(len(_INDOOR_WALL))] if place == "indoor" else _FAR[place]
     floor = _INDOOR_FLOOR[rng.integers(len(_INDOOR_FLOOR))] if place == "indoor" else _NEAR[place]
     wall, floor = _jitter(wall, rng), _jitter(floor, rng)
-    draw = aggdraw.Draw("RGB", (size, size), wall)
-    row = ground * size
+    row, below = ground * size, round(ground * size)
+    far = np.repeat(_gradient(wall, (255, 255, 255), np.linspace(0, 0.2, size) / ground), size, axis=1)
+    draw = aggdraw.Draw(Image.fromarray(far))
+    _far_things(draw, partial(_box, draw), size, place, row, wall, rng)
+    draw.flush()
 
-    def box(x, y, w, h, color, opacity=255):
-        polygon(draw, np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]]), color, opacity)
+    near = np.repeat(_gradient(floor, (30, 30, 30), np.linspace(0.22, 0, size - below)), size, axis=1)
+    picture = Image.frombytes("RGB", (size, size), draw.tobytes())
+    picture.paste(Image.fromarray(near), (0, below))
+    draw = aggdraw.Draw(picture)
+    _near_things(draw, partial(_box, draw), size, place, row, floor, rng)
+    draw.flush()
+    return picture
 
-    for k in range(10):  # the far side, a little lighter toward the horizon
-        box(0, row * k / 10, size, row / 10 + 1, _mixed(wall, (255, 255, 255), 0.02 * k))
-    _far_things(draw, box, size, place, row, wall, rng)
-    for k in range(10):
-        box(0, row + (size - row) * k / 10, size, (size - row) / 10 + 2, _mixed(floor, (30, 30, 30), 0.025 * (9 - k)))
-    _near_things(draw, box, size, place, row, floor, rng)
-    return Image.frombytes("RGB", (size, size), draw.tobytes())
+
+def _gradient(color: Color, other: Color, amount: np.ndarray) -> np.ndarray:
+    """Return uint8 (N, 1, 3): `color` turning into `other` by `amount` (N,) from row to row."""
+    amount = np.minimum(amount, 1)[:, None, None]
+    return (np.array(color) * (1 - amount) + np.array(other) * amount).astype(np.uint8)
+
+
+def _box(draw: aggdraw.Draw, x: float, y: float, w: float, h: float, color: Color) -> None:
+    polygon(draw, np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]]), color)
 
 
 def _blob(center: np.ndarray, radius: float, flat: float, rng: np.random.Generator) -> np.ndarray:
@@ -121,11 +133,11 @@ def draw_shadow(picture: Image.Image, center: np.ndarray, width: float, rng: np.
     draw.flush()
 
 
-def draw_occluders(picture: Image.Image, mask: np.ndarray, feet: float, rng: np.random.Generator) -> None:
+def draw_occluders(picture: Picture, feet: float, rng: np.random.Generator) -> None:
     """Put something in front of about a third of the dogs; what it hides becomes background in the mask."""
     if rng.uniform() > 0.36:
         return
-    size = mask.shape[0]
+    size = picture.size
     kind = rng.integers(5)
     color, x = _any_color(rng), rng.uniform(0.1, 0.9) * size
     outlines: list[tuple[np.ndarray, Color]] = []
@@ -151,9 +163,11 @@ def draw_occluders(picture: Image.Image, mask: np.ndarray, feet: float, rng: np.
     else:  # the edge of a table or a wall
         height = rng.uniform(0.04, 0.16) * size
         outlines.append((np.array([[0, size - height], [size, size - height * 0.8], [size, size], [0, size]]), color))
-    stencil, draw = aggdraw.Draw("L", (size, size), 0), aggdraw.Draw(picture)
+    stencil, draw = aggdraw.Draw("L", (size, size), 0), aggdraw.Draw(picture.colors)
     for outline, fill in outlines:
         polygon(stencil, outline, 255)
         polygon(draw, outline, fill)
     draw.flush()
-    mask[np.frombuffer(stencil.tobytes(), np.uint8).reshape(size, size) >= 128] = 0
+    covered = Image.frombytes("L", (size, size), stencil.tobytes())
+    picture.shading.paste(FULL_LIGHT, (0, 0), covered)
+    picture.mask[np.asarray(covered) >= 128] = 0

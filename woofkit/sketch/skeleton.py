@@ -54,11 +54,11 @@ def build_skeleton(t: Traits, pose: str, rng: np.random.Generator) -> Skeleton:
         m = np.array([-0.12 * length, 0, loin])
         r = np.array([-0.40 * length, 0, rump * 0.95])
     trunk = [(c, m, chest, loin), (m, r, loin, rump)]
-    front = c + np.array([0.45 * chest, 0, -0.05 * chest])
+    front = c + chest * np.array([0.25, 0, -0.35] if posture == "sitting" else [0.45, 0, -0.05])
     trunk.append((c, front, chest, 0.78 * chest))
 
-    head_radius = (0.115 + 0.07 * t.head_size) * (0.8 + 0.2 * chest / 0.22)
-    reach = 0.16 + 0.24 * t.neck_length + 0.6 * head_radius
+    head_radius = (0.134 + 0.075 * t.head_size) * (0.8 + 0.2 * chest / 0.22)
+    reach = (0.13 if posture == "standing" else 0.07) + 0.22 * t.neck_length + 0.6 * head_radius
     rise = np.deg2rad({"standing": 38, "sitting": 58, "lying": 55}[posture] + 26 * stance[2])
     withers = c + np.array([0.35 * chest, 0, 0.45 * chest])
     head = withers + (reach + 0.25 * chest) * np.array([np.cos(rise), 0.12 * (stance[3] - 0.5), np.sin(rise)])
