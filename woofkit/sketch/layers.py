@@ -22,8 +22,8 @@ class Layer:
 
     Outlines are (M, 2) in pixels. `modelling` are inner outlines painted with a brightness of 0 to 255
     and then softened, which makes the piece look round. Hairs are (K, 4) lines, light and dark by turns.
-    `fade` is two points (2, 2): see-through at the first, whole from the second on, so that a leg grows out
-    of the trunk without an edge.
+    `fade` is two points (2, 2): on other parts of the dog the layer is see-through at the first, whole from the
+    second on, so that a leg grows out of the trunk without an edge.
     """
 
     part: str
@@ -81,7 +81,9 @@ def paint(picture: Picture, layer: Layer) -> None:
     covered = Image.frombytes("L", window, stencil.tobytes())
 
     if layer.fade is not None:
-        covered = Image.fromarray(np.asarray(covered) * _ramp(layer.fade - corner, window)).convert("L")
+        ramp = _ramp(layer.fade - corner, window)
+        ramp[picture.mask[top:bottom, left:right] == 0] = 1  # the ground must not show through
+        covered = Image.fromarray((np.asarray(covered) * ramp).astype(np.uint8))
 
     coat = aggdraw.Draw("RGB", window, layer.color)
     for outline, color in layer.markings:
