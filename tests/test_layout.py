@@ -33,6 +33,7 @@ ORDER = (
     "attention",
     # around it
     "attention_measures",
+    "duplicates",
     "paper",
     "comparison",
     "claims",

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
 from woofkit import plots
@@ -127,6 +128,93 @@ def test_mask_overlay_names_the_parts_that_are_there():
         plots.mask_overlay(picture(), mask, ("background", "body"), ax)
     with pytest.raises(ValueError, match=r"shape \(4, 4\) is not the image's \(28, 28\)"):
         plots.mask_overlay(picture(), mask[:4, :4], ("background", "body"), ax)
+
+
+def sheet_images(columns=4, size=20):
+    """uint8 (breeds, columns, size, size, 3), each of its own shade."""
+    shades = np.arange(10, 10 + 10 * len(BREEDS) * columns, 10).reshape(len(BREEDS), columns, 1, 1, 1)
+    return np.broadcast_to(shades, (len(BREEDS), columns, size, size, 3)).astype(np.uint8)
+
+
+def test_a_contact_sheet_shows_every_image_in_the_row_of_its_breed():
+    images = sheet_images()
+    fig = plots.contact_sheet(images, ("beagle", "dingo", "Old English sheepdog"))
+    [ax] = fig.axes
+    sheet = ax.images[0].get_array()
+    assert sheet.shape == (3 * 21 - 1, 4 * 21 - 1, 3)  # a gap of one pixel between two images
+    assert sheet[::21, ::21, 0].tolist() == images[:, :, 0, 0, 0].tolist()
+    assert sheet[19::21, 19::21, 0].tolist() == images[:, :, 0, 0, 0].tolist()
+    assert (sheet[20::21] == 255).all()
+    assert [name.get_text() for name in ax.get_yticklabels()] == ["beagle", "dingo", "Old English\nsheepdog"]
+    assert ax.get_yticks().tolist() == [10, 31, 52]
+    with pytest.raises(ValueError, match="got 3 rows and 2 names"):
+        plots.contact_sheet(images, BREEDS[:2])
+    with pytest.raises(ValueError, match=r"\(rows, columns, H, W, 3\), got shape \(4, 20, 20, 3\)"):
+        plots.contact_sheet(images[0], BREEDS)
+
+
+def test_the_names_of_a_contact_sheet_fill_their_rows_and_fit():
+    fig = plots.contact_sheet(sheet_images(columns=8), ("Old English sheepdog", "Australian terrier", "dingo"))
+    fig.draw_without_rendering()
+    [ax] = fig.axes
+    row = ax.get_window_extent().height / 3
+    boxes = [name.get_window_extent() for name in ax.get_yticklabels()]
+    assert all(0.6 * row < box.height < row for box in boxes[:2])
+    assert min(box.x0 for box in boxes) >= 0
+
+
+def test_a_mask_sheet_colours_the_same_dogs_by_part_and_names_the_parts():
+    images, parts = sheet_images(), ("background", "body", "head")
+    masks = np.zeros(images.shape[:-1], np.uint8)
+    masks[:, :, 5:10], masks[:, :, 10:] = 1, 2
+    fig = plots.mask_sheet(images, masks, BREEDS, parts)
+    sheet = fig.axes[0].images[0].get_array()
+    assert sheet.shape == plots.contact_sheet(images, BREEDS).axes[0].images[0].get_array().shape
+    shown = [sheet[row, 0].astype(int) for row in (0, 5, 10)]
+    for part, color in enumerate(shown):
+        distances = [np.abs(color - 255 * np.array(to_rgb(plots.PART_COLORS[p]))).sum() for p in range(3)]
+        assert np.argmin(distances) == part
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == list(parts)
+    with pytest.raises(ValueError, match="holds the value 2, but only 2 parts are named"):
+        plots.mask_sheet(images, masks, BREEDS, parts[:2])
+    with pytest.raises(ValueError, match=r"shape \(3, 3, 20, 20\) does not fit the images' \(3, 4, 20, 20, 3\)"):
+        plots.mask_sheet(images, masks[:, :3], BREEDS, parts)
+
+
+def test_a_similarity_histogram_shows_shares_and_the_line():
+    groups = {"test": np.array([0.31, 0.32, 0.5]), "copies": np.full(10, 0.99)}
+    ax = plots.similarity_histogram(groups, plt.figure().add_subplot(), line=0.9)
+    assert {"test", "copies"} <= set(texts(ax))
+    assert ax.lines[0].get_xdata() == [0.9, 0.9]
+    highest = [shape.get_xy()[:, 1].max() for shape in ax.patches]
+    assert highest == pytest.approx([2 / 3, 1])
+    assert ax.get_ylim()[0] < 1 / 10  # one image of the larger group is seen
+    with pytest.raises(ValueError, match="at least one group, and a value in each"):
+        plots.similarity_histogram({"test": np.array([])}, ax)
+
+
+def test_top_predictions_stand_beside_their_picture_the_likeliest_first():
+    probabilities = np.array([[0.2, 0.7, 0.1], [0.5, 0.1, 0.4]])
+    fig = plots.top_predictions([picture(10), picture(20)], ("before", "after"), probabilities, BREEDS, k=2)
+    (before, one), (after, other) = np.reshape(fig.axes, (2, 2))
+    assert [before.get_title(), after.get_title()] == ["before", "after"]
+    assert [ax.images[0].get_array()[0, 0, 0] for ax in (before, after)] == [10, 20]
+    assert [label.get_text() for label in one.get_yticklabels()] == ["dingo", "beagle"]
+    assert [bar.get_width() for bar in other.patches] == [0.5, 0.4]
+    assert {"50 %", "40 %"} <= set(texts(other))
+    assert one.get_xlim() == other.get_xlim()
+
+
+def test_top_predictions_refuse_what_does_not_fit():
+    probabilities = np.full((1, 3), 1 / 3)
+    with pytest.raises(ValueError, match="got 1 images and 2 titles"):
+        plots.top_predictions([picture()], ("a", "b"), probabilities, BREEDS)
+    with pytest.raises(ValueError, match=r"shape \(1, 3\) do not fit 1 images and 2 class names"):
+        plots.top_predictions([picture()], ("a",), probabilities, BREEDS[:2])
+    with pytest.raises(ValueError, match="k = 4 is not allowed: 1 to 3"):
+        plots.top_predictions([picture()], ("a",), probabilities, BREEDS, k=4)
+    with pytest.raises(ValueError, match="fractions from 0 to 1, not logits or per cent"):
+        plots.top_predictions([picture()], ("a",), 100 * probabilities, BREEDS)
 
 
 def test_the_overlay_covers_the_image_patch_by_patch_height_first():

@@ -34,7 +34,7 @@ SKETCH_SIZES = {"train": 600, "val": 200, "test": 500}  # what num=0 means for d
 
 # The seed of a drawing. Validation and test have one seed each for ever; training seed s is 1000 + s.
 # No two splits share a seed, so no drawing is in two of them, and every model faces the same test.
-_SKETCH_SEED = {"val": 1, "test": 2, "train": 1000}
+_SKETCH_SEED = {"val": 1, "test": 3, "train": 1000}
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ from woofkit.plots.outcomes import (
     cost_bars,
     learning_curves,
     per_class_accuracy,
+    top_predictions,
 )
 from woofkit.plots.pictures import (
     class_balance,
@@ -19,7 +20,9 @@ from woofkit.plots.pictures import (
     mask_overlay,
     pretraining_overlap,
     sample_grid,
+    similarity_histogram,
 )
+from woofkit.plots.sheets import contact_sheet, mask_sheet
 from woofkit.plots.style import (
     METHOD_COLORS,
     METHOD_NAMES,
@@ -40,6 +43,7 @@ __all__ = [
     "attention_overlay",
     "class_balance",
     "confusion",
+    "contact_sheet",
     "cost_bars",
     "image_sizes",
     "interval_dots",
@@ -47,6 +51,7 @@ __all__ = [
     "learning_curves",
     "map_rows",
     "mask_overlay",
+    "mask_sheet",
     "matrix_values",
     "method_color",
     "method_name",
@@ -54,6 +59,8 @@ __all__ = [
     "pretraining_overlap",
     "sample_grid",
     "save_figure",
+    "similarity_histogram",
     "singular_values",
+    "top_predictions",
     "use_style",
 ]

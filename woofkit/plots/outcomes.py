@@ -1,10 +1,12 @@
-"""What training gave: learning curves, accuracy with intervals, confusion, costs."""
+"""What training gave: learning curves, accuracy with intervals, confusion, costs, single predictions."""
 
 from collections.abc import Sequence
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from woofkit.plots.style import METHOD_COLORS, OTHER_COLOR, method_color, method_name
@@ -111,3 +113,43 @@ def per_class_accuracy(frame: pd.DataFrame, ax: Axes) -> Axes:
     ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return ax
+
+
+def top_predictions(
+    images: Sequence[np.ndarray],
+    titles: Sequence[str],
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+    k: int = 3,
+    color: str = METHOD_COLORS["lora"],
+) -> Figure:
+    """Show images (H, W, 3), one below the other, each beside its `k` most probable classes as bars.
+
+    `probabilities` is (N, C), fractions from 0 to 1. All bars share one scale, so that rows can be compared.
+    """
+    probabilities = np.asarray(probabilities, dtype=float)
+    if not len(images) or len(images) != len(titles):
+        raise ValueError(f"every image needs a title: got {len(images)} images and {len(titles)} titles")
+    if probabilities.shape != (len(images), len(class_names)):
+        raise ValueError(
+            f"probabilities of shape {probabilities.shape} do not fit {len(images)} images "
+            f"and {len(class_names)} class names"
+        )
+    if not 1 <= k <= len(class_names):
+        raise ValueError(f"k = {k} is not allowed: 1 to {len(class_names)}, the number of classes")
+    if probabilities.min() < 0 or probabilities.max() > 1:
+        raise ValueError("probabilities must be fractions from 0 to 1, not logits or per cent")
+    fig, axes = plt.subplots(len(images), 2, figsize=(11, 3.4 * len(images)), squeeze=False, width_ratios=(1, 1.6),
+                             layout="constrained")  # fmt: skip
+    for (left, right), image, title, row in zip(axes, images, titles, probabilities, strict=True):
+        left.imshow(np.asarray(image))
+        left.set_title(title)
+        left.axis("off")
+        top = np.argsort(-row, kind="stable")[:k]
+        bars = right.barh(range(k), row[top], 0.62, color=color)
+        right.bar_label(bars, [f"{value:.0%}".replace("%", " %") for value in row[top]], padding=4, fontsize=16)
+        right.set_yticks(range(k), [class_names[label] for label in top], fontsize=16)
+        right.set(xlim=(0, 1.18), ylim=(k - 0.5, -0.5), xticks=[])  # every bar carries its value
+        right.spines["bottom"].set_visible(False)
+        right.grid(visible=False)
+    return fig

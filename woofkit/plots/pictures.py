@@ -1,4 +1,4 @@
-"""What the data look like: samples, part masks, breeds per split, image sizes."""
+"""What the data look like: samples, part masks, breeds per split, image sizes, similarities."""
 
 from collections.abc import Mapping, Sequence
 
@@ -99,4 +99,33 @@ def mask_overlay(image: np.ndarray, mask: np.ndarray, part_names: Sequence[str],
     handles = [Patch(color=colors(int(part)), label=part_names[part]) for part in present]
     ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     ax.axis("off")
+    return ax
+
+
+def similarity_histogram(similarities: Mapping[str, np.ndarray], ax: Axes, line: float | None = None) -> Axes:
+    """Draw each group's similarities (N,), up to 1, as a histogram of shares; beyond a dashed `line` lie copies.
+
+    The first group is filled, the others are outlines of different style, so that none hides another. The
+    shares' axis is logarithmic, so that one copy among thousands is seen.
+    """
+    if not similarities or not all(len(values) for values in similarities.values()):
+        raise ValueError("a histogram needs at least one group, and a value in each")
+    everything = np.concatenate([np.ravel(values) for values in similarities.values()])
+    bins = np.linspace(min(0.0, everything.min()), max(1.0, everything.max()), 41)
+    looks = [
+        {"color": SPLIT_COLORS["test"], "histtype": "stepfilled", "alpha": 0.75},
+        {"color": SPLIT_COLORS["train"], "histtype": "step", "linewidth": 2.5},
+        {"color": "0.25", "histtype": "step", "linewidth": 2.5, "linestyle": ":"},
+    ]
+    for number, (name, values) in enumerate(similarities.items()):
+        shares = np.full(len(values), 1 / len(values))
+        ax.hist(values, bins, weights=shares, label=name, **looks[min(number, len(looks) - 1)])
+    if line is not None:
+        ax.axvline(line, color="0.25", linestyle="--", linewidth=1.5)
+        ax.annotate("copies → ", (line, 0.96), xycoords=("data", "axes fraction"), ha="right", va="top", color="0.25")
+    largest = max(len(values) for values in similarities.values())
+    ax.set(xlabel="similarity to the nearest training image", ylabel="share of images", yscale="log",
+           xlim=(bins[0], bins[-1]), ylim=(0.5 / largest, 2))  # fmt: skip
+    ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(similarities), frameon=False)
     return ax

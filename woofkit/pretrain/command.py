@@ -1,7 +1,7 @@
 """`python -m woofkit backbone`: draw, train, write.
 
-1. Draw the upstream pictures once, into memory-mapped files under data/cache/.
-2. Train at 96 px, then 160, then 224; a checkpoint every three minutes, and the same command goes on from it.
+1. Draw the upstream pictures and the masks of their parts once, into memory-mapped files under data/cache/.
+2. Train at a small size, then larger ones; a checkpoint every three minutes, and the same command goes on from it.
 3. Write the weights (half precision, upstream head included), their sha256 and data/results/backbone.json.
 """
 
@@ -15,8 +15,11 @@ import torch
 
 from woofkit.config import PROJECT_ROOT, ConfigError
 from woofkit.pretrain import files
-from woofkit.pretrain.recipe import LITTER_SEED, TRAIN_SEED, VAL_SEED, Recipe, trait_table
-from woofkit.pretrain.training import MODEL, accuracies, resize_input, train
+from woofkit.pretrain.drawings import draw_cache
+from woofkit.pretrain.model import MODEL, accuracies, resize_input
+from woofkit.pretrain.recipe import LITTER_SEED, TRAIN_SEED, VAL_SEED, Recipe
+from woofkit.pretrain.tasks import trait_table
+from woofkit.pretrain.training import train
 from woofkit.sketch import litter
 
 CACHE = PROJECT_ROOT / "data" / "cache"
@@ -49,22 +52,23 @@ def main(arguments: list[str] | None = None) -> int:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     recipe = Recipe().scaled(options.scale)
     breeds = litter(recipe.num_breeds, LITTER_SEED)
-    pictures = {size: files.draw_cache(options.cache, breeds, TRAIN_SEED, size, number, options.workers)
+    drawings = {size: draw_cache(options.cache, breeds, TRAIN_SEED, size, number, options.workers)
                 for size, number in recipe.drawings}  # fmt: skip
-    val = files.draw_cache(options.cache, breeds, VAL_SEED, 224, recipe.num_val, options.workers)
+    val = draw_cache(options.cache, breeds, VAL_SEED, 224, recipe.num_val, options.workers)
 
     state_path = options.cache / f"pretrain-{files.short_hash(asdict(recipe))}.pt"
     model, log = train(
-        recipe, pictures, trait_table(breeds), minutes=options.minutes, state_path=state_path, device=device
+        recipe, drawings, trait_table(breeds), minutes=options.minutes, state_path=state_path, device=device
     )
     resize_input(model, 224)
-    right = accuracies(model, val, recipe.num_breeds)
+    right = accuracies(model, val.images, recipe.num_breeds)
     finished = all(n >= s.images for n, s in zip(log["seen"], recipe.stages, strict=True))
     digest = files.write_weights(model, options.out, recipe.num_breeds)
     files.write_json(options.result, {
         "upstream_val_accuracy": right["top1"], "upstream_val_top5": right["top5"],
-        "upstream_val_family": right["family"], "chance": 1 / recipe.num_breeds, "upstream_val_images": len(val),
+        "upstream_val_family": right["family"], "chance": 1 / recipe.num_breeds, "upstream_val_images": len(val.images),
         "finished": finished, "images_seen": {str(s.size): n for s, n in zip(recipe.stages, log["seen"], strict=True)},
+        "drawing_minutes": round(sum(cache.seconds for cache in (*drawings.values(), val)) / 60, 1),
         "training_minutes": round(sum(log["seconds"]) / 60, 1), "sha256": digest, "recipe": asdict(recipe),
         "seeds": {"litter": LITTER_SEED, "train": TRAIN_SEED, "val": VAL_SEED}, "threads": options.threads,
         **files.machine(),

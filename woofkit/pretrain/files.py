@@ -1,58 +1,21 @@
-"""What pretraining keeps on disk: drawn pictures, its checkpoint, the weights it ships and their numbers."""
+"""What pretraining writes: its checkpoint, the weights it ships and their numbers; nothing half-written is left."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import time
 from datetime import date
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import save
 from torch import nn
-
-from woofkit.sketch import Traits, draw_dog
 
 
 def short_hash(settings: object) -> str:
     """Return eight hex digits that stand for settings."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:8]
-
-
-def _draw(index: int, breeds: list[Traits], seed: int, size: int) -> np.ndarray:
-    return draw_dog(breeds[index % len(breeds)], seed=seed, index=index, size=size).image
-
-
-def draw_cache(folder: Path, breeds: list[Traits], seed: int, size: int, number: int, workers: int) -> np.ndarray:
-    """Return uint8 pictures (number, size, size, 3), memory-mapped; picture i shows breed i % len(breeds).
-
-    They are drawn on the first call and found on the next.
-    """
-    # Named after the pixels of a few drawings: a change of the drawing code that changes none keeps the cache.
-    sample = hashlib.sha256(b"".join(_draw(i, breeds, seed, 64).tobytes() for i in range(40))).hexdigest()
-    path = folder / f"litter-{size}px-{number}-{short_hash([list(map(str, breeds)), seed, sample])}.npy"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".npy.part")
-        pictures = np.lib.format.open_memmap(part, "w+", np.uint8, (number, size, size, 3))
-        begun = time.monotonic()
-        with get_context("spawn").Pool(workers) as pool:
-            work = partial(_draw, breeds=breeds, seed=seed, size=size)
-            for i, picture in enumerate(pool.imap(work, range(number), chunksize=64)):
-                pictures[i] = picture
-                if (i + 1) % 2000 == 0 or i + 1 == number:
-                    rate = (i + 1) / (time.monotonic() - begun)
-                    left = (number - i - 1) / rate
-                    print(f"drawing at {size} px  {i + 1:,}/{number:,}  {rate:.0f} images/s  "
-                          f"{int(left // 60)}:{int(left % 60):02d} left", flush=True)  # fmt: skip
-        pictures.flush()
-        os.replace(part, path)
-    return np.load(path, mmap_mode="r")
 
 
 def save_state(path: Path, state: dict) -> None:
