@@ -11,7 +11,7 @@ from woofkit import paper
 from woofkit.comparison import compare_runs, results_markdown
 from woofkit.config import ConfigError
 from woofkit.costs import describe_environment, measure_peak_memory
-from woofkit.metrics import accuracy_interval, confusion_matrix, mcnemar_test
+from woofkit.metrics import accuracy_interval, confusion_matrix, errors_within, mcnemar_test
 from woofkit.results import load_runs, read_metrics, write_atomic
 
 
@@ -105,6 +105,30 @@ def test_the_results_table_shows_what_was_measured_and_a_dash_for_what_was_not()
     assert "| full fine-tuning | 80.0 % (76.0 to 83.0) | 0.500 | 5,526,346 | 61 | 50.0 | 900 | 22.00 |" in text
     assert "| zero-shot | 50.0 % (40.0 to 60.0) | 1.000 | 0 | - | - | - | 22.00 |" in text
     assert text.endswith("500 test images. Measured 2026-01-02, M, bf16.")
+
+
+def test_runs_that_differ_in_their_seed_alone_make_one_row_of_means():
+    shared = {"profile": "seeds", "method": "lora", "low": 0, "high": 1, "loss": 0.5, "trainable_parameters": 9,
+              "images_per_second": 5.0, "peak_memory_mb": 1.0, "checkpoint_bytes": 7e5, "num_test_images": 1000,
+              "machine": "M", "precision": "bf16", "date": "2026-01-02"}  # fmt: skip
+    rows = [{"accuracy": 0.88, "seconds": 10.0, "seed": 0, "lr": 1e-3, **shared},
+            {"accuracy": 0.92, "seconds": 20.0, "seed": 1, "lr": 1e-3, **shared},
+            {"accuracy": 0.50, "seconds": 30.0, "seed": 0, "lr": 1e-4, **shared}]  # fmt: skip
+    text = results_markdown(pd.DataFrame(rows))
+    interval = accuracy_interval(np.arange(1000) < 900)
+    expected = f"| LoRA | 90.0 % ({100 * interval.low:.1f} to {100 * interval.high:.1f}) | 0.500 | 9 | 15 |"
+    assert expected in text
+    assert "| LoRA | 50.0 % (0.0 to 100.0) | 0.500 | 9 | 30 |" in text
+    assert "By seed: LoRA 88.0 %, 92.0 %; LoRA 50.0 %." in text
+
+
+def test_errors_within_groups_by_hand():
+    matrix = np.array([[8, 2, 0, 0], [1, 7, 1, 1], [0, 0, 9, 1], [0, 0, 0, 5]])
+    within, aimless = errors_within(matrix, [[0, 1], [2, 3]])
+    assert within == pytest.approx(4 / 6)
+    assert aimless == pytest.approx(1 / 3)  # one of three other classes is alike
+    assert errors_within(matrix, [[0, 1, 2, 3]]) == (1, 1)
+    assert np.isnan(errors_within(np.eye(3, dtype=int), [[0, 1]])).all()
 
 
 def test_accuracy_on_images_new_to_the_backbone_stands_below_the_table():

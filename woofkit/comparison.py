@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from woofkit.metrics import proportion_interval
 from woofkit.results import load_run, write_atomic
 
 METHOD_LABELS = {
@@ -44,8 +45,31 @@ def compare_runs(runs: Iterable[Path], profile: str) -> pd.DataFrame:
     return frame
 
 
+def over_seeds(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row for runs that differ in their seed alone: means, Wilson's interval about the mean accuracy, `by_seed`.
+
+    All seeds face the same test images, so the interval counts each image once: it says how far another test
+    could move the mean. How far another training could move it shows in `by_seed`, the single accuracies.
+    """
+    same = [name for name in ("profile", "method", *SETTINGS) if name in frame and name != "seed"]
+    rows = []
+    for _, runs in frame.groupby(same, sort=False, dropna=False):
+        row = runs.iloc[0].copy()
+        if len(runs) > 1:
+            numbers = runs.select_dtypes("number").columns.difference(["seed"])
+            row[numbers] = runs[numbers].mean()
+            row["low"], row["high"] = proportion_interval(row["accuracy"], int(row["num_test_images"]))[1:3]
+        row["by_seed"] = tuple(runs["accuracy"])
+        rows.append(row)
+    return pd.DataFrame(rows).infer_objects()
+
+
 def results_markdown(frame: pd.DataFrame) -> str:
-    """The results table in markdown, with date and machine below it; what was not measured is a dash."""
+    """The results table in markdown, with date and machine below it; what was not measured is a dash.
+
+    Runs that differ in their seed alone make one row, of their means.
+    """
+    frame = over_seeds(frame)
     several = frame["profile"].nunique() > 1
     head = ["profile"] if several else []
     head += ["method", "test accuracy (95 % interval)", "test loss", "trainable parameters", "training, s", "images/s"]
@@ -64,9 +88,12 @@ def results_markdown(frame: pd.DataFrame) -> str:
             _number(row.checkpoint_bytes / 1e6, ".2f"),
         ]
         lines.append("| " + " | ".join(cells) + " |")
-    tests = ", ".join(f"{count:,}" for count in frame["num_test_images"].unique())
+    tests = ", ".join(f"{int(count):,}" for count in frame["num_test_images"].unique())
     measured = "; ".join(sorted({f"{row.date[:10]}, {row.machine}, {row.precision}" for row in frame.itertuples()}))
     notes = [f"{tests} test images. Measured {measured}."]
+    if (frame["by_seed"].str.len() > 1).any():
+        seeds = [f"{METHOD_LABELS[row.method]} {', '.join(map(percent, row.by_seed))}" for row in frame.itertuples()]
+        notes.append(f"Means over training seeds; the interval is about the test images. By seed: {'; '.join(seeds)}.")
     if frame.get("unseen_accuracy", pd.Series(dtype=float)).notna().any():
         for profile, rows in frame[frame["unseen_accuracy"].notna()].groupby("profile", sort=False):
             accuracies = [

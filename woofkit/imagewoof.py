@@ -22,6 +22,12 @@ BREEDS = (
     "Shih-Tzu", "Rhodesian ridgeback", "beagle", "English foxhound", "Border terrier",
     "Australian terrier", "golden retriever", "Old English sheepdog", "Samoyed", "dingo",
 )  # fmt: skip
+LOOK_ALIKE = (
+    ("beagle", "English foxhound"),
+    ("Border terrier", "Australian terrier"),
+    ("golden retriever", "dingo", "Rhodesian ridgeback"),
+    ("Old English sheepdog", "Samoyed", "Shih-Tzu"),
+)
 IMAGENET_INDEX = (155, 159, 162, 167, 182, 193, 207, 229, 258, 273)  # class in ImageNet-1k's 1000
 
 # ImageWoof was cut from ImageNet's training and validation images alike, and mixed. Only the files

@@ -1,5 +1,6 @@
 """How sure a measured accuracy is: thin over scipy."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -57,8 +58,41 @@ def mcnemar_test(first: np.ndarray, second: np.ndarray) -> PairedTest:
     return PairedTest((only_first - only_second) / first.size, only_first, only_second, float(p_value))
 
 
+def proportion_interval(value: float, count: int, confidence: float = 0.95) -> Proportion:
+    """Wilson's interval about a share that need not be a whole number of images, as a mean over models is not.
+
+    Args:
+        value: the share, 0 to 1.
+        count: how many images it was measured on.
+    """
+    interval = binomtest(round(value * count), count).proportion_ci(confidence, method="wilson")
+    return Proportion(value, float(interval.low), float(interval.high), count)
+
+
 def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
     """Counts (num_classes, num_classes): a row a true class, a column a predicted one."""
     matrix = np.zeros((num_classes, num_classes), dtype=int)
     np.add.at(matrix, (labels, predicted), 1)
     return matrix
+
+
+def errors_within(matrix: np.ndarray, groups: Sequence[Sequence[int]]) -> tuple[float, float]:
+    """Return the share of a confusion matrix's errors that stay within a group, and that of aimless errors.
+
+    Args:
+        matrix: (C, C) counts, a row a true class.
+        groups: classes that look alike; no class is in two of them.
+
+    Returns:
+        Two shares of 0 to 1 (NaN without errors): as counted, and as if every error fell on each other class alike.
+    """
+    errors = matrix - np.diag(np.diag(matrix))
+    alike = np.zeros(matrix.shape, bool)
+    for group in groups:
+        alike[np.ix_(group, group)] = True
+    np.fill_diagonal(alike, False)
+    total = errors.sum()
+    if total == 0:
+        return float("nan"), float("nan")
+    aimless = (errors.sum(1) * alike.sum(1) / (len(matrix) - 1)).sum()
+    return float(errors[alike].sum() / total), float(aimless / total)
