@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from test_lora import train_a_little
 
-from woofkit.adapters import FORMAT, load_adapter, save_adapter
+from woofkit.adapters import FORMAT, load_adapter, read_adapter, save_adapter, swap_adapter
 from woofkit.config import ConfigError, LoRAConfig
 from woofkit.lora import add_lora, lora_layers, merge_lora, unmerge_lora
 
@@ -133,3 +133,60 @@ def test_a_second_adapter_on_top_is_refused(saved, fresh, images):
     with pytest.raises(ValueError, match="has LoRA already"):
         load_adapter(fresh, path)
     assert fresh(images).equal(logits)
+
+
+@pytest.fixture
+def two_tasks(small_vit, images, tmp_path):
+    """Files of two adapters of one base, for ten classes and for five, and the logits of each model."""
+    made = {}
+    for task, config, num_classes in (
+        ("breeds", CONFIG, 10),
+        ("pose", LoRAConfig(rank=2, targets=("attn.qkv[qv]", "mlp.fc1"), blocks=(1, 2)), 5),
+    ):
+        base = copy.deepcopy(small_vit)
+        base.reset_classifier(num_classes)
+        model = train_a_little(add_lora(base, config), images, steps=3 if num_classes == 10 else 4)
+        path = tmp_path / f"{task}.safetensors"
+        save_adapter(model, config, path)
+        made[task] = path, model(images).detach()
+    return made
+
+
+def test_adapters_change_places_and_each_gives_exactly_its_own_logits(two_tasks, small_vit, images):
+    before = {name: (p, p.detach().clone()) for name, p in small_vit.named_parameters()}
+    plain = small_vit(images)
+    adapters = {task: read_adapter(small_vit, path) for task, (path, _) in two_tasks.items()}
+    assert small_vit(images).equal(plain)
+    for task in ("breeds", "pose", "pose", "breeds", None, "pose", "breeds", None):
+        swap_adapter(small_vit, adapters.get(task))
+        expected = plain if task is None else two_tasks[task][1]
+        assert small_vit(images).equal(expected), task
+    after = dict(small_vit.named_parameters())
+    assert {name: (True, True) for name in before} == {
+        name: (after[name] is p, after[name].equal(value)) for name, (p, value) in before.items()
+    }
+
+
+def test_an_adapter_can_be_read_while_one_that_changed_no_more_than_it_is_on(two_tasks, small_vit, images):
+    path, logits = two_tasks["breeds"]
+    swap_adapter(small_vit, read_adapter(small_vit, two_tasks["pose"][0]))
+    assert swap_adapter(small_vit, read_adapter(small_vit, path))(images).equal(logits)
+    # The breeds' norm is in place now, so this is not the base that the pose was trained on.
+    with pytest.raises(ConfigError, match="pose.safetensors belongs to another base"):
+        read_adapter(small_vit, two_tasks["pose"][0])
+
+
+def test_a_merged_adapter_gives_way_to_the_next(two_tasks, small_vit, images):
+    breeds, pose = (read_adapter(small_vit, two_tasks[task][0]) for task in ("breeds", "pose"))
+    merge_lora(swap_adapter(small_vit, breeds))
+    assert torch.allclose(small_vit(images), two_tasks["breeds"][1], atol=1e-5)
+    assert swap_adapter(small_vit, pose)(images).equal(two_tasks["pose"][1])
+
+
+def test_lora_that_was_not_swapped_in_is_in_the_way(two_tasks, small_vit, images):
+    pose = read_adapter(small_vit, two_tasks["pose"][0])
+    add_lora(small_vit, CONFIG)
+    before = small_vit(images)
+    with pytest.raises(ValueError, match="LoRA on blocks.0.attn.qkv was not swapped in: call remove_lora"):
+        swap_adapter(small_vit, pose)
+    assert small_vit(images).equal(before)

@@ -16,14 +16,17 @@ from woofkit.study import NOTEBOOKS, NOTEBOOKS_DIR, declared_parameters
 # A module imports only from modules above its own. A folder stands for all that is in it.
 ORDER = (
     # the core
+    "checks",
     "config",
     "sketch",
     "imagewoof",
     "preprocess",
     "data",
+    "targets",
     "lora",
     "models",
     "results",
+    "peft_format",
     "adapters",
     "methods",
     "metrics",

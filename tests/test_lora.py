@@ -33,6 +33,9 @@ def train_a_little(model, images, steps=3):
     return model
 
 
+PARTS = ("q", "k", "v", "qk", "qv", "kv", "qkv")
+
+
 @pytest.fixture
 def adapted(small_vit, images):
     return train_a_little(add_lora(small_vit, LoRAConfig.paper(rank=3)), images)
@@ -153,6 +156,41 @@ def test_alpha_scales_the_update_and_nothing_else():
     assert torch.allclose(four_times, 4 * once, atol=1e-5)
 
 
+def test_rslora_divides_by_the_root_of_the_rank():
+    assert LoRAConfig(rank=16, alpha=8.0).scaling == 0.5
+    assert LoRAConfig(rank=16, alpha=8.0, rslora=True).scaling == 2.0
+    assert LoRALinear(nn.Linear(4, 6), LoRAConfig(rank=4, alpha=4.0, rslora=True)).scaling == 2.0
+
+
+@pytest.mark.parametrize("parts", PARTS)
+@pytest.mark.parametrize("shared", [True, False])
+def test_of_a_fused_projection_only_the_named_rows_are_adapted(parts, shared):
+    torch.manual_seed(0)
+    config = LoRAConfig(rank=2, alpha=3.0, bias=True, shared_A=shared)
+    layer = LoRALinear(nn.Linear(5, 12), config, parts)
+    nn.init.normal_(layer.lora_B)
+    nn.init.normal_(layer.lora_bias)
+    # By hand, part by part: 1.5 (B_p A_p x + bias_p), and nothing in the other rows.
+    expected_weight, expected_bias = torch.zeros(12, 5), torch.zeros(12)
+    for i, part in enumerate(parts):
+        rows = slice(4 * "qkv".index(part), 4 * "qkv".index(part) + 4)
+        A = layer.lora_A if shared else layer.lora_A[2 * i : 2 * i + 2]
+        expected_weight[rows] = 1.5 * layer.lora_B[4 * i : 4 * i + 4] @ A
+        expected_bias[rows] = 1.5 * layer.lora_bias[4 * i : 4 * i + 4]
+    assert torch.allclose(layer.delta_weight(), expected_weight)
+    assert torch.allclose(layer.delta_bias(), expected_bias)
+    x = torch.randn(7, 3, 5)
+    assert torch.allclose(layer(x) - layer.base(x), x @ expected_weight.T + expected_bias, atol=1e-5)
+    layer(x).sum().backward()
+    assert all(p.grad is not None for p in (layer.lora_A, layer.lora_B, layer.lora_bias))
+    assert layer.lora_A.shape == (2 if shared else 2 * len(parts), 5)
+
+
+def test_blocks_keep_the_adapters_to_a_range(small_vit):
+    add_lora(small_vit, LoRAConfig(blocks=(1, 2), targets=("attn.qkv[qv]", "mlp.fc1")))
+    assert list(lora_layers(small_vit)) == ["blocks.1.attn.qkv", "blocks.1.mlp.fc1"]
+
+
 def test_the_first_matrix_starts_as_the_settings_say():
     torch.manual_seed(0)
     gaussian = LoRALinear(nn.Linear(200, 5), LoRAConfig(rank=50, init_std=0.01)).lora_A
@@ -187,6 +225,18 @@ def test_refusals_name_the_thing_and_change_nothing(small_vit):
         add_lora(small_vit, LoRAConfig(targets=("attn.qkv", "attn.value")))
     with pytest.raises(ValueError, match=r"module to save 'header' is not in the model.*head"):
         add_lora(small_vit, LoRAConfig(modules_to_save=("header",)))
+    with pytest.raises(ValueError, match=r"blocks \(1, 3\) reach beyond the model's 2"):
+        add_lora(small_vit, LoRAConfig(blocks=(1, 3)))
+    with pytest.raises(
+        ValueError, match=r"target 'head' matches no linear layer of blocks 0 to 0: there are attn.proj"
+    ):
+        add_lora(small_vit, LoRAConfig(blocks=(0, 1), targets=("head",), modules_to_save=()))
+    with pytest.raises(
+        ValueError, match=r"'attn.proj\[qv\]' names parts of a fused projection, and blocks.0.attn.proj"
+    ):
+        add_lora(small_vit, LoRAConfig(targets=("attn.proj[qv]",)))
+    with pytest.raises(ValueError, match=r"targets 'attn.qkv', 'qkv\[q\]' claim blocks.0.attn.qkv twice"):
+        add_lora(small_vit, LoRAConfig(targets=("attn.qkv", "qkv[q]")))
     for saved, target in (("head", "head"), ("blocks.1", "blocks.1.attn.qkv")):
         both = LoRAConfig(targets=("attn.qkv", "head"), modules_to_save=(saved,))
         with pytest.raises(ValueError, match=f"module to save '{saved}' holds the target '{target}'"):
@@ -226,6 +276,13 @@ def test_refusals_name_the_thing_and_change_nothing(small_vit):
         ({"targets": ()}, "targets is empty"),
         ({"modules_to_save": "head"}, "modules_to_save must be a sequence of module names, not 'head'"),
         ({"init_std": "small"}, "init_std must be a number or None"),
+        ({"targets": ("attn.qkv[vq]",)}, r"target 'attn.qkv\[vq\]' is not allowed: .* one of q, k, v, qk, qv, kv, qkv"),
+        ({"targets": ("attn.qkv[]",)}, "is not allowed"),
+        ({"blocks": (4, 4)}, r"blocks must be two rising whole numbers, the second not included, not \(4, 4\)"),
+        ({"blocks": 4}, "blocks must be two rising whole numbers"),
+        ({"blocks": (0, True)}, "blocks must be two rising whole numbers"),
+        ({"rslora": 1}, "rslora must be of type bool, not int"),
+        ({"shared_A": "yes"}, "shared_A must be of type bool, not str"),
     ],
 )
 def test_settings_out_of_range_are_refused(setting, message):
@@ -237,21 +294,31 @@ def test_settings_out_of_range_are_refused(setting, message):
     rank=st.integers(1, 9),
     alpha=st.floats(0.5, 20),
     bias=st.booleans(),
-    targets=st.sets(st.sampled_from(["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"]), min_size=1).map(sorted),
+    rslora=st.booleans(),
+    shared=st.booleans(),
+    qkv=st.sampled_from([[], ["attn.qkv"], *([f"attn.qkv[{parts}]"] for parts in PARTS)]),
+    others=st.sets(st.sampled_from(["attn.proj", "mlp.fc1", "mlp.fc2"]), min_size=1).map(sorted),
     dtype=st.sampled_from([torch.float32, torch.float64]),
 )
-@settings(max_examples=15, deadline=None)
-def test_for_any_adapter_predicted_equals_counted_and_merged_equals_unmerged(rank, alpha, bias, targets, dtype):
+@settings(max_examples=30, deadline=None)
+def test_for_any_adapter_predicted_equals_counted_and_merged_equals_unmerged(
+    rank, alpha, bias, rslora, shared, qkv, others, dtype
+):
     torch.manual_seed(0)
     model = nn.ModuleDict({"attn": nn.ModuleDict({"qkv": nn.Linear(8, 24), "proj": nn.Linear(8, 8)}),
                            "mlp": nn.ModuleDict({"fc1": nn.Linear(8, 16), "fc2": nn.Linear(16, 8)}),
                            "head": nn.Linear(8, 3)}).to(dtype)  # fmt: skip
-    config = LoRAConfig(rank=rank, alpha=alpha, bias=bias, targets=tuple(targets))
+    config = LoRAConfig(rank=rank, alpha=alpha, bias=bias, targets=(*qkv, *others), rslora=rslora, shared_A=shared)
     predicted = count_lora_parameters(model, config)
     add_lora(model, config)
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == predicted
     for layer in lora_layers(model).values():
+        assert layer(torch.ones(layer.base.in_features, dtype=dtype)).equal(
+            layer.base(torch.ones(layer.base.in_features, dtype=dtype))
+        )  # equal to the base at the start
         nn.init.normal_(layer.lora_B)
+        if bias:
+            nn.init.normal_(layer.lora_bias)
         x = torch.randn(5, layer.base.in_features, dtype=dtype)
         tolerance = 1e-4 if dtype == torch.float32 else 1e-10
         assert torch.allclose(layer.merged()(x), layer(x), atol=tolerance, rtol=tolerance)

@@ -5,11 +5,16 @@ Three levels, each a dataclass: `LoRAConfig` (an adapter), `TrainConfig` (one tr
 Every refusal is a `ConfigError` that names the setting, what was given and what is allowed.
 """
 
+import math
+import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-PROJECT_ROOT = Path(__file__).resolve().parent.parent
+from woofkit.checks import PROJECT_ROOT, ConfigError, check_types, require_choice, require_range, resolve_path
+
+__all__ = ["DATASETS", "METHODS", "PROJECT_ROOT", "ConfigError", "LoRAConfig", "StudyConfig", "TrainConfig",
+           "require_choice", "require_range", "resolve_path"]  # fmt: skip
 
 NUM_BREEDS = 10
 DATASETS = ("sketchwoof", "imagewoof")
@@ -22,51 +27,16 @@ PRECISIONS = ("fp32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
 
 
-class ConfigError(ValueError):
-    """A setting is unknown, has the wrong type or lies out of range."""
-
-
-def resolve_path(path: str | Path) -> Path:
-    """Return `path` as an absolute path; a relative one starts at the project's root, not at the notebook."""
-    path = Path(path).expanduser()
-    return path if path.is_absolute() else PROJECT_ROOT / path
-
-
-def require_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
-    """Raise ConfigError unless `value` is one of `allowed`."""
-    if value not in allowed:
-        raise ConfigError(f"unknown {name} {value!r}: allowed are {', '.join(map(repr, allowed))}")
-
-
-def require_range(name: str, value: float, low: float, high: float, *, above: bool = False) -> None:
-    """Raise ConfigError unless low <= value <= high (low < value with `above`)."""
-    inside = (low < value if above else low <= value) and value <= high
-    if not inside:  # also catches nan
-        sign = "above" if above else "from"
-        raise ConfigError(f"{name} = {value!r} is out of range: allowed is {sign} {low:g} to {high:g}")
-
-
-def check_types(config: Any) -> None:
-    """Check each field of a dataclass against its annotation, strictly: no string for a number, no bool for an int.
-
-    An int is welcome where a float is expected and becomes one.
-    """
-    for field in fields(config):
-        value = getattr(config, field.name)
-        if field.type is float and type(value) is int:
-            object.__setattr__(config, field.name, float(value))
-        elif field.type in (int, float, str, bool) and type(value) is not field.type:
-            kind = type(value).__name__
-            raise ConfigError(f"{field.name} must be of type {field.type.__name__}, not {kind} ({value!r})")
-
-
 @dataclass(frozen=True)
 class LoRAConfig:
-    """How adapters are built: delta W = (alpha / rank) * B A for every targeted linear layer.
+    """How adapters are built: delta W = scaling * B A for every targeted linear layer.
 
-    `targets` are dotted name suffixes ("attn.proj" is never "patch_embed.proj"); `modules_to_save`
-    are trained in full beside the adapters. `init_std=None` draws A as Hu et al.'s code does
-    (Kaiming-uniform with a = sqrt 5); a number is the standard deviation of a Gaussian.
+    `targets` are dotted name suffixes ("attn.proj" is never "patch_embed.proj"). "attn.qkv[qv]" adapts only the
+    queries and values of a fused projection, with one A for both, or one each (`shared_A=False`). `blocks` keeps
+    to a range of transformer blocks, (8, 12) for 8 to 11. `modules_to_save` are trained in full beside the
+    adapters. `init_std=None` draws A as Hu et al.'s code does (Kaiming-uniform with a = sqrt 5); a number is
+    the standard deviation of a Gaussian. `rslora` scales by alpha / sqrt(rank) (Kalajdzievski 2023,
+    https://arxiv.org/abs/2312.03732) instead of alpha / rank.
     """
 
     rank: int = 8
@@ -76,6 +46,9 @@ class LoRAConfig:
     bias: bool = False
     init_std: float | None = None
     modules_to_save: tuple[str, ...] = ("head",)
+    rslora: bool = False
+    blocks: tuple[int, int] | None = None
+    shared_A: bool = True
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -86,6 +59,14 @@ class LoRAConfig:
             object.__setattr__(self, name, tuple(value))
         if not self.targets:
             raise ConfigError("targets is empty: name at least one linear layer, such as 'attn.qkv'")
+        for target in self.targets:
+            if not re.fullmatch(r"[^\[\]]+(\[(q|k|v|qk|qv|kv|qkv)\])?", target):
+                raise ConfigError(
+                    f"target {target!r} is not allowed: a name such as 'attn.proj', or 'attn.qkv[...]' with one of "
+                    "q, k, v, qk, qv, kv, qkv between the brackets"
+                )
+        if self.blocks is not None:
+            self._check_blocks()
         require_range("rank", self.rank, 1, 4096)
         require_range("alpha", self.alpha, 0, 1e6, above=True)
         require_range("dropout", self.dropout, 0, 0.99)
@@ -94,10 +75,20 @@ class LoRAConfig:
                 raise ConfigError(f"init_std must be a number or None, not {self.init_std!r}")
             require_range("init_std", self.init_std, 0, 1, above=True)
 
+    def _check_blocks(self) -> None:
+        blocks = self.blocks
+        whole = isinstance(blocks, (list, tuple)) and len(blocks) == 2 and all(type(block) is int for block in blocks)
+        if not whole or not 0 <= blocks[0] < blocks[1]:
+            raise ConfigError(f"blocks must be two rising whole numbers, the second not included, not {blocks!r}")
+        object.__setattr__(self, "blocks", tuple(blocks))
+
     @property
     def scaling(self) -> float:
-        """The factor on B A: alpha / rank, a true division (alpha // rank would be zero for alpha < rank)."""
-        return self.alpha / self.rank
+        """The factor on B A: alpha / rank, or alpha / sqrt(rank) with `rslora`; true divisions.
+
+        (alpha // rank would be zero for alpha < rank.)
+        """
+        return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
 
     @classmethod
     def paper(cls, rank: int = 12) -> "LoRAConfig":

@@ -4,6 +4,8 @@ A frozen weight W (out x in) is left as it is and learns an update of low rank b
 
     h = W x + scaling * B A x        A: (rank, in), B: (out, rank), scaling = alpha / rank
 
+In rsLoRA the scaling is alpha / sqrt(rank), so that the update keeps its size as the rank grows.
+
 B starts at zero, so that the adapted model equals the original before its first step. The verbs work
 in place on a model that knows nothing of them, and return it:
 
@@ -19,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from woofkit.config import LoRAConfig
+from woofkit.targets import FUSED, Target, adapter_shapes, find_targets
 
 
 class LoRALinear(nn.Module):
@@ -27,19 +30,23 @@ class LoRALinear(nn.Module):
     Args:
         base: the layer as it was; it is frozen, and neither copied nor changed.
         config: rank, alpha, dropout (on the adapter's input), bias and start of A.
+        parts: for a fused projection of queries, keys and values: those to adapt, such as "qv". The other
+            rows of the output are the base's.
 
-    Shapes: x (..., in) -> (..., out); lora_A (rank, in); lora_B (out, rank); lora_bias (out,) or None.
+    Shapes: x (..., in) -> (..., out); lora_A (rank, in); lora_B (out, rank); lora_bias (out,) or None. With parts,
+    out stands for the adapted rows, and lora_A is (len(parts) * rank, in) unless they share one A.
     """
 
-    def __init__(self, base: nn.Linear, config: LoRAConfig):
+    def __init__(self, base: nn.Linear, config: LoRAConfig, parts: str = ""):
         super().__init__()
         self.base = base.requires_grad_(False)
-        self.scaling = config.scaling
+        self.rank, self.scaling, self.parts = config.rank, config.scaling, parts
         self.enabled = True
+        shape_A, shape_B = adapter_shapes(Target(base, parts), config)
         like = {"device": base.weight.device, "dtype": base.weight.dtype}
-        self.lora_A = nn.Parameter(torch.empty(config.rank, base.in_features, **like))
-        self.lora_B = nn.Parameter(torch.zeros(base.out_features, config.rank, **like))
-        self.lora_bias = nn.Parameter(torch.zeros(base.out_features, **like)) if config.bias else None
+        self.lora_A = nn.Parameter(torch.empty(shape_A, **like))
+        self.lora_B = nn.Parameter(torch.zeros(shape_B, **like))
+        self.lora_bias = nn.Parameter(torch.zeros(shape_B[0], **like)) if config.bias else None
         self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
         if config.init_std is None:
             nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
@@ -47,19 +54,42 @@ class LoRALinear(nn.Module):
             nn.init.normal_(self.lora_A, std=config.init_std)
 
     def forward(self, x: Tensor) -> Tensor:
+        y = self.base(x)
         if not self.enabled:
-            return self.base(x)
-        low_rank = F.linear(self.dropout(x), self.lora_A)  # (..., rank)
+            return y
         # scaled here, where there are `rank` numbers a token, and not in the output, where there are `out`
-        return self.base(x) + F.linear(low_rank * self.scaling, self.lora_B, self.delta_bias())
+        low_rank = F.linear(self.dropout(x), self.lora_A) * self.scaling  # (..., rank)
+        bias = None if self.lora_bias is None else self.scaling * self.lora_bias
+        if not self.parts:
+            return y + F.linear(low_rank, self.lora_B, bias)
+        for rows, columns, adapted in self.pieces():
+            part = F.linear(low_rank[..., columns], self.lora_B[adapted])
+            y[..., rows] += part if bias is None else part + bias[adapted]
+        return y
 
     def delta_weight(self) -> Tensor:
-        """The update of the weight, scaling * B A, of shape (out, in)."""
-        return self.scaling * self.lora_B @ self.lora_A
+        """The update of the weight, scaling * B A, of shape (out, in); zero in rows that are not adapted."""
+        delta = self.base.weight.new_zeros(self.base.weight.shape)
+        for rows, columns, adapted in self.pieces():
+            delta[rows] = self.scaling * self.lora_B[adapted] @ self.lora_A[columns]
+        return delta
 
     def delta_bias(self) -> Tensor | None:
         """The update of the bias, of shape (out,), or None without a trained bias."""
-        return None if self.lora_bias is None else self.scaling * self.lora_bias
+        if self.lora_bias is None:
+            return None
+        delta = self.lora_bias.new_zeros(self.base.out_features)
+        for rows, _, adapted in self.pieces():
+            delta[rows] = self.scaling * self.lora_bias[adapted]
+        return delta
+
+    def pieces(self) -> list[tuple[slice, slice, slice]]:
+        """For each part: its rows of the output, its rows of lora_A, its rows of lora_B and lora_bias."""
+        if not self.parts:
+            return [(slice(None), slice(None), slice(None))]
+        d, one_each = self.base.out_features // 3, len(self.lora_A) > self.rank
+        starts = [(d * FUSED.index(part), self.rank * i * one_each, d * i) for i, part in enumerate(self.parts)]
+        return [(slice(q, q + d), slice(a, a + self.rank), slice(b, b + d)) for q, a, b in starts]
 
     @torch.no_grad()
     def merged(self) -> nn.Linear:
@@ -75,7 +105,8 @@ class LoRALinear(nn.Module):
         return linear.requires_grad_(False).train(self.training)
 
     def extra_repr(self) -> str:
-        return f"rank={self.lora_A.shape[0]}, scaling={self.scaling:g}, bias={self.lora_bias is not None}"
+        parts = f", parts={self.parts}" if self.parts else ""
+        return f"rank={self.rank}, scaling={self.scaling:g}, bias={self.lora_bias is not None}{parts}"
 
 
 def lora_layers(model: nn.Module) -> dict[str, LoRALinear]:
@@ -83,30 +114,19 @@ def lora_layers(model: nn.Module) -> dict[str, LoRALinear]:
     return {name: module for name, module in model.named_modules() if isinstance(module, LoRALinear)}
 
 
-def target_layers(model: nn.Module, targets: tuple[str, ...]) -> dict[str, nn.Linear]:
-    """The linear layers whose dotted name ends in one of `targets`, whole parts only, in the model's order.
-
-    Raises:
-        ValueError: a target matches no linear layer; the message lists the suffixes that would.
-    """
-    linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-    for target in targets:
-        if not any(_is_suffix(target, name) for name in linears):
-            known = sorted({".".join(name.split(".")[-2:]) for name in linears})
-            raise ValueError(f"target {target!r} matches no linear layer of the model: there are {', '.join(known)}")
-    return {name: linear for name, linear in linears.items() if any(_is_suffix(t, name) for t in targets)}
-
-
 def count_lora_parameters(model: nn.Module, config: LoRAConfig) -> int:
     """Predict, from shapes alone, how many parameters `add_lora(model, config)` will train.
 
-    rank * (in + out) for every targeted layer, `out` more with a bias, and all of `modules_to_save`.
+    rank * (in + out) for every targeted layer, `out` more with a bias, and all of `modules_to_save`. Of a fused
+    projection with P of its three parts of d rows: rank * (in + P d) where they share one A, P * rank * (in + d)
+    with one each, and P d more with a bias.
     """
-    layers = target_layers(model, config.targets)
+    targets = find_targets(model, config)
     count = 0
-    for layer in layers.values():
-        count += config.rank * (layer.in_features + layer.out_features) + config.bias * layer.out_features
-    saved = {p for module in _saved_modules(model, config, layers) for p in module.parameters()}  # each counts once
+    for target in targets.values():
+        (rows_A, columns_A), (rows_B, columns_B) = adapter_shapes(target, config)
+        count += rows_A * columns_A + rows_B * columns_B + config.bias * rows_B
+    saved = {p for module in _saved_modules(model, config, targets) for p in module.parameters()}  # each counts once
     return count + sum(p.numel() for p in saved)
 
 
@@ -119,11 +139,11 @@ def add_lora(model: nn.Module, config: LoRAConfig) -> nn.Module:
     """
     if lora_layers(model) or _merged_layers(model):
         raise ValueError("the model has LoRA already: call remove_lora(model) first")
-    layers = target_layers(model, config.targets)
-    saved = _saved_modules(model, config, layers)
+    targets = find_targets(model, config)
+    saved = _saved_modules(model, config, targets)
     model.requires_grad_(False)
-    for name, linear in layers.items():
-        _replace(model, name, LoRALinear(linear, config).train(linear.training))
+    for name, (linear, parts) in targets.items():
+        replace_module(model, name, LoRALinear(linear, config, parts).train(linear.training))
     for module in saved:
         module.requires_grad_(True)
     return model
@@ -140,7 +160,7 @@ def merge_lora(model: nn.Module) -> nn.Module:
     for name, layer in _require_layers(model).items():
         linear = layer.merged()
         linear.unmerged = (layer,)  # a tuple hides the module from parameters() and state_dict()
-        _replace(model, name, linear)
+        replace_module(model, name, linear)
     return model
 
 
@@ -154,7 +174,7 @@ def unmerge_lora(model: nn.Module) -> nn.Module:
     if not merged:
         raise ValueError("the model has no merged LoRA: call merge_lora(model) first")
     for name, linear in merged.items():
-        _replace(model, name, linear.unmerged[0].to(linear.weight.device).train(linear.training))
+        replace_module(model, name, linear.unmerged[0].to(linear.weight.device).train(linear.training))
     return model
 
 
@@ -169,7 +189,7 @@ def remove_lora(model: nn.Module) -> nn.Module:
     if _merged_layers(model):
         unmerge_lora(model)
     for name, layer in _require_layers(model).items():
-        _replace(model, name, layer.base)
+        replace_module(model, name, layer.base)
     return model.requires_grad_(True)
 
 
@@ -195,18 +215,15 @@ def adapters_disabled(model: nn.Module) -> Iterator[nn.Module]:
             layer.enabled = enabled
 
 
-def _is_suffix(target: str, name: str) -> bool:
-    return name == target or name.endswith("." + target)
-
-
-def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
+def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
+    """Put `module` where the dotted `name` is."""
     parent, _, child = name.rpartition(".")
     setattr(model.get_submodule(parent), child, module)
 
 
-def _saved_modules(model: nn.Module, config: LoRAConfig, layers: dict[str, nn.Linear]) -> list[nn.Module]:
+def _saved_modules(model: nn.Module, config: LoRAConfig, targets: dict[str, Target]) -> list[nn.Module]:
     for name in config.modules_to_save:
-        for target in layers:
+        for target in targets:
             if f"{target}.".startswith(f"{name}."):  # its base would be frozen and trained at once
                 raise ValueError(f"module to save {name!r} holds the target {target!r}: a layer is either of them")
     return [_saved_module(model, name) for name in config.modules_to_save]
