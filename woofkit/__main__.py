@@ -4,10 +4,11 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from woofkit.config import METHODS, ConfigError, StudyConfig, resolve_path
+from woofkit.config import LABELS, METHODS, ConfigError, StudyConfig, resolve_path
 from woofkit.profiles import available_profiles, load_profile, parse_override
 
 RUN_COLUMNS = (
@@ -63,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     train = _command(commands, "train", _train, "train one model, or find it trained")
     _add_settings(train)
     train.add_argument("--method", required=True, choices=METHODS, help="what trains")
+    train.add_argument("--label", default="breed", choices=LABELS, help="what to name (default: %(default)s)")
+    train.add_argument("--last-blocks", type=int, default=1, metavar="N", help="of method last (default: %(default)s)")
 
     runs = _command(commands, "runs", _runs, "print the finished runs as a table")
     runs.add_argument("--root", default="runs", metavar="FOLDER", help="where to look (default: %(default)s)")
@@ -137,7 +140,8 @@ def _train(options: argparse.Namespace) -> None:
     study = StudyConfig.from_dict(parameters)
     from woofkit.train import run_training
 
-    run = run_training(study.train_config(options.method), study.run_root)
+    config = replace(study.train_config(options.method), label=options.label, last_blocks=options.last_blocks)
+    run = run_training(config, study.run_root)
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     for name, value in metrics.items():
         print(f"{name:24} {value}")

@@ -15,6 +15,9 @@ from woofkit.results import load_run, write_atomic
 METHOD_LABELS = {
     "zero-shot": "zero-shot",
     "probe": "linear probe",
+    "bitfit": "BitFit",
+    "norm": "norms only",
+    "last": "last blocks",
     "full": "full fine-tuning",
     "lora": "LoRA",
 }

@@ -13,7 +13,7 @@ from typing import Any
 
 from woofkit.checks import PROJECT_ROOT, ConfigError, check_types, require_choice, require_range, resolve_path
 
-__all__ = ["DATASETS", "METHODS", "PROJECT_ROOT", "ConfigError", "LoRAConfig", "StudyConfig", "TrainConfig",
+__all__ = ["DATASETS", "LABELS", "METHODS", "PROJECT_ROOT", "ConfigError", "LoRAConfig", "StudyConfig", "TrainConfig",
            "require_choice", "require_range", "resolve_path"]  # fmt: skip
 
 NUM_BREEDS = 10
@@ -21,7 +21,8 @@ DATASETS = ("sketchwoof", "imagewoof")
 SCHEMES = ("clean", "paper")
 IMAGE_VARIANTS = ("160", "320", "full")
 PREPROCESSES = ("timm", "paper-code")
-METHODS = ("zero-shot", "probe", "full", "lora")
+METHODS = ("zero-shot", "probe", "bitfit", "norm", "last", "full", "lora")
+LABELS = ("breed", "pose")
 SCHEDULES = ("constant", "cosine")
 PRECISIONS = ("fp32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
@@ -121,12 +122,21 @@ class TrainConfig:
     precision: str = "bf16"
     device: str = "auto"
     seed: int = 0
+    label: str = "breed"  # what is to be named; drawings know their pose, too
+    last_blocks: int = 1  # how many blocks method "last" trains
     lora: LoRAConfig | None = None
 
     def __post_init__(self) -> None:
         check_types(self)
         require_choice("method", self.method, METHODS)
         require_choice("dataset", self.dataset, DATASETS)
+        require_choice("label", self.label, LABELS)
+        if self.label == "pose" and (self.dataset != "sketchwoof" or self.method == "zero-shot"):
+            raise ConfigError(
+                f"label 'pose' with dataset {self.dataset!r}, method {self.method!r}: only drawings know their pose, "
+                "and no weights know poses before training"
+            )
+        require_range("last_blocks", self.last_blocks, 1, 1000)
         require_choice("scheme", self.scheme, SCHEMES)
         require_choice("image_variant", self.image_variant, IMAGE_VARIANTS)
         require_choice("preprocess", self.preprocess, PREPROCESSES)

@@ -18,6 +18,7 @@ from woofkit import imagewoof
 from woofkit.config import (
     DATASETS,
     IMAGE_VARIANTS,
+    LABELS,
     PROJECT_ROOT,
     SCHEMES,
     ConfigError,
@@ -66,8 +67,8 @@ class WoofDataset:
         """The drawing at `index` (sketchwoof only), with its `image`, part `mask` and `pose`."""
         from woofkit import sketch
 
-        traits = sketch.breed_traits(self.class_names[self.labels[index]])
         number = int(self.keys[index].rsplit("-", 1)[1])
+        traits = sketch.breed_traits(imagewoof.BREEDS[number % len(imagewoof.BREEDS)])
         return sketch.draw_dog(traits, seed=self.draw_seed, index=number, size=self.image_size)
 
     def image(self, index: int) -> Image.Image:
@@ -113,6 +114,7 @@ def load_dataset(
     label_fraction: float = 1.0,
     seed: int = 0,
     image_size: int = 224,
+    label: str = "breed",
 ) -> WoofDataset:
     """One split of "sketchwoof" or "imagewoof".
 
@@ -126,6 +128,7 @@ def load_dataset(
         label_fraction: share of the training images kept, above 0 to 1; other splits stay whole.
         seed: picks the training subset (drawings: the training drawings). Val and test never depend on it.
         image_size: side of a drawing in pixels; photographs keep their size.
+        label: what `labels` name: the "breed", or, for drawings, the "pose".
 
     Raises ConfigError for an unknown name, an empty split, or more images than there are.
     """
@@ -134,6 +137,9 @@ def load_dataset(
     require_choice("scheme", scheme, SCHEMES)
     require_choice("image_variant", image_variant, IMAGE_VARIANTS)
     require_range("label_fraction", label_fraction, 0, 1, above=True)
+    require_choice("label", label, LABELS)
+    if label == "pose" and name != "sketchwoof":
+        raise ConfigError(f"label 'pose' with dataset {name!r}: only drawings know their pose")
     if scheme == "paper" and split == "val":
         raise ConfigError("scheme 'paper' has no split 'val', as it selects nothing: use 'train' or 'test'")
     if num < 0 or 0 < num < len(imagewoof.BREEDS):
@@ -145,6 +151,8 @@ def load_dataset(
         draw_seed = _SKETCH_SEED[split] + (seed if split == "train" else 0)
         keys = tuple(f"{split}-{index:06d}" for index in range(total))
         dataset = WoofDataset(name, split, scheme, keys, labels, draw_seed=draw_seed, image_size=image_size)
+        if label == "pose":
+            dataset = _with_poses(dataset)
     else:
         if data_dir:
             folder = imagewoof.find_folder(data_dir, image_variant)
@@ -164,6 +172,15 @@ def load_dataset(
     if size == len(dataset):
         return dataset
     return dataset.subset(stratified_subset(dataset.labels, size, seed if split == "train" else 0))
+
+
+def _with_poses(dataset: WoofDataset) -> WoofDataset:
+    """The same drawings, labelled with the pose instead of the breed."""
+    from woofkit import sketch
+
+    poses = [sketch.pose_of(dataset.draw_seed, index) for index in range(len(dataset))]
+    labels = np.array([sketch.POSES.index(pose) for pose in poses], dtype=np.int64)
+    return replace(dataset, labels=labels, class_names=sketch.POSES)
 
 
 def stratified_subset(labels: np.ndarray, size: int, seed: int) -> np.ndarray:

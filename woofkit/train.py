@@ -20,9 +20,9 @@ from woofkit.config import ConfigError, TrainConfig
 from woofkit.costs import describe_environment, measure_peak_memory
 from woofkit.data import Transform, WoofDataset, load_dataset, load_pixels, make_transform
 from woofkit.loop import Evaluation, evaluate, fit, pick_device, selected_epoch
-from woofkit.methods import build_for
+from woofkit.methods import build_for, new_model
 from woofkit.metrics import accuracy_interval
-from woofkit.models import build_model, count_parameters, data_config, hash_tensors
+from woofkit.models import count_parameters, data_config, hash_tensors, tensor_differences
 from woofkit.results import is_finished, read_config, write_atomic, write_history, write_json, write_predictions
 
 __all__ = ["evaluate", "fit", "load_run_model", "load_splits", "run_folder", "run_identity", "run_training"]
@@ -31,6 +31,9 @@ __all__ = ["evaluate", "fit", "load_run_model", "load_splits", "run_folder", "ru
 NOT_IDENTITY = ("data_dir", "weights", "device")
 # Nothing is trained in zero-shot, so nothing about training makes two of them different.
 NOT_ZERO_SHOT = ("num_train", "label_fraction", "epochs", "batch_size", "lr", "schedule")
+# What a finished run keeps of its model; where a method trained a few parameters of it, TRAINED holds those.
+CHECKPOINTS = {"full": "model.safetensors", "zero-shot": "model.safetensors", "lora": "adapter.safetensors"}
+TRAINED = "trained.safetensors"
 PROGRESS_SECONDS = 30  # between two lines within an epoch
 
 
@@ -44,7 +47,7 @@ class Images(NamedTuple):
 def load_splits(config: TrainConfig, image_size: int) -> dict[str, WoofDataset]:
     """The splits that a run reads: train, val under scheme "clean", test; only test for zero-shot."""
     shared = {"scheme": config.scheme, "data_dir": config.data_dir, "image_variant": config.image_variant}
-    shared |= {"seed": config.seed, "image_size": image_size}
+    shared |= {"seed": config.seed, "image_size": image_size, "label": config.label}
     splits = {}
     if config.method != "zero-shot":
         fraction = config.label_fraction
@@ -60,6 +63,7 @@ def load_splits(config: TrainConfig, image_size: int) -> dict[str, WoofDataset]:
 def run_identity(config: TrainConfig, splits: dict[str, WoofDataset], model: nn.Module) -> dict[str, Any]:
     """What makes two runs equal: the settings, and the hashes of the data and of the initial weights."""
     ignored = NOT_IDENTITY + (NOT_ZERO_SHOT if config.method == "zero-shot" else ())
+    ignored += () if config.method == "last" else ("last_blocks",)
     settings = {name: value for name, value in config.to_dict().items() if name not in ignored}
     data = {split: dataset.fingerprint() for split, dataset in splits.items()}
     return {"settings": settings, "data": data, "initial_weights": hash_tensors(model.state_dict())}
@@ -116,11 +120,20 @@ def load_run_model(run: Path) -> nn.Module:
         raise ConfigError(f"run {run} is not finished: run_training with the same settings finishes it")
     config = TrainConfig(**{**read_config(run), "data_dir": ""})  # its images may be gone
     if config.method == "lora":
-        model = build_model(config.model_name, weights=config.weights, seed=config.seed)
-        return load_adapter(model, run / "adapter.safetensors").eval()
+        return load_adapter(new_model(config), run / CHECKPOINTS["lora"]).eval()
     model = build_for(config)
-    model.load_state_dict(load_file(run / "model.safetensors"), strict=True)
+    tensors = load_file(run / CHECKPOINTS.get(config.method, TRAINED))
+    if problems := tensor_differences(_state_to_save(model, config.method), tensors):
+        raise ConfigError(f"the weights in {run} do not fit their settings: {'; '.join(problems)}")
+    model.load_state_dict(tensors, strict=False)
     return model.eval()
+
+
+def _state_to_save(model: nn.Module, method: str) -> dict[str, Tensor]:
+    """What a checkpoint holds: the whole model, or, where only some of it trained, that."""
+    if method in CHECKPOINTS:
+        return model.state_dict()
+    return {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def _evaluate(model: nn.Module, images: Images, transform: Transform, config: TrainConfig) -> Evaluation:
@@ -201,12 +214,12 @@ def _write_run(run, model, config, dataset, test: Evaluation, history, extra) ->
         clean = accuracy_interval(correct[unseen])
         metrics |= {"unseen_accuracy": clean.value, "unseen_accuracy_low": clean.low}
         metrics |= {"unseen_accuracy_high": clean.high, "num_unseen_images": clean.count}
-    file = run / ("adapter.safetensors" if config.method == "lora" else "model.safetensors")
+    file = run / CHECKPOINTS.get(config.method, TRAINED)
     model.cpu()
     if config.method == "lora":
         save_adapter(model, config.lora, file)
     else:
-        write_atomic(file, lambda temporary: save_file(model.state_dict(), temporary))
+        write_atomic(file, lambda temporary: save_file(_state_to_save(model, config.method), temporary))
     metrics["checkpoint_bytes"] = file.stat().st_size
     write_predictions(run, dataset.keys, test.labels.numpy(), test.logits.numpy())
     write_json(run / "metrics.json", {**metrics, **extra})

@@ -9,11 +9,13 @@ from woofkit.results import write_atomic
 
 METHOD_COLORS = {
     "zero-shot": "#8C8C8C", "original": "#4D4D4D", "probe": "#CC79A7", "full": "#0072B2", "lora": "#D55E00",
+    "bitfit": "#56B4E9", "norm": "#882255", "last": "#117733",
     "random": "#E69F00", "centre": "#009E73",
 }  # fmt: skip
 METHOD_NAMES = {
     "zero-shot": "Zero-shot", "original": "Original", "probe": "Linear probe", "full": "Full fine-tuning",
-    "lora": "LoRA", "random": "Random map", "centre": "Centre map",
+    "lora": "LoRA", "bitfit": "BitFit", "norm": "Norms only", "last": "Last blocks",
+    "random": "Random map", "centre": "Centre map",
 }  # fmt: skip
 SPLIT_COLORS = {"train": "#0072B2", "val": "#56B4E9", "test": "#E69F00"}
 PART_COLORS = ("#D9D9D9", "#E69F00", "#0072B2", "#CC79A7", "#009E73", "#F0E442")

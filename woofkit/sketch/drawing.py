@@ -28,6 +28,15 @@ class Drawing(NamedTuple):
     pose: str
 
 
+def pose_of(seed: int, index: int) -> str:
+    """The pose in which `draw_dog` draws the dog number `index` of the stream `seed`, without drawing it."""
+    return _choose_pose(np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, index]).spawn(1)[0])))
+
+
+def _choose_pose(posing: np.random.Generator) -> str:
+    return POSES[int(posing.choice(len(POSES), p=POSE_SHARES))]
+
+
 def draw_dog(traits: Traits, *, seed: int, index: int, size: int = 224, pose: str | None = None) -> Drawing:
     """Draw the dog number `index` of the stream `seed`, always the same bytes for the same arguments.
 
@@ -49,7 +58,7 @@ def draw_dog(traits: Traits, *, seed: int, index: int, size: int = 224, pose: st
     streams = np.random.SeedSequence([int(seed), int(index)]).spawn(7)
     posing, nature, hair, faces, place, front, lens = (np.random.Generator(np.random.Philox(s)) for s in streams)
 
-    drawn_pose = POSES[int(posing.choice(len(POSES), p=POSE_SHARES))]
+    drawn_pose = _choose_pose(posing)
     pose = pose or drawn_pose
     dog = individual(traits, nature)
     coat = build_coat(dog, nature)
