@@ -35,6 +35,7 @@ ORDER = (
     "train",
     "attention",
     # around it
+    "updates",
     "attention_measures",
     "duplicates",
     "paper",

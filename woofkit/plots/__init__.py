@@ -32,7 +32,7 @@ from woofkit.plots.style import (
     save_figure,
     use_style,
 )
-from woofkit.plots.weights import layer_heatmap, matrix_values, singular_values
+from woofkit.plots.weights import captured_curves, layer_heatmap, matrix_values, overlap_bars, singular_values
 
 __all__ = [
     "METHOD_COLORS",
@@ -41,6 +41,7 @@ __all__ = [
     "accuracy_intervals",
     "attention_comparison",
     "attention_overlay",
+    "captured_curves",
     "class_balance",
     "confusion",
     "contact_sheet",
@@ -55,6 +56,7 @@ __all__ = [
     "matrix_values",
     "method_color",
     "method_name",
+    "overlap_bars",
     "per_class_accuracy",
     "pretraining_overlap",
     "sample_grid",

@@ -52,3 +52,40 @@ def singular_values(values: Mapping[str, np.ndarray], ax: Axes) -> Axes:
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(title="block and layer", loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return ax
+
+
+def captured_curves(shares: pd.DataFrame, ax: Axes, mark: int) -> Axes:
+    """Draw how much of an update a rank holds, a line a layer: the median block, shaded to the extremes.
+
+    `shares` has the columns layer, block, rank and share (0 to 1); `mark` is the rank with a dashed line.
+    """
+    for (layer, rows), style in zip(shares.groupby("layer"), ("-", "--", "-.", ":") * len(shares), strict=False):
+        by_rank = rows.groupby("rank")["share"]
+        [line] = ax.plot(by_rank.median(), style, label=layer)
+        ax.fill_between(by_rank.median().index, by_rank.min(), by_rank.max(), color=line.get_color(), alpha=0.12)
+    ax.axvline(mark, color="0.25", linestyle=":", linewidth=1.5)
+    ax.annotate(f" rank {mark}", (mark, 0.03), color="0.25")
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+    ax.set(xlabel="rank", ylabel="held of the update", ylim=(0, 1.02))
+    ax.legend(title="layer", loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    return ax
+
+
+def overlap_bars(frame: pd.DataFrame, chance: float, ax: Axes) -> Axes:
+    """Draw the overlap of two updates a block as bars, a colour a layer, with a dashed line at chance.
+
+    `frame` has a row a block and a column a layer, values 0 to 1.
+    """
+    width = 0.8 / len(frame.columns)
+    for number, layer in enumerate(frame.columns):
+        place = np.arange(len(frame)) + (number + 0.5) * width - 0.4
+        ax.bar(place, frame[layer], 0.92 * width, label=layer)
+    ax.axhline(chance, color="0.25", linestyle="--", linewidth=1.5, label="chance")
+    ax.set_xticks(range(len(frame)), [block + 1 for block in frame.index])
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+    ax.set(xlabel="block", ylabel="shared directions", ylim=(0, None))
+    ax.grid(visible=False, axis="x")
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    return ax
