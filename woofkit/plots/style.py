@@ -31,13 +31,13 @@ def use_style() -> None:
     sns.set_theme(style="whitegrid", palette=list(METHOD_COLORS.values()), rc=look)
 
 
-def save_figure(fig: Figure, folder: str | Path, name: str) -> Path:
-    """Write `fig` as `folder/name.png` (150 dpi) and return its path; an interrupted write leaves nothing."""
+def save_figure(fig: Figure, folder: str | Path, name: str, dpi: int = 150) -> Path:
+    """Write `fig` as `folder/name.png` and return its path; an interrupted write leaves nothing."""
     if Path(name).name != name or not name:
         raise ValueError(f"a figure's name is a plain file name without a folder, got {name!r}")
     target = Path(folder) / f"{name.removesuffix('.png')}.png"
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(target, lambda path: fig.savefig(path, dpi=150, bbox_inches="tight", format="png"))
+    write_atomic(target, lambda path: fig.savefig(path, dpi=dpi, bbox_inches="tight", format="png"))
     return target
 
 

@@ -83,7 +83,7 @@ def train(
             log["seconds"][number] += time.monotonic() - step_begun
             if len(losses) == PRINT_STEPS:
                 done, now = progress_of(recipe, log["seen"]), time.monotonic()
-                left = (1 - done) * (now - begun) / (done - first)
+                left = max(0.0, 1 - done) * (now - begun) / (done - first)
                 rate = PRINT_STEPS * recipe.batch_size / (now - tick)
                 print(f"{stage.size:3d} px  {log['seen'][number]:>7,}/{stage.images:,} pictures  "
                       f"loss {np.mean(losses):.3f}  accuracy {100 * np.mean(hits):.1f} %  {rate:.1f} images/s  "

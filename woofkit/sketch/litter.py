@@ -9,7 +9,7 @@ import numpy as np
 from woofkit.sketch.breeds import BREEDS, breed_traits
 from woofkit.sketch.traits import CHOICES, NUMBERS, Traits, trait_distance
 
-MIN_DISTANCE = 0.2  # to each of the ten; beagle and foxhound are 0.09 apart, two invented breeds about 0.44
+MIN_DISTANCE = 0.2  # to each of the ten; beagle and foxhound are 0.07 apart, two invented breeds about 0.45
 SIBLING_DISTANCE = 0.03  # between any two of the litter
 SIBLINGS = 4  # breeds in a family: a founder and its siblings, so that telling them apart takes details
 _SPARSE = ("ruff", "fringe", "beard", "ridge", "white", "tail_tip", "dark_mask", "feathering")
