@@ -11,7 +11,7 @@ from test_lora import train_a_little
 
 from woofkit.adapters import FORMAT, load_adapter, read_adapter, save_adapter, swap_adapter
 from woofkit.config import ConfigError, LoRAConfig
-from woofkit.lora import add_lora, lora_layers, merge_lora, unmerge_lora
+from woofkit.lora import add_lora, lora_layers, merge_lora, remove_lora, unmerge_lora
 
 CONFIG = LoRAConfig.paper(rank=3)
 
@@ -167,13 +167,13 @@ def test_adapters_change_places_and_each_gives_exactly_its_own_logits(two_tasks,
     }
 
 
-def test_an_adapter_can_be_read_while_one_that_changed_no_more_than_it_is_on(two_tasks, small_vit, images):
+def test_an_adapter_can_be_read_while_another_is_on(two_tasks, small_vit, images):
     path, logits = two_tasks["breeds"]
     swap_adapter(small_vit, read_adapter(small_vit, two_tasks["pose"][0]))
     assert swap_adapter(small_vit, read_adapter(small_vit, path))(images).equal(logits)
-    # The breeds' norm is in place now, so this is not the base that the pose was trained on.
-    with pytest.raises(ConfigError, match="pose.safetensors belongs to another base"):
-        read_adapter(small_vit, two_tasks["pose"][0])
+    pose = read_adapter(small_vit, two_tasks["pose"][0])  # the breeds' norm and head are in place
+    assert small_vit(images).equal(logits)
+    assert swap_adapter(merge_lora(small_vit), pose)(images).equal(two_tasks["pose"][1])
 
 
 def test_a_merged_adapter_gives_way_to_the_next(two_tasks, small_vit, images):
@@ -190,3 +190,53 @@ def test_lora_that_was_not_swapped_in_is_in_the_way(two_tasks, small_vit, images
     with pytest.raises(ValueError, match="LoRA on blocks.0.attn.qkv was not swapped in: call remove_lora"):
         swap_adapter(small_vit, pose)
     assert small_vit(images).equal(before)
+    merge_lora(small_vit)
+    with pytest.raises(ValueError, match="LoRA on blocks.0.attn.qkv was not swapped in"):
+        swap_adapter(small_vit, pose)
+
+
+def test_after_removing_an_adapter_nothing_is_left_to_swap_back(two_tasks, small_vit, images):
+    swap_adapter(small_vit, read_adapter(small_vit, two_tasks["breeds"][0]))
+    remove_lora(small_vit)  # its head and norm stay
+    kept = small_vit(images)
+    assert swap_adapter(small_vit, None)(images).equal(kept)
+    add_lora(small_vit, CONFIG)
+    with pytest.raises(ValueError, match="was not swapped in"):
+        swap_adapter(small_vit, None)
+
+
+def test_an_adapter_read_for_another_model_is_refused(two_tasks, small_vit, images):
+    pose = read_adapter(small_vit, two_tasks["pose"][0])
+    twin = copy.deepcopy(small_vit)
+    swap_adapter(twin, read_adapter(twin, two_tasks["breeds"][0]))
+    with pytest.raises(ValueError, match="the adapter was read for another model"):
+        swap_adapter(twin, pose)
+    assert twin(images).equal(two_tasks["breeds"][1])
+
+
+def test_a_swap_takes_mode_and_type_from_the_model(small_vit, images, tmp_path):
+    config = LoRAConfig(rank=2, dropout=0.5)
+    model = train_a_little(add_lora(copy.deepcopy(small_vit), config), images)
+    save_adapter(model, config, tmp_path / "a.safetensors")
+    adapter = read_adapter(small_vit.train(), tmp_path / "a.safetensors")
+    swap_adapter(small_vit.eval(), adapter)
+    assert small_vit(images).equal(model(images))
+    swap_adapter(small_vit.train(), None)
+    assert all(module.training for module in small_vit.modules())
+    swap_adapter(small_vit.double().eval(), adapter)
+    assert torch.allclose(small_vit(images.double()).float(), model(images), atol=1e-5)
+    assert swap_adapter(small_vit.float(), None)(images).dtype == torch.float32
+
+
+def test_a_copy_of_a_swapped_model_swaps_by_itself(two_tasks, small_vit, images):
+    plain = small_vit(images)
+    swap_adapter(small_vit, read_adapter(small_vit, two_tasks["breeds"][0]))
+    twin = copy.deepcopy(small_vit)
+    assert swap_adapter(twin, None)(images).equal(plain)
+    assert small_vit(images).equal(two_tasks["breeds"][1])
+
+
+def test_a_target_without_an_adapter_is_not_saved(small_vit, tmp_path):
+    add_lora(small_vit, LoRAConfig(targets=("attn.qkv",)))
+    with pytest.raises(ValueError, match="blocks.0.attn.proj is a target of the config to save, and has no adapter"):
+        save_adapter(small_vit, LoRAConfig(), tmp_path / "a.safetensors")

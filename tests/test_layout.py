@@ -27,6 +27,7 @@ ORDER = (
     "models",
     "results",
     "peft_format",
+    "swapping",
     "adapters",
     "methods",
     "metrics",

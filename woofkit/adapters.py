@@ -8,7 +8,6 @@ import copy
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,17 +15,17 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from woofkit.config import ConfigError, LoRAConfig
-from woofkit.lora import LoRALinear, lora_layers, replace_module
+from woofkit.lora import LoRALinear, lora_layers
 from woofkit.models import hash_tensors, tensor_differences
 from woofkit.peft_format import read_peft, write_peft
 from woofkit.results import write_atomic
+from woofkit.swapping import Adapter, base_in_place, swap_adapter
 from woofkit.targets import adapter_shapes, find_targets
 
 __all__ = ["Adapter", "adapter_tensors", "export_peft", "hash_base", "import_peft", "load_adapter", "read_adapter",
            "save_adapter", "swap_adapter"]  # fmt: skip
 
 FORMAT = "woofkit-lora-1"
-REPLACED = "_replaced_by_adapter"  # where a model keeps the modules of its base while an adapter is on
 
 
 def adapter_tensors(model: nn.Module, config: LoRAConfig) -> dict[str, Tensor]:
@@ -42,7 +41,7 @@ def hash_base(model: nn.Module, config: LoRAConfig) -> str:
     return hash_tensors({key: tensor for key, tensor in state.items() if not key.startswith(saved)})
 
 
-def save_adapter(model: nn.Module, config: LoRAConfig, path: Path) -> None:
+def save_adapter(model: nn.Module, config: LoRAConfig, path: str | Path) -> None:
     """Write the adapter of an unmerged LoRA model to a safetensors file.
 
     Raises:
@@ -51,7 +50,7 @@ def save_adapter(model: nn.Module, config: LoRAConfig, path: Path) -> None:
     require_made_with(model, config)
     tensors = {name: tensor.cpu().contiguous() for name, tensor in adapter_tensors(model, config).items()}
     metadata = {"format": FORMAT, "config": json.dumps(asdict(config)), "base": hash_base(model, config)}
-    write_atomic(path, lambda temporary: save_file(tensors, temporary, metadata))
+    write_atomic(Path(path), lambda temporary: save_file(tensors, temporary, metadata))
 
 
 def require_made_with(model: nn.Module, config: LoRAConfig) -> None:
@@ -60,6 +59,8 @@ def require_made_with(model: nn.Module, config: LoRAConfig) -> None:
     if not layers:
         raise ValueError("the model has no active LoRA to save: add it, or call unmerge_lora(model) first")
     targets = find_targets(model, config)
+    if missing := [name for name in targets if name not in layers]:
+        raise ValueError(f"{missing[0]} is a target of the config to save, and has no adapter")
     for name, layer in layers.items():
         same = (layer.rank, layer.scaling, layer.lora_bias is not None) == (config.rank, config.scaling, config.bias)
         same = same and name in targets and layer.parts == targets[name].parts
@@ -67,15 +68,8 @@ def require_made_with(model: nn.Module, config: LoRAConfig) -> None:
             raise ValueError(f"{name} was made with other settings than the config to save: {layer.extra_repr()}")
 
 
-class Adapter(NamedTuple):
-    """An adapter in memory, made for one base: the modules to put in the base's place, by name."""
-
-    config: LoRAConfig
-    modules: dict[str, nn.Module]
-
-
-def read_adapter(model: nn.Module, path: Path) -> Adapter:
-    """Read an adapter's file for `model`, its base; whether another adapter is on does not matter.
+def read_adapter(model: nn.Module, path: str | Path) -> Adapter:
+    """Read an adapter's file for `model`, its base, whether or not another adapter is swapped in.
 
     The model computes what it did; the layers that the adapter will stand on are frozen. A head for another
     number of classes is welcome: the file holds all of it.
@@ -83,17 +77,19 @@ def read_adapter(model: nn.Module, path: Path) -> Adapter:
     Raises:
         ConfigError: the file is damaged or of another kind, its base differs, or its tensors do not fit.
     """
+    path = Path(path)
     tensors, metadata = _read_file(path)
     try:
         config, base = LoRAConfig(**json.loads(metadata["config"])), metadata["base"]
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{path.name} does not say how its adapter was made: {error!r}") from error
-    found = hash_base(model, config)
-    if found != base:
-        raise ConfigError(
-            f"{path.name} belongs to another base: its hash is {base[:12]}..., this model's {found[:12]}..."
-        )
-    return build_adapter(model, config, tensors, path.name)
+    with base_in_place(model):
+        found = hash_base(model, config)
+        if found != base:
+            raise ConfigError(
+                f"{path.name} belongs to another base: its hash is {base[:12]}..., this model's {found[:12]}..."
+            )
+        return build_adapter(model, config, tensors, path.name)
 
 
 def build_adapter(model: nn.Module, config: LoRAConfig, tensors: dict[str, Tensor], source: str) -> Adapter:
@@ -116,7 +112,8 @@ def build_adapter(model: nn.Module, config: LoRAConfig, tensors: dict[str, Tenso
         expected |= {f"{name}.{key}": parameter for key, parameter in module.named_parameters()}
     if problems := tensor_differences(expected, tensors):
         raise ConfigError(f"{source} does not fit the model: {'; '.join(problems)}")
-    modules = {name: LoRALinear(linear, config, parts) for name, (linear, parts) in targets.items()} | saved
+    with torch.random.fork_rng(devices=[]):  # the start of A is overwritten: reading takes nothing from chance
+        modules = {name: LoRALinear(linear, config, parts) for name, (linear, parts) in targets.items()} | saved
     for name, module in modules.items():
         own = {key.removeprefix(f"{name}."): tensor for key, tensor in tensors.items() if key.startswith(f"{name}.")}
         module.load_state_dict(own, strict=False)  # names and shapes were compared above; the base stays
@@ -124,28 +121,7 @@ def build_adapter(model: nn.Module, config: LoRAConfig, tensors: dict[str, Tenso
     return Adapter(config, modules)
 
 
-def swap_adapter(model: nn.Module, adapter: Adapter | None) -> nn.Module:
-    """Put `adapter` in the place of the one that is on, in place; None gives back the base, all of it.
-
-    No tensor is copied and nothing is computed: modules change places.
-
-    Raises:
-        ValueError: the model's LoRA was not put on by this function and has no way back to a base.
-    """
-    replaced = model.__dict__.get(REPLACED, {})
-    stuck = [name for name in lora_layers(model) if name not in replaced]
-    if stuck:
-        raise ValueError(f"the LoRA on {stuck[0]} was not swapped in: call remove_lora(model) first")
-    for name, module in replaced.items():
-        replace_module(model, name, module)
-    modules = adapter.modules if adapter else {}
-    model.__dict__[REPLACED] = {name: model.get_submodule(name) for name in modules}
-    for name, module in modules.items():
-        replace_module(model, name, module)
-    return model
-
-
-def load_adapter(model: nn.Module, path: Path) -> nn.Module:
+def load_adapter(model: nn.Module, path: str | Path) -> nn.Module:
     """Put a saved adapter on `model`, the base it was trained on, in place, and return the model.
 
     As after `add_lora`, the adapter and its `modules_to_save` are trainable and all else is frozen.
@@ -157,7 +133,7 @@ def load_adapter(model: nn.Module, path: Path) -> nn.Module:
     return put_on(model, read_adapter(_without_lora(model), path))
 
 
-def export_peft(model: nn.Module, config: LoRAConfig, folder: Path) -> None:
+def export_peft(model: nn.Module, config: LoRAConfig, folder: str | Path) -> None:
     """Write the adapter of an unmerged LoRA model as a folder for `peft.PeftModel.from_pretrained(base, folder)`.
 
     Head, norm and bias go along. PEFT does not record the base: it is the caller's to keep.
@@ -170,7 +146,7 @@ def export_peft(model: nn.Module, config: LoRAConfig, folder: Path) -> None:
     write_peft(model, config, saved, Path(folder))
 
 
-def import_peft(model: nn.Module, folder: Path) -> LoRAConfig:
+def import_peft(model: nn.Module, folder: str | Path) -> LoRAConfig:
     """Put an adapter that PEFT saved on `model`, the base it was trained on, in place; return its settings.
 
     As after `load_adapter`, it alone is trainable. `save_adapter(model, config, path)` makes it a file of ours.
@@ -204,8 +180,8 @@ def _resized(module: nn.Module, tensors: dict[str, Tensor], name: str) -> nn.Mod
     """A copy of a module to save; a linear one with as many outputs as its tensors have."""
     weight = tensors.get(f"{name}.weight")
     if isinstance(module, nn.Linear) and weight is not None and weight.ndim == 2:
-        like = {"device": module.weight.device, "dtype": module.weight.dtype}
-        return nn.Linear(module.in_features, len(weight), bias=module.bias is not None, **like)
+        settings = {"bias": module.bias is not None, "device": module.weight.device, "dtype": module.weight.dtype}
+        return nn.utils.skip_init(nn.Linear, module.in_features, len(weight), **settings)
     return copy.deepcopy(module)
 
 

@@ -160,6 +160,9 @@ class TrainConfig:
         if self.data_dir and not resolve_path(self.data_dir).is_dir():
             raise ConfigError(f"data_dir {self.data_dir!r} is not a folder: allowed is a folder or '' to download")
         if isinstance(self.lora, dict):
+            known = [field.name for field in fields(LoRAConfig)]
+            if unknown := [name for name in self.lora if name not in known]:
+                raise ConfigError(f"unknown setting of LoRA {unknown[0]!r}: allowed are {', '.join(known)}")
             object.__setattr__(self, "lora", LoRAConfig(**self.lora))
         if not isinstance(self.lora, (LoRAConfig, type(None))):
             raise ConfigError(f"lora must be a LoRAConfig or None, not {self.lora!r}")

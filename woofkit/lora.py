@@ -23,6 +23,8 @@ from torch.nn import functional as F
 from woofkit.config import LoRAConfig
 from woofkit.targets import FUSED, Target, adapter_shapes, find_targets
 
+SWAPPED = "_swapped"  # where a model remembers, by name, the adapter's module and the base's that it stands for
+
 
 class LoRALinear(nn.Module):
     """A linear layer with a trainable low-rank update: `base(x) + scaling * (B A x + lora_bias)`.
@@ -154,8 +156,7 @@ def merge_lora(model: nn.Module) -> nn.Module:
 
     The adapters are kept aside, out of `state_dict`, so that `unmerge_lora` gives them back unchanged.
 
-    Raises:
-        ValueError: there is nothing to merge.
+    Raises ValueError where there is nothing to merge.
     """
     for name, layer in _require_layers(model).items():
         linear = layer.merged()
@@ -167,14 +168,13 @@ def merge_lora(model: nn.Module) -> nn.Module:
 def unmerge_lora(model: nn.Module) -> nn.Module:
     """Undo `merge_lora` exactly: the frozen weights and the adapters are the very tensors they were.
 
-    Raises:
-        ValueError: nothing is merged.
+    Raises ValueError where nothing is merged.
     """
     merged = _merged_layers(model)
     if not merged:
         raise ValueError("the model has no merged LoRA: call merge_lora(model) first")
     for name, linear in merged.items():
-        replace_module(model, name, linear.unmerged[0].to(linear.weight.device).train(linear.training))
+        replace_module(model, name, linear.unmerged[0].to(linear.weight).train(linear.training))
     return model
 
 
@@ -190,6 +190,7 @@ def remove_lora(model: nn.Module) -> nn.Module:
         unmerge_lora(model)
     for name, layer in _require_layers(model).items():
         replace_module(model, name, layer.base)
+    model.__dict__.pop(SWAPPED, None)
     return model.requires_grad_(True)
 
 

@@ -27,7 +27,10 @@ CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 REFUSED = {  # settings of PEFT that change what an adapter computes and that LoRALinear does not have
     "use_dora": (False, None), "bias": ("none", None), "fan_in_fan_out": (False, None), "use_qalora": (False, None),
     "layer_replication": (None,), "target_parameters": (None, []), "trainable_token_indices": (None,),
-    "use_bdlora": (False, None), "alora_invocation_tokens": (None,),
+    "use_bdlora": (False, None), "alora_invocation_tokens": (None,), "arrow_config": (None,), "kasa_config": (None,),
+    "velora_config": (None,), "monteclora_config": (None,),
+    # Other starts ("pissa", "olora", ...) rewrite the base when PEFT loads them.
+    "init_lora_weights": (True, False, None, "gaussian", "orthogonal", "eva"),
 }  # fmt: skip
 
 
@@ -71,9 +74,13 @@ def read_peft(model: nn.Module, folder: Path) -> tuple[LoRAConfig, dict[str, Ten
     saved = tuple(settings.get("modules_to_save") or ())
     saved = tuple(name for name in saved if any(key.startswith(f"{name}.") for key in tensors))
     rslora, bias = bool(settings.get("use_rslora")), bool(settings.get("lora_bias"))
-    ranks = {name: len(tensors[f"{name}.lora_A.weight"]) for name in layers if f"{name}.lora_A.weight" in tensors}
+    ranks = {name: len(A) for name in layers if (A := tensors.get(f"{name}.lora_A.weight")) is not None and A.ndim}
     if missing := [name for name in layers if name not in ranks or f"{name}.lora_B.weight" not in tensors]:
         raise ConfigError(f"{folder / WEIGHTS_FILE} lacks a matrix of {missing[0]}")
+    for name in layers:
+        A, B = tensors[f"{name}.lora_A.weight"], tensors[f"{name}.lora_B.weight"]
+        if A.ndim != 2 or B.ndim != 2 or A.shape[0] != B.shape[1]:
+            raise ConfigError(f"{WEIGHTS_FILE}: A {tuple(A.shape)} and B {tuple(B.shape)} of {name} do not fit")
     rank, scaling = max(ranks.values()), settings["lora_alpha"] / _divisor(settings["r"], rslora)
     alpha = settings["lora_alpha"] if rank == settings["r"] else scaling * _divisor(rank, rslora)
     config = LoRAConfig(rank=rank, alpha=alpha, targets=_targets(model, settings, layers), bias=bias, rslora=rslora,
@@ -122,7 +129,10 @@ def _divisor(rank: int, rslora: bool) -> float:
 
 def _pattern(patterns: dict | None, name: str, default: float) -> float:
     """The value that PEFT takes for a layer: the first pattern that matches its name or the end of it."""
-    return next((value for key, value in (patterns or {}).items() if re.match(rf"(.*\.)?({key})$", name)), default)
+    try:
+        return next((value for key, value in (patterns or {}).items() if re.match(rf"(.*\.)?({key})$", name)), default)
+    except re.error as error:
+        raise ConfigError(f"{CONFIG_FILE}: alpha_pattern {patterns!r} is not made of regular expressions") from error
 
 
 def _targets(model: nn.Module, settings: dict, layers: list[str]) -> tuple[str, ...]:
@@ -149,10 +159,20 @@ def _read_settings(path: Path) -> dict[str, Any]:
     for name, allowed in REFUSED.items():
         if settings.get(name, allowed[0]) not in allowed:
             raise ConfigError(f"{path.name}: {name}={settings[name]!r} is not supported, only {allowed[0]!r}")
-    for name in ("r", "lora_alpha"):
-        if not isinstance(settings.get(name), int | float):
-            raise ConfigError(f"{path.name} lacks a number {name!r}: found {settings.get(name)!r}")
+    kinds = {"r": _positive, "lora_alpha": _positive, "lora_dropout": lambda value: type(value) in (int, float),
+             "alpha_pattern": lambda value: isinstance(value, dict) and all(map(_positive, value.values())),
+             "modules_to_save": lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value),
+             "target_modules": lambda value: isinstance(value, str) or all(isinstance(item, str) for item in value),
+             }  # fmt: skip
+    for name, fits in kinds.items():
+        value = settings.get(name)
+        if not (value is None and name not in ("r", "lora_alpha")) and not fits(value):
+            raise ConfigError(f"{path.name}: {name}={value!r} is not what PEFT writes there")
     return settings
+
+
+def _positive(value: Any) -> bool:
+    return type(value) in (int, float) and value > 0
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:

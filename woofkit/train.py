@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -114,7 +115,8 @@ def load_run_model(run: Path) -> nn.Module:
     """The model of a finished run, in eval mode; LoRA's with its adapters on and unmerged.
 
     Raises:
-        ConfigError: the run is not finished, or the weights that it started from are no longer where they were.
+        ConfigError: the run is not finished, its weights are damaged or do not fit, or the weights that it started
+            from are no longer where they were.
     """
     if not is_finished(run):
         raise ConfigError(f"run {run} is not finished: run_training with the same settings finishes it")
@@ -122,11 +124,26 @@ def load_run_model(run: Path) -> nn.Module:
     if config.method == "lora":
         return load_adapter(new_model(config), run / CHECKPOINTS["lora"]).eval()
     model = build_for(config)
-    tensors = load_file(run / CHECKPOINTS.get(config.method, TRAINED))
+    path = run / CHECKPOINTS.get(config.method, TRAINED)
+    if path.name == TRAINED:
+        _require_base(model, run)
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f"{path} is missing or damaged: {error}") from error
     if problems := tensor_differences(_state_to_save(model, config.method), tensors):
         raise ConfigError(f"the weights in {run} do not fit their settings: {'; '.join(problems)}")
     model.load_state_dict(tensors, strict=False)
     return model.eval()
+
+
+def _require_base(model: nn.Module, run: Path) -> None:
+    expected = json.loads((run / "config.json").read_text())["identity"]["initial_weights"]
+    found = hash_tensors(model.state_dict())
+    if found != expected:
+        raise ConfigError(
+            f"{run.name} started from other weights than these: hash {expected[:12]}..., here {found[:12]}..."
+        )
 
 
 def _state_to_save(model: nn.Module, method: str) -> dict[str, Tensor]:
