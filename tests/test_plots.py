@@ -313,3 +313,18 @@ def test_the_overlap_with_pretraining_is_stacked_and_told():
     assert [bar.get_width() for bar in ax.patches] == [3767, 0, 162, 500]  # met first, then what is added to it
     assert [bar.get_x() for bar in ax.patches][2:] == [3767, 0]
     plt.close(fig)
+
+
+def test_updates_are_drawn_a_line_or_bar_a_layer_with_the_mark_and_chance():
+    _, ax = plt.subplots()
+    rows = [{"layer": layer, "block": block, "rank": rank, "share": min(1, rank / (8 + block))}
+            for layer in ("attn.qkv", "mlp.fc1") for block in (0, 1, 2) for rank in (1, 4, 12)]  # fmt: skip
+    plots.captured_curves(pd.DataFrame(rows), ax, mark=4)
+    labelled = {line.get_label(): line for line in ax.lines}
+    assert {"attn.qkv", "mlp.fc1"} <= set(labelled)
+    assert labelled["attn.qkv"].get_ydata().tolist() == pytest.approx([1 / 9, 4 / 9, 1])  # the median block
+    assert "rank 4" in ax.texts[0].get_text()
+    ax.clear()
+    plots.overlap_bars(pd.DataFrame({"attn.qkv": [0.5, 0.2], "attn.proj": [0.3, 0.4]}), 0.06, ax)
+    assert sorted(round(bar.get_height(), 2) for bar in ax.patches) == [0.2, 0.3, 0.4, 0.5]
+    assert ax.lines[0].get_ydata()[0] == 0.06

@@ -19,6 +19,7 @@ METHOD_NAMES = {
 }  # fmt: skip
 SPLIT_COLORS = {"train": "#0072B2", "val": "#56B4E9", "test": "#E69F00"}
 PART_COLORS = ("#D9D9D9", "#E69F00", "#0072B2", "#CC79A7", "#009E73", "#F0E442")
+LAYER_COLORS = {"attn.qkv": "#0072B2", "attn.proj": "#E69F00", "mlp.fc1": "#009E73", "mlp.fc2": "#CC79A7"}
 OTHER_COLOR = "#999999"  # for a method or split that has no colour of its own
 
 

@@ -7,6 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from woofkit.plots.style import LAYER_COLORS, OTHER_COLOR
+
 
 def matrix_values(matrix: np.ndarray, title: str, ax: Axes, room: tuple[int, int]) -> Axes:
     """Show a small matrix (rows, columns) with every value written in its cell; red above zero, blue below.
@@ -61,8 +63,9 @@ def captured_curves(shares: pd.DataFrame, ax: Axes, mark: int) -> Axes:
     """
     for (layer, rows), style in zip(shares.groupby("layer"), ("-", "--", "-.", ":") * len(shares), strict=False):
         by_rank = rows.groupby("rank")["share"]
-        [line] = ax.plot(by_rank.median(), style, label=layer)
-        ax.fill_between(by_rank.median().index, by_rank.min(), by_rank.max(), color=line.get_color(), alpha=0.12)
+        color = LAYER_COLORS.get(layer, OTHER_COLOR)
+        ax.plot(by_rank.median(), style, color=color, label=layer)
+        ax.fill_between(by_rank.median().index, by_rank.min(), by_rank.max(), color=color, alpha=0.12)
     ax.axvline(mark, color="0.25", linestyle=":", linewidth=1.5)
     ax.annotate(f" rank {mark}", (mark, 0.03), color="0.25")
     ax.set_xscale("log", base=2)
@@ -81,10 +84,10 @@ def overlap_bars(frame: pd.DataFrame, chance: float, ax: Axes) -> Axes:
     width = 0.8 / len(frame.columns)
     for number, layer in enumerate(frame.columns):
         place = np.arange(len(frame)) + (number + 0.5) * width - 0.4
-        ax.bar(place, frame[layer], 0.92 * width, label=layer)
+        ax.bar(place, frame[layer], 0.92 * width, color=LAYER_COLORS.get(layer, OTHER_COLOR), label=layer)
     ax.axhline(chance, color="0.25", linestyle="--", linewidth=1.5, label="chance")
     ax.set_xticks(range(len(frame)), [block + 1 for block in frame.index])
-    ax.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
     ax.set(xlabel="block", ylabel="shared directions", ylim=(0, None))
     ax.grid(visible=False, axis="x")
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
