@@ -95,7 +95,8 @@ def results_markdown(frame: pd.DataFrame) -> str:
     measured = "; ".join(sorted({f"{row.date[:10]}, {row.machine}, {row.precision}" for row in frame.itertuples()}))
     notes = [f"{tests} test images. Measured {measured}."]
     if (frame["by_seed"].str.len() > 1).any():
-        seeds = [f"{METHOD_LABELS[row.method]} {', '.join(map(percent, row.by_seed))}" for row in frame.itertuples()]
+        names = [f"{row.profile}, " * several + METHOD_LABELS[row.method] for row in frame.itertuples()]
+        seeds = [f"{name} {', '.join(map(percent, row))}" for name, row in zip(names, frame["by_seed"], strict=True)]
         notes.append(f"Means over training seeds; the interval is about the test images. By seed: {'; '.join(seeds)}.")
     if frame.get("unseen_accuracy", pd.Series(dtype=float)).notna().any():
         for profile, rows in frame[frame["unseen_accuracy"].notna()].groupby("profile", sort=False):

@@ -11,18 +11,22 @@ from woofkit.lora import lora_layers
 
 
 def weight_updates(before: nn.Module, after: nn.Module) -> dict[str, Tensor]:
-    """The change of every matrix in the blocks, (out, in), by the name of its layer; LoRA's is `delta_weight()`.
+    """The change of every matrix in the blocks, (out, in), by the name of its layer.
+
+    Where `after` has LoRA, the adapted layers alone: their `delta_weight()`.
 
     Raises:
-        ValueError: the two are not the same architecture; the message names a matrix that only one has.
+        ValueError: the two are not the same architecture; the message names a matrix that only one has, or that
+            has another shape in the other.
     """
     adapters = lora_layers(after)
     if adapters:
         return {name: layer.delta_weight().detach() for name, layer in adapters.items()}
     old, new = (dict(model.named_parameters()) for model in (before, after))
     matrices = [name for name, weight in old.items() if name.startswith("blocks.") and weight.ndim == 2]
-    if missing := [name for name in matrices if name not in new or new[name].shape != old[name].shape]:
-        raise ValueError(f"{missing[0]} of the first model is not in the second: compare two of one architecture")
+    extra = [name for name in new if name.startswith("blocks.") and name not in old]
+    if odd := extra + [name for name in matrices if name not in new or new[name].shape != old[name].shape]:
+        raise ValueError(f"{odd[0]} is not in both models, or not of one shape: compare two of one architecture")
     return {name.removesuffix(".weight"): (new[name] - old[name]).detach() for name in matrices}
 
 
@@ -48,8 +52,9 @@ def subspace_overlap(one: Tensor, other: Tensor, i: int, j: int) -> float:
     if one.shape[1] != other.shape[1]:
         raise ValueError(f"the updates have {one.shape[1]} and {other.shape[1]} inputs: compare those of one layer")
     for name, number, update in (("i", i, one), ("j", j, other)):
-        if not 1 <= number <= min(update.shape):
-            raise ValueError(f"{name} = {number} is not allowed: 1 to {min(update.shape)} directions")
+        rank = int(torch.linalg.matrix_rank(update.double(), rtol=1e-6))
+        if not 1 <= number <= rank:
+            raise ValueError(f"{name} = {number} is not allowed: the update has {rank} directions")
     U, V = (torch.linalg.svd(update.double(), full_matrices=False).Vh[:n] for update, n in ((one, i), (other, j)))
     return float((U @ V.T).square().sum() / min(i, j))
 
