@@ -2,6 +2,7 @@
 
 import copy
 import json
+import time
 
 import pytest
 import torch
@@ -240,3 +241,22 @@ def test_a_target_without_an_adapter_is_not_saved(small_vit, tmp_path):
     add_lora(small_vit, LoRAConfig(targets=("attn.qkv",)))
     with pytest.raises(ValueError, match="blocks.0.attn.proj is a target of the config to save, and has no adapter"):
         save_adapter(small_vit, LoRAConfig(), tmp_path / "a.safetensors")
+
+
+def test_what_trained_and_would_not_be_saved_is_named(small_vit, tmp_path):
+    add_lora(small_vit, LoRAConfig(modules_to_save=("norm", "head")))
+    with pytest.raises(ValueError, match="norm.weight trains and would be lost: modules_to_save .* lack it"):
+        save_adapter(small_vit, LoRAConfig(modules_to_save=("head",)), tmp_path / "a.safetensors")
+
+
+def test_a_swap_copies_no_tensor_and_takes_milliseconds(two_tasks, small_vit):
+    adapters = [read_adapter(small_vit, path) for path, _ in two_tasks.values()]
+    places = {p.data_ptr() for a in adapters for m in a.modules.values() for p in m.parameters()}
+    places |= {p.data_ptr() for p in small_vit.parameters()}
+    times = []
+    for adapter in 20 * adapters:
+        begin = time.perf_counter()
+        swap_adapter(small_vit, adapter)
+        times.append(time.perf_counter() - begin)
+        assert {p.data_ptr() for p in small_vit.parameters()} <= places
+    assert sorted(times)[len(times) // 2] < 0.05

@@ -323,3 +323,25 @@ def test_for_any_adapter_predicted_equals_counted_and_merged_equals_unmerged(
         tolerance = 1e-4 if dtype == torch.float32 else 1e-10
         assert torch.allclose(layer.merged()(x), layer(x), atol=tolerance, rtol=tolerance)
         assert not torch.allclose(layer(x), layer.base(x))
+
+
+@pytest.mark.parametrize("target", ["attn.qkv", "attn.qkv[qv]"])
+def test_under_bf16_autocast_an_adapter_computes_and_learns_nearly_the_same(small_vit, images, target):
+    config = LoRAConfig(rank=3, targets=(target,), shared_A=False, bias=True)
+    model = train_a_little(add_lora(small_vit, config), images)
+    expected = model(images)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(images)
+    assert (logits.float() - expected).norm() / expected.norm() < 0.02
+    gradients = []
+    for values in (expected, logits.float()):
+        model.zero_grad()
+        values.square().sum().backward()
+        gradients.append(torch.cat([p.grad.flatten() for name, p in model.named_parameters() if ".lora_" in name]))
+    assert (gradients[1] - gradients[0]).norm() / gradients[0].norm() < 0.05
+
+
+def test_adapters_that_are_off_are_not_merged(adapted):
+    with pytest.raises(ValueError, match="switched off: merge them outside"), adapters_disabled(adapted):
+        merge_lora(adapted)
+    assert lora_layers(adapted)

@@ -26,6 +26,7 @@ __all__ = ["Adapter", "adapter_tensors", "export_peft", "hash_base", "import_pef
            "save_adapter", "swap_adapter"]  # fmt: skip
 
 FORMAT = "woofkit-lora-1"
+OWN = {"base", "lora_A", "lora_B", "lora_bias"}  # what is part of an adapted layer
 
 
 def adapter_tensors(model: nn.Module, config: LoRAConfig) -> dict[str, Tensor]:
@@ -58,6 +59,11 @@ def require_made_with(model: nn.Module, config: LoRAConfig) -> None:
     layers = lora_layers(model)
     if not layers:
         raise ValueError("the model has no active LoRA to save: add it, or call unmerge_lora(model) first")
+    saved = tuple(f"{name}." for name in config.modules_to_save)
+    others = {name: p.requires_grad for name, p in model.named_parameters() if not OWN & {*name.split(".")}}
+    lost = [name for name, trains in others.items() if trains and not name.startswith(saved)]
+    if lost and not all(others.values()):  # where all train, nothing was frozen for an adapter's sake
+        raise ValueError(f"{lost[0]} trains and would be lost: modules_to_save of the config to save lack it")
     targets = find_targets(model, config)
     if missing := [name for name in targets if name not in layers]:
         raise ValueError(f"{missing[0]} is a target of the config to save, and has no adapter")

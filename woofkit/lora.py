@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from woofkit.config import LoRAConfig
-from woofkit.targets import FUSED, Target, adapter_shapes, find_targets
+from woofkit.targets import FUSED, Target, adapter_shapes, adapter_size, find_targets
 
 SWAPPED = "_swapped"  # where a model remembers, by name, the adapter's module and the base's that it stands for
 
@@ -59,7 +59,7 @@ class LoRALinear(nn.Module):
         y = self.base(x)
         if not self.enabled:
             return y
-        # scaled here, where there are `rank` numbers a token, and not in the output, where there are `out`
+        # scaled here, where a token has `rank` numbers, and not in the output
         low_rank = F.linear(self.dropout(x), self.lora_A) * self.scaling  # (..., rank)
         bias = None if self.lora_bias is None else self.scaling * self.lora_bias
         if not self.parts:
@@ -107,8 +107,8 @@ class LoRALinear(nn.Module):
         return linear.requires_grad_(False).train(self.training)
 
     def extra_repr(self) -> str:
-        parts = f", parts={self.parts}" if self.parts else ""
-        return f"rank={self.rank}, scaling={self.scaling:g}, bias={self.lora_bias is not None}{parts}"
+        settings = f"rank={self.rank}, scaling={self.scaling:g}, bias={self.lora_bias is not None}"
+        return settings + (f", parts={self.parts}" if self.parts else "")
 
 
 def lora_layers(model: nn.Module) -> dict[str, LoRALinear]:
@@ -124,10 +124,7 @@ def count_lora_parameters(model: nn.Module, config: LoRAConfig) -> int:
     with one each, and P d more with a bias.
     """
     targets = find_targets(model, config)
-    count = 0
-    for target in targets.values():
-        (rows_A, columns_A), (rows_B, columns_B) = adapter_shapes(target, config)
-        count += rows_A * columns_A + rows_B * columns_B + config.bias * rows_B
+    count = sum(adapter_size(target, config) for target in targets.values())
     saved = {p for module in _saved_modules(model, config, targets) for p in module.parameters()}  # each counts once
     return count + sum(p.numel() for p in saved)
 
@@ -156,9 +153,12 @@ def merge_lora(model: nn.Module) -> nn.Module:
 
     The adapters are kept aside, out of `state_dict`, so that `unmerge_lora` gives them back unchanged.
 
-    Raises ValueError where there is nothing to merge.
+    Raises ValueError where there is nothing to merge, or within `adapters_disabled`.
     """
-    for name, layer in _require_layers(model).items():
+    layers = _require_layers(model)
+    if not all(layer.enabled for layer in layers.values()):
+        raise ValueError("the adapters are switched off: merge them outside of adapters_disabled")
+    for name, layer in layers.items():
         linear = layer.merged()
         linear.unmerged = (layer,)  # a tuple hides the module from parameters() and state_dict()
         replace_module(model, name, linear)

@@ -81,6 +81,12 @@ def adapter_shapes(target: Target, config: LoRAConfig) -> tuple[tuple[int, int],
     return (stacked * config.rank, linear.in_features), (rows, config.rank)
 
 
+def adapter_size(target: Target, config: LoRAConfig) -> int:
+    """How many numbers an adapter on a target trains."""
+    (rows_A, columns_A), (rows_B, columns_B) = adapter_shapes(target, config)
+    return rows_A * columns_A + rows_B * columns_B + config.bias * rows_B
+
+
 def _in_blocks(name: str, blocks: tuple[int, int] | None) -> bool:
     block = block_of(name)
     return blocks is None or (block is not None and blocks[0] <= block < blocks[1])
