@@ -177,6 +177,7 @@ FIRST = "base_model.model.blocks.0.attn.qkv"
         (edit_settings(r=0), "r=0 is not what PEFT writes there"),
         (edit_settings(lora_dropout="x"), "lora_dropout='x' is not what PEFT writes there"),
         (edit_settings(modules_to_save=5), "modules_to_save=5 is not what PEFT writes there"),
+        (edit_settings(target_modules=5), "target_modules=5 is not what PEFT writes there"),
         (edit_settings(alpha_pattern={"(": 3}), "is not made of regular expressions"),
         (edit_settings(init_lora_weights="pissa"), "init_lora_weights='pissa' is not supported, only True"),
         (edit_tensors(lambda t: t.update({f"{FIRST}.lora_B.weight": torch.ones(144, 7)})),

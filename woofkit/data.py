@@ -42,7 +42,8 @@ _SKETCH_SEED = {"val": 1, "test": 3, "train": 1000}
 class WoofDataset:
     """The images of one split: a name and a label each; pixels are read or drawn when asked for.
 
-    keys: an image each, "val/n02088364/n02088364_4991.JPEG" or "test-000123"; labels: int64 (N,), 0..9.
+    keys: an image each, "val/n02088364/n02088364_4991.JPEG" or "test-000123"; labels: int64 (N,), positions in
+    class_names.
     """
 
     name: str

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from woofkit.config import ConfigError, TrainConfig
-from woofkit.imagewoof import IMAGENET_INDEX
+from woofkit.imagewoof import BREEDS, IMAGENET_INDEX
 from woofkit.lora import add_lora
 from woofkit.models import build_model, original_head
 from woofkit.sketch import POSES
@@ -45,7 +45,7 @@ def build_for(config: TrainConfig) -> nn.Module:
 
 def new_model(config: TrainConfig) -> nn.Module:
     """Build the model that a run starts from: its weights, and a new head for the breeds or the poses."""
-    classes = len(POSES) if config.label == "pose" else 10
+    classes = len(POSES if config.label == "pose" else BREEDS)
     return build_model(config.model_name, num_classes=classes, weights=config.weights, seed=config.seed)
 
 

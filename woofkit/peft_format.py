@@ -159,11 +159,13 @@ def _read_settings(path: Path) -> dict[str, Any]:
     for name, allowed in REFUSED.items():
         if settings.get(name, allowed[0]) not in allowed:
             raise ConfigError(f"{path.name}: {name}={settings[name]!r} is not supported, only {allowed[0]!r}")
+    def strings(value: Any) -> bool:
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
     kinds = {"r": _positive, "lora_alpha": _positive, "lora_dropout": lambda value: type(value) in (int, float),
              "alpha_pattern": lambda value: isinstance(value, dict) and all(map(_positive, value.values())),
-             "modules_to_save": lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value),
-             "target_modules": lambda value: isinstance(value, str) or all(isinstance(item, str) for item in value),
-             }  # fmt: skip
+             "modules_to_save": strings,
+             "target_modules": lambda value: isinstance(value, str) or strings(value)}  # fmt: skip
     for name, fits in kinds.items():
         value = settings.get(name)
         if not (value is None and name not in ("r", "lora_alpha")) and not fits(value):

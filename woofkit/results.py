@@ -3,8 +3,8 @@
     <method>-r<rank>-s<seed>-<hash>/
         config.json           the settings, the hashes they are equal by, and the environment
         history.csv           a row an epoch
-        predictions.parquet   a row a test image: key, label, one logit a breed
-        model.safetensors or adapter.safetensors
+        predictions.parquet   a row a test image: key, label, one logit a class
+        model.safetensors, adapter.safetensors, or trained.safetensors (what trained of it)
         metrics.json          its presence means finished: it is written last
 """
 
@@ -77,7 +77,7 @@ def read_history(run: Path) -> pd.DataFrame:
 
 
 def read_predictions(run: Path) -> pd.DataFrame:
-    """A row a test image: key, label, logit_0 ... logit_9, and `predicted`, the class with the highest logit."""
+    """A row a test image: key, label, logit_0, logit_1, ..., and `predicted`, the class with the highest logit."""
     frame = pd.read_parquet(run / "predictions.parquet")
     logits = frame.filter(regex=r"^logit_\d+$").to_numpy()
     return frame.assign(predicted=logits.argmax(axis=1))
