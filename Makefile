@@ -3,18 +3,20 @@
 # make lab              open JupyterLab on the notebooks
 # make readme           put the tables and figures of a finished study (PROFILE=demo) into README.md and figures/
 # make backbone         pretrain the bundled backbone anew
+# make bench            measure our training beside what others use, on this machine (BENCH="--rounds 9" adds options)
 # Every target first makes .venv and installs requirements.txt, once. Another Python: make PYTHON=python3.12 study
 
 PYTHON  ?= python3
 PROFILE ?= demo
 PARAMS  ?=
+BENCH   ?=
 
 VENV      := .venv
 VENV_PY   := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install study test lab readme backbone
+.PHONY: help install study test lab readme backbone bench
 
 help:
 	@sed -n '/^# /s/^# //p' Makefile
@@ -44,3 +46,6 @@ readme: $(INSTALLED)
 
 backbone: $(INSTALLED)
 	$(VENV_PY) -m woofkit backbone
+
+bench: $(INSTALLED)
+	$(VENV_PY) -m woofkit bench $(BENCH)

@@ -1,11 +1,21 @@
 """Models and settings small enough for a test."""
 
+import os
+
 import pytest
 import timm
 import torch
 
-from woofkit import data
+from woofkit import cache, data
 from woofkit.config import TrainConfig
+
+os.environ["TORCH_COMPILE_DISABLE"] = "1"  # before PyTorch's compiler is loaded: it would take a minute a model
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Each test's own folder for decoded images: none is found there, none is left in data/cache."""
+    monkeypatch.setattr(cache, "CACHE", tmp_path / "cache")
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import os
 import shutil
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from woofkit import imagewoof
 from woofkit.config import ConfigError
 from woofkit.data import batches, load_dataset, load_pixels, make_transform, stratified_subset
 from woofkit.imagewoof import WNIDS, Archive
+from woofkit.preprocess import flip_and_shift
 
 VIT_TINY = {
     "input_size": (3, 224, 224), "interpolation": "bicubic", "crop_pct": 0.9, "crop_mode": "center",
@@ -277,3 +279,119 @@ def test_batches_cover_everything_once_in_an_order_the_seed_decides():
     assert order.tolist() != torch.cat([y for _, y in run(8)]).tolist()
     for x, y in run(7):  # each image travels with its label
         torch.testing.assert_close(x[:, 0, 0, 0], (y / 255 - 0.5) / 0.5)
+
+
+def test_every_photograph_comes_once_and_in_order_when_few_are_read_ahead(small, monkeypatch):
+    dataset, transform = load_dataset("imagewoof", split="test", data_dir=small), make_transform(VIT_TINY)
+    whole = load_pixels(dataset, transform, progress=False)
+    monkeypatch.setattr("woofkit.preprocess.AHEAD", 7)  # 20 photographs: 7, 7 and 6
+    assert torch.equal(load_pixels(dataset, transform, progress=False), whole)
+
+
+# ---------------------------------------------------------------- augmentation
+
+LEVELS = replace(make_transform(VIT_TINY), mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255))  # pixels as they are
+
+
+def augmented(pixels, augment, seed=3, batch_size=16):
+    """Images uint8 and labels of one epoch, labels being positions in `pixels`."""
+    loader = batches(pixels, np.arange(len(pixels)), batch_size, transform=LEVELS, generator_seed=seed, augment=augment)
+    images, labels = (torch.cat(parts) for parts in zip(*loader, strict=True))
+    return images.round().to(torch.uint8), labels
+
+
+def random_pixels(count, side):
+    return torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def test_a_small_image_flipped_and_shifted_by_hand():
+    image = torch.tensor([[1, 2, 3], [4, 5, 6], [7, 8, 9]], dtype=torch.uint8)
+
+    def moved(flip, down, right):
+        result = flip_and_shift(image.expand(1, 2, 3, 3), torch.tensor([flip]), torch.tensor([[down, right]]))
+        assert torch.equal(result[0, 0], result[0, 1])  # every channel the same way
+        return result[0, 0].tolist()
+
+    assert moved(False, 0, 0) == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
+    assert moved(True, 0, 0) == [[3, 2, 1], [6, 5, 4], [9, 8, 7]]
+    assert moved(False, 1, 0) == [[4, 5, 6], [7, 8, 9], [4, 5, 6]]  # below the last row: the one before it
+    assert moved(False, 0, -1) == [[2, 1, 2], [5, 4, 5], [8, 7, 8]]
+    assert moved(True, 0, -1) == [[2, 3, 2], [5, 6, 5], [8, 9, 8]]  # mirrored first, then shifted
+    assert moved(False, -2, 2) == [[9, 8, 7], [6, 5, 4], [3, 2, 1]]
+
+
+def test_each_image_is_moved_in_its_own_way():
+    pixels, flips = random_pixels(5, 16), torch.tensor([True, False, True, False, False])
+    shifts = torch.tensor([[2, -1], [-2, 2], [0, 0], [1, 1], [-1, 0]])
+    padded = torch.nn.functional.pad(pixels.float(), (2, 2, 2, 2), mode="reflect").to(torch.uint8)
+    moved = flip_and_shift(pixels, flips, shifts)
+    for image, wide, flip, (down, right) in zip(moved, padded, flips, shifts.tolist(), strict=True):
+        wide = wide.flip(2) if flip else wide
+        assert torch.equal(image, wide[:, 2 + down : 18 + down, 2 + right : 18 + right])
+
+
+def test_flip_mirrors_about_half_of_the_images_and_does_nothing_else():
+    pixels = random_pixels(1000, 4)
+    images, labels = augmented(pixels, "flip")
+    sources = pixels[labels]
+    as_it_is = (images == sources).flatten(1).all(1)
+    mirrored = (images == sources.flip(3)).flatten(1).all(1)
+    assert (as_it_is ^ mirrored).all()
+    assert 440 < mirrored.sum() < 560  # 500 +- 4 standard deviations
+    positions = torch.arange(1000)[None]
+    assert abs(torch.corrcoef(torch.cat([positions, mirrored[None]]).float())[0, 1]) < 0.13  # early and late alike
+
+
+def test_flip_crop_shifts_evenly_by_up_to_an_eighth():
+    pixels = random_pixels(600, 16)
+    images, labels = augmented(pixels, "flip-crop")
+    padded = torch.nn.functional.pad(pixels.float(), (2, 2, 2, 2), mode="reflect").to(torch.uint8)
+    places = torch.zeros(2, 5, 5)
+    for image, label in zip(images, labels, strict=True):
+        found = [
+            (flip, down, right)
+            for flip, source in enumerate((padded[label], torch.flip(padded[label], [2])))
+            for down in range(5)
+            for right in range(5)
+            if torch.equal(image, source[:, down : down + 16, right : right + 16])
+        ]
+        [place] = found
+        places[place] += 1
+    for counts in (places.sum((1, 2)), places.sum((0, 2)), places.sum((0, 1))):
+        expected = 600 / len(counts)
+        assert (counts - expected).abs().max() < 4 * expected**0.5
+
+
+@pytest.mark.parametrize("augment", ["flip", "flip-crop"])
+def test_augmentation_keeps_order_and_labels_and_follows_the_seed_alone(augment):
+    pixels = random_pixels(50, 16)
+    plain, order = augmented(pixels, "none")
+    images, labels = augmented(pixels, augment)
+    assert torch.equal(order, labels)
+    assert torch.equal(order, torch.randperm(50, generator=torch.Generator().manual_seed(3)))
+    assert torch.equal(plain, pixels[order])
+    assert not torch.equal(images, plain)
+    torch.manual_seed(99)  # dropout's random numbers are others
+    assert torch.equal(augmented(pixels, augment)[0], images)
+    assert torch.equal(augmented(pixels, augment, batch_size=7)[0], images)
+    other, labels = augmented(pixels, augment, seed=4)
+    assert not torch.equal(other[labels.argsort()], images[order.argsort()])
+
+
+def test_augmentation_leaves_the_images_themselves_alone():
+    pixels = random_pixels(20, 16)
+    before = pixels.clone()
+    augmented(pixels, "flip-crop")
+    assert torch.equal(pixels, before)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"augment": "rotate", "generator_seed": 0}, "augment 'rotate': allowed are 'none', 'flip', 'flip-crop'"),
+        ({"augment": "flip"}, "augment 'flip' needs a generator_seed"),
+    ],
+)
+def test_an_augmentation_that_cannot_be_is_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        next(batches(random_pixels(4, 16), np.arange(4), 2, transform=LEVELS, **settings))

@@ -9,9 +9,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from woofkit import loop
-from woofkit.config import ConfigError, TrainConfig
+from woofkit.config import TrainConfig
 from woofkit.data import make_transform
-from woofkit.loop import Evaluation, evaluate, fit, learning_rate, pick_device, selected_epoch
+from woofkit.loop import Evaluation, evaluate, fit, learning_rate, selected_epoch
 
 SIZE = {"input_size": (3, 8, 8), "mean": (0.5,) * 3, "std": (0.5,) * 3, "crop_pct": 1.0, "interpolation": "bicubic"}
 TRANSFORM = make_transform(SIZE)
@@ -146,13 +146,6 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_advice():
         model[1].weight[0, 0] = math.inf
     with pytest.raises(FloatingPointError, match="the loss is nan in epoch 1: try a lower lr than 0.01"):
         run_fit(model)
-
-
-def test_a_device_that_is_not_there_is_refused(monkeypatch):
-    monkeypatch.setattr(loop.torch.cuda, "is_available", lambda: False)
-    assert pick_device("auto").type == "cpu"
-    with pytest.raises(ConfigError, match="device 'cuda' is not available here: allowed are 'auto' and 'cpu'"):
-        pick_device("cuda")
 
 
 def test_bf16_computes_nearly_the_same_and_keeps_weights_and_logits_in_float32():

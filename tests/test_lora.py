@@ -7,6 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from woofkit.config import ConfigError, LoRAConfig
 from woofkit.lora import (
@@ -73,7 +75,7 @@ def test_merged_equals_unmerged_and_differs_from_the_base(small_vit, images):
     merge_lora(model)
     assert set(model.state_dict()) == set(base.state_dict())
     assert all(type(module) is nn.Linear for name, module in model.named_modules() if name.endswith("attn.qkv"))
-    assert torch.allclose(model(images), adapted, atol=1e-5)
+    assert model(images).equal(adapted)
     assert unmerge_lora(model)(images).equal(adapted)
     assert not torch.allclose(adapted, base(images), atol=1e-3)
 
@@ -339,6 +341,64 @@ def test_under_bf16_autocast_an_adapter_computes_and_learns_nearly_the_same(smal
         values.square().sum().backward()
         gradients.append(torch.cat([p.grad.flatten() for name, p in model.named_parameters() if ".lora_" in name]))
     assert (gradients[1] - gradients[0]).norm() / gradients[0].norm() < 0.05
+
+
+def test_merging_under_autocast_does_not_round_the_update(adapted):
+    exact = {name: layer.delta_weight() for name, layer in lora_layers(adapted).items()}
+    with torch.autocast("cpu", torch.bfloat16):
+        for name, layer in lora_layers(adapted).items():
+            assert layer.delta_weight().equal(exact[name])
+            assert layer.merged().weight.equal(layer.base.weight + exact[name])
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.parametrize("shared_A", [True, False])
+@pytest.mark.parametrize("target", ["attn.proj", "attn.qkv[qkv]", "attn.qkv[kv]"])
+def test_gradients_are_those_of_the_formula(target, shared_A, dropout):
+    parts = target.partition("[")[2].rstrip("]")
+    base = nn.Linear(4, 6).double()
+    layer = LoRALinear(base, LoRAConfig(rank=2, alpha=3.0, bias=True, shared_A=shared_A, dropout=dropout), parts)
+    with torch.no_grad():
+        for parameter in (layer.lora_A, layer.lora_B, layer.lora_bias):
+            parameter.copy_(torch.randn(parameter.shape))
+    layer.double().train()
+    x = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
+
+    def adapted(x, *adapter):
+        torch.manual_seed(0)  # the same units are dropped each time
+        return layer(x)
+
+    assert torch.autograd.gradcheck(adapted, (x, layer.lora_A, layer.lora_B, layer.lora_bias))
+    assert base.weight.grad is None
+
+
+def test_the_bases_output_is_its_own(small_vit, images):
+    """What a hook on the frozen layer keeps is not written over by the adapter."""
+    model = add_lora(small_vit, LoRAConfig(rank=2, targets=("attn.qkv[qv]",), dropout=0.5)).train()
+    layer = next(iter(lora_layers(model).values()))
+    nn.init.ones_(layer.lora_B)
+    kept = []
+    layer.base.register_forward_hook(lambda module, inputs, output: kept.append((inputs[0], output)))
+    model(images)
+    x, output = kept[0]
+    assert output.equal(F.linear(x, layer.base.weight, layer.base.bias))
+
+
+def test_no_work_below_the_first_adapted_block_and_none_for_frozen_weights(small_vit, images):
+    def backward_flops(config):
+        model = add_lora(copy.deepcopy(small_vit), config)
+        loss = model(images).square().sum()
+        with FlopCounterMode(display=False) as counter:
+            loss.backward()
+        return counter.get_total_flops()
+
+    block = {"rank": 1, "targets": ("attn.proj", "mlp.fc2"), "modules_to_save": ("head",)}
+    both, last = (backward_flops(LoRAConfig(blocks=blocks, **block)) for blocks in ((0, 2), (1, 2)))
+    loss = copy.deepcopy(small_vit)(images).square().sum()
+    with FlopCounterMode(display=False) as counter:
+        loss.backward()
+    assert last < 0.55 * both
+    assert both < 0.6 * counter.get_total_flops()
 
 
 def test_adapters_that_are_off_are_not_merged(adapted):

@@ -110,6 +110,19 @@ def test_cost_bars_carry_their_values():
     assert {"5,526,346", "177,418"} <= set(texts(ax))
 
 
+def test_a_stack_adds_up_and_its_marker_stands_where_it_was_measured():
+    frame = pd.DataFrame({"method": ["full", "lora"], "a": [3.0, 1.0], "b": [4.0, 2.0], "peak": [9.0, 2.5]})
+    ax = plots.stacked_costs(frame, {"a": "first", "b": "second"}, "Memory", plt.figure().add_subplot(),
+                             marker=("peak", "measured peak"))  # fmt: skip
+    ends = [bar.get_x() + bar.get_width() for bar in ax.patches]
+    assert ends == [3, 1, 7, 3]
+    assert {text.get_text() for text in ax.texts} == {"7", "3"}
+    assert [segment[0][0] for segment in ax.collections[0].get_segments()] == [9, 2.5]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["first", "second", "measured peak"]
+    assert ax.get_xlim()[1] > 9
+
+
+
 def test_per_class_accuracy_puts_the_easiest_breed_first():
     frame = pd.DataFrame(
         [(b, m, a) for b, a in zip(BREEDS, (0.5, 0.9, 0.7), strict=True) for m in ("full", "lora")],

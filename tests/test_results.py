@@ -10,7 +10,8 @@ import torch
 from woofkit import paper
 from woofkit.comparison import compare_runs, results_markdown
 from woofkit.config import ConfigError
-from woofkit.costs import describe_environment, measure_peak_memory
+from woofkit.costs import measure_peak_memory
+from woofkit.environment import describe_environment
 from woofkit.metrics import accuracy_interval, confusion_matrix, errors_within, mcnemar_test
 from woofkit.results import load_runs, read_metrics, write_atomic
 

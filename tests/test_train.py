@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from woofkit import imagewoof, train
+from woofkit import imagewoof, progress, train
 from woofkit.config import ConfigError, LoRAConfig
 from woofkit.data import load_dataset, load_pixels, make_transform
 from woofkit.loop import evaluate
@@ -186,7 +186,7 @@ def test_the_folder_says_what_was_run_where_and_when(tiny_run, lora_run, tmp_pat
 
 
 def test_long_epochs_report_in_between(tiny_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "PROGRESS_SECONDS", 0)
+    monkeypatch.setattr(progress, "PROGRESS_SECONDS", 0)
     lines = []
     run_training(replace(tiny_run, epochs=2), tmp_path, report=lines.append)
     steps = [line for line in lines if " images  " in line]

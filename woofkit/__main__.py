@@ -1,4 +1,4 @@
-"""The command line: `python -m woofkit run | train | runs | keep | readme | backbone`, each with --help."""
+"""The command line: `python -m woofkit run | train | runs | keep | readme | backbone | bench`, each with --help."""
 
 import argparse
 import json
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return 0 (done), 1 (broke off), 2 (refused before it began) or 130 (interrupted)."""
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
-    if options.command is _backbone:
+    if options.command in (_backbone, _bench):
         options.rest = rest
     elif rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -80,8 +80,9 @@ def _parser() -> argparse.ArgumentParser:
     keep.add_argument("--profile", required=True, metavar="NAME", help="the study")
     keep.add_argument("--runs-dir", default="runs", metavar="FOLDER", help="(default: %(default)s)")
 
-    # What follows `backbone`, --help included, belongs to woofkit.pretrain.
+    # What follows these two, --help included, belongs to woofkit.pretrain and woofkit.bench.
     _command(commands, "backbone", _backbone, "pretrain the bundled backbone", add_help=False)
+    _command(commands, "bench", _bench, "measure our training beside what others use", add_help=False)
     return parser
 
 
@@ -179,6 +180,12 @@ def _backbone(options: argparse.Namespace) -> int:
     from woofkit import pretrain
 
     return pretrain.main(options.rest)
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from woofkit import bench
+
+    return bench.main(options.rest)
 
 
 if __name__ == "__main__":

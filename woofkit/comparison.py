@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from woofkit.metrics import proportion_interval
-from woofkit.results import load_run, write_atomic
+from woofkit.results import load_run, write_atomic, write_table
 
 METHOD_LABELS = {
     "zero-shot": "zero-shot",
@@ -119,7 +119,7 @@ def write_results(frame: pd.DataFrame, folder: Path) -> None:
     """Write results.md and results.csv into a study's folder."""
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "results.md", lambda path: path.write_text(results_markdown(frame) + "\n", encoding="utf-8"))
-    write_atomic(folder / "results.csv", lambda path: frame.to_csv(path, index=False))
+    write_table(frame, folder / "results.csv")
 
 
 def _number(value: float, form: str) -> str:

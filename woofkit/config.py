@@ -24,7 +24,8 @@ PREPROCESSES = ("timm", "paper-code")
 METHODS = ("zero-shot", "probe", "bitfit", "norm", "last", "full", "lora")
 LABELS = ("breed", "pose")
 SCHEDULES = ("constant", "cosine")
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("auto", "fp32", "bf16")  # "auto": bf16 where the device multiplies in it
+AUGMENTS = ("none", "flip", "flip-crop")
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -119,7 +120,8 @@ class TrainConfig:
     batch_size: int = 32
     lr: float = 4e-4
     schedule: str = "constant"
-    precision: str = "bf16"
+    precision: str = "auto"
+    augment: str = "none"
     device: str = "auto"
     seed: int = 0
     label: str = "breed"  # what is to be named; drawings know their pose, too
@@ -142,6 +144,7 @@ class TrainConfig:
         require_choice("preprocess", self.preprocess, PREPROCESSES)
         require_choice("schedule", self.schedule, SCHEDULES)
         require_choice("precision", self.precision, PRECISIONS)
+        require_choice("augment", self.augment, AUGMENTS)
         require_choice("device", self.device, DEVICES)
         for name in ("num_train", "num_test"):
             if getattr(self, name) != 0:  # 0 is "all"
@@ -199,7 +202,8 @@ class StudyConfig:
     batch_size: int = 32
     lr: float = 4e-4
     schedule: str = "constant"
-    precision: str = "bf16"
+    precision: str = "auto"
+    augment: str = "none"
     seed: int = 0
     rank: int = 12
     runs_dir: str = "runs"

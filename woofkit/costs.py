@@ -1,24 +1,59 @@
-"""What a run costs: peak memory, and what machine and software it ran on."""
+"""What training costs: operations, memory by what it holds, time; and what a forward costs afterwards.
 
-import ctypes
-import gc
-import os
-import platform
-import subprocess
+The operations of a step are counted, not estimated; what weights, gradients, optimiser and activations take is
+summed over the very tensors; the peak is measured from outside, at the process or the GPU's allocator.
+"""
+
+import statistics
+import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
-from importlib.metadata import version
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
+import pandas as pd
 import psutil
 import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
-from woofkit.config import PROJECT_ROOT
+from woofkit.config import ConfigError, TrainConfig
+from woofkit.loop import make_optimizer, train_step
+from woofkit.lora import lora_layers, merge_lora, unmerge_lora
+from woofkit.methods import build_for
+from woofkit.models import data_config
+from woofkit.speed import (
+    autocast,
+    class_logits,
+    keep_freed_memory,
+    pick_device,
+    pick_precision,
+    prefer_fast_attention,
+    return_freed_memory,
+)
 
 MEGABYTE = 1e6
-PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow")
+
+
+class Flops(NamedTuple):
+    """Floating-point operations an image, a multiplication and an addition being two."""
+
+    forward: float
+    backward: float
+
+
+class StepMemory(NamedTuple):
+    """What a training step holds, in MB; `peak` is measured and so also has what comes and goes within it."""
+
+    weights: float
+    optimizer: float
+    gradients: float
+    activations: float
+    peak: float
 
 
 class PeakMemory:
@@ -29,10 +64,10 @@ class PeakMemory:
 
 @contextmanager
 def measure_peak_memory(device: torch.device, interval: float = 0.02) -> Iterator[PeakMemory]:
-    """Measure the peak memory a block adds: the allocator's on a GPU, the process's resident set on a CPU.
+    """Measure the peak memory a block adds: the allocator's on a GPU, the process's own pages on a CPU.
 
-    The CPU figure is sampled every `interval` seconds, so a shorter peak may be missed. Outside Linux, memory that
-    the process has freed but kept when the block starts is not counted again.
+    The CPU figure is sampled every `interval` seconds, so a shorter peak may be missed. On Linux, files that are
+    mapped into memory are not counted; elsewhere they are, and what the process has freed but kept is not.
     """
     peak = PeakMemory()
     if device.type == "cuda":
@@ -43,14 +78,14 @@ def measure_peak_memory(device: torch.device, interval: float = 0.02) -> Iterato
         finally:
             peak.megabytes = (torch.cuda.max_memory_allocated(device) - start) / MEGABYTE
         return
-    _return_freed_memory()
-    process, finished = psutil.Process(), threading.Event()
-    start = highest = process.memory_info().rss
+    return_freed_memory()
+    finished = threading.Event()
+    start = highest = _resident_bytes()
 
     def sample() -> None:
         nonlocal highest
         while not finished.wait(interval):
-            highest = max(highest, process.memory_info().rss)
+            highest = max(highest, _resident_bytes())
 
     sampler = threading.Thread(target=sample, daemon=True)
     sampler.start()
@@ -59,37 +94,126 @@ def measure_peak_memory(device: torch.device, interval: float = 0.02) -> Iterato
     finally:
         finished.set()
         sampler.join()
-        peak.megabytes = (max(highest, process.memory_info().rss) - start) / MEGABYTE
+        peak.megabytes = (max(highest, _resident_bytes()) - start) / MEGABYTE
 
 
-def _return_freed_memory() -> None:
-    gc.collect()
-    with suppress(AttributeError, OSError):  # glibc alone can be told to
-        ctypes.CDLL(None).malloc_trim(0)
+def count_flops(model: nn.Module, images: Tensor) -> Flops:
+    """Count the matrix products of a training step as it is run, forward and backward; (B, 3, H, W).
+
+    Element-wise work (normalisation, softmax, GELU) is not counted: it takes time, but few operations.
+    """
+    with FlopCounterMode(display=False) as forward:
+        loss = F.cross_entropy(class_logits(model, images), images.new_zeros(len(images), dtype=torch.int64))
+    with FlopCounterMode(display=False) as backward:
+        loss.backward()
+    model.zero_grad(set_to_none=True)
+    return Flops(forward.get_total_flops() / len(images), backward.get_total_flops() / len(images))
 
 
-def describe_machine(device: torch.device) -> str:
-    """The device in words: "2 cores, AMD EPYC" or the name of the GPU."""
+def measure_memory(
+    model: nn.Module, images: Tensor, targets: Tensor, optimizer: torch.optim.Optimizer, precision: str
+) -> StepMemory:
+    """Measure a training step's memory; it takes two steps, the first of which sets the optimiser up."""
+    held = {t.untyped_storage().data_ptr() for t in model.parameters()}
+    saved: dict[int, torch.UntypedStorage] = {}  # held here, so that no address comes twice
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in held:
+            saved[storage.data_ptr()] = storage  # what several tensors share counts once
+        return tensor
+
+    with saved_tensors_hooks(note, lambda tensor: tensor):
+        train_step(model, images, targets, optimizer, precision)
+    activations = sum(storage.nbytes() for storage in saved.values()) / MEGABYTE
+    saved.clear()
+    gradients = _megabytes(p.grad for p in model.parameters() if p.grad is not None)
+    optimizer.zero_grad(set_to_none=True)
+    weights = _megabytes([*model.parameters(), *model.buffers()])
+    state = _megabytes(v for s in optimizer.state.values() for v in s.values() if isinstance(v, Tensor))
+    with measure_peak_memory(images.device, interval=0.002) as added:
+        train_step(model, images, targets, optimizer, precision)
+    return StepMemory(weights, state, gradients, activations, peak=weights + state + added.megabytes)
+
+
+def measure_latency(model: nn.Module, images: Tensor, precision: str, rounds: int = 15) -> float:
+    """Median seconds of a forward of `images` in eval mode."""
+    times = []
+    model.eval()
+    with torch.inference_mode(), autocast(images.device, precision):
+        for _ in range(rounds + 1):
+            times.append(_seconds(lambda: class_logits(model, images), images.device))
+    return statistics.median(times[1:])
+
+
+def measure_costs(configs: Iterable[TrainConfig], rounds: int = 5) -> pd.DataFrame:
+    """Measure a training step of each run's model on made-up images; a row each, named by its method.
+
+    The steps alternate, so that a machine whose speed drifts is as unfair to one as to another.
+
+    Returns:
+        method; forward_gflops and backward_gflops (an image); step_seconds (median of `rounds`) and
+        images_per_second; weights_mb, optimizer_mb, gradients_mb, activations_mb and peak_mb; latency_ms of one
+        image, and, for adapters, merged_latency_ms.
+
+    Raises:
+        ConfigError: a run that trains nothing.
+    """
+    configs = list(configs)
+    if any(config.method == "zero-shot" for config in configs):
+        raise ConfigError("zero-shot trains nothing, so no step of it can be measured: leave it out")
+    keep_freed_memory()
+    rows, steps = [], []
+    for config in configs:
+        device = pick_device(config.device)
+        precision = pick_precision(config.precision, device)
+        model = prefer_fast_attention(build_for(config).to(device), device)
+        generator = torch.Generator().manual_seed(config.seed)
+        images = torch.randn(config.batch_size, *data_config(model)["input_size"], generator=generator).to(device)
+        targets = torch.arange(config.batch_size, device=device) % model.num_classes
+        latency = _latencies(model, images[:1], precision)
+        optimizer = make_optimizer(model.train(), config.lr)
+        flops = count_flops(model, images[:2])
+        memory = measure_memory(model, images, targets, optimizer, precision)
+        rows.append({
+            "method": config.method,
+            "forward_gflops": flops.forward / 1e9,
+            "backward_gflops": flops.backward / 1e9,
+            **{f"{name}_mb": value for name, value in memory._asdict().items()},
+            **latency,
+        })  # fmt: skip
+        steps.append((model, images, targets, optimizer, precision))
+    times = [[_seconds(lambda step=step: train_step(*step), step[1].device) for step in steps] for _ in range(rounds)]
+    for row, (_, images, *_), seconds in zip(rows, steps, zip(*times, strict=True), strict=True):
+        row["step_seconds"] = statistics.median(seconds)
+        row["images_per_second"] = len(images) / row["step_seconds"]
+    return pd.DataFrame(rows)
+
+
+def _latencies(model: nn.Module, image: Tensor, precision: str) -> dict[str, float]:
+    milliseconds = {"latency_ms": 1e3 * measure_latency(model, image, precision)}
+    if lora_layers(model):
+        merge_lora(model)
+        milliseconds["merged_latency_ms"] = 1e3 * measure_latency(model, image, precision)
+        unmerge_lora(model)
+    return milliseconds
+
+
+def _seconds(call, device: torch.device) -> float:
+    start = time.perf_counter()
+    call()
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        name = names[0] if names else name
-    return f"{os.cpu_count()} cores, {name}"
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
 
 
-def describe_environment(device: torch.device) -> dict[str, str]:
-    """Date (UTC), machine, versions and git commit: recorded with a run, and never part of what makes it equal."""
-    commit = ""
-    with suppress(OSError):  # a machine without git
-        head = ["git", "rev-parse", "HEAD"]
-        commit = subprocess.run(head, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False).stdout.strip()
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": describe_machine(device),
-        "python": platform.python_version(),
-        **{package: version(package) for package in PACKAGES},
-        "commit": commit or "unknown",
-    }
+def _megabytes(tensors: Iterable[Tensor]) -> float:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors) / MEGABYTE
+
+
+def _resident_bytes() -> int:
+    if sys.platform == "linux":
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
+                return 1024 * int(line.split()[1])
+    return psutil.Process().memory_info().rss

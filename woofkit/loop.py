@@ -2,8 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,10 +11,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from woofkit.config import ConfigError, TrainConfig
+from woofkit.config import TrainConfig
 from woofkit.data import Transform, batches
-from woofkit.models import prefer_fast_attention
 from woofkit.results import write_atomic
+from woofkit.speed import (
+    autocast,
+    class_logits,
+    keep_freed_memory,
+    logits_for,
+    near,
+    pick_device,
+    pick_precision,
+    prefer_fast_attention,
+)
 
 
 class Evaluation(NamedTuple):
@@ -25,24 +33,6 @@ class Evaluation(NamedTuple):
     labels: Tensor
     loss: float
     accuracy: float
-
-
-def pick_device(name: str) -> torch.device:
-    """The device for "auto" (a GPU if there is one), "cpu" or "cuda".
-
-    Raises:
-        ConfigError: "cuda" is asked for and there is none.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device 'cuda' is not available here: allowed are 'auto' and 'cpu'")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager:
-    """bf16 mixed precision on `device`, or nothing for "fp32"."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 @torch.inference_mode()
@@ -64,14 +54,15 @@ def evaluate(
     if len(pixels) == 0:
         raise ValueError("evaluate got no images: pass at least one")
     device = torch.device(device)
+    precision = pick_precision(precision, device)
     was_training = model.training
-    model.to(device).eval()
-    prefer_fast_attention(model, device)
+    prefer_fast_attention(model.to(device).eval(), device)
+    keep_freed_memory()
     try:
         logits = []
         for images, _ in batches(pixels, labels, batch_size, transform=transform, device=device):
             with autocast(device, precision):
-                logits.append(model(images).float().cpu())
+                logits.append(class_logits(model, images).float().cpu())
     finally:
         model.train(was_training)
     logits, labels = torch.cat(logits), torch.as_tensor(labels, dtype=torch.int64).cpu()
@@ -105,17 +96,22 @@ def fit(
 
     Returns:
         A record an epoch: epoch (from 1), lr, train_loss and train_accuracy (means over the epoch's images, each
-        taken before the step that used it), val_loss and val_accuracy (or nan), seconds (training alone),
-        images_per_second.
+        taken before the step that used it), seconds (training alone), images_per_second, data_share (of the
+        seconds: spent on getting batches ready), val_loss and val_accuracy (or nan).
     """
     device = pick_device(config.device)
     prefer_fast_attention(model.to(device), device)
+    keep_freed_memory()
     trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    optimizer = torch.optim.Adam(trainable.values(), lr=config.lr, fused=True)
+    optimizer = make_optimizer(model, config.lr)
+    pixels = near(pixels, device)
+    compute_logits = logits_for(config.epochs * len(pixels), config.batch_size, device)
     history, best = _resume(checkpoint, trainable, optimizer, device)
 
     for epoch in range(len(history), config.epochs):
-        measured = _train_epoch(model, pixels, labels, transform, config, epoch, optimizer, device, on_step)
+        measured = _train_epoch(
+            model, pixels, labels, transform, config, epoch, optimizer, device, on_step, compute_logits
+        )
         record = {"epoch": epoch + 1, **measured}
         score = validate(model) if validate else None
         record["val_loss"] = score.loss if score else math.nan
@@ -135,6 +131,29 @@ def fit(
     return history
 
 
+def make_optimizer(model: nn.Module, lr: float) -> torch.optim.Adam:
+    """Adam on what is trainable in `model`; one kernel updates all tensors."""
+    return torch.optim.Adam((p for p in model.parameters() if p.requires_grad), lr=lr, fused=True)
+
+
+def train_step(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    optimizer: torch.optim.Optimizer,
+    precision: str,
+    compute_logits: Callable[[nn.Module, Tensor], Tensor] = class_logits,
+) -> tuple[Tensor, Tensor]:
+    """One step on a batch, images (B, 3, H, W) and targets (B,): its mean loss and logits (B, C), both detached."""
+    with autocast(images.device, precision):
+        logits = compute_logits(model, images)
+    loss = F.cross_entropy(logits.float(), targets)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+    return loss.detach(), logits.detach()
+
+
 def selected_epoch(history: list[dict]) -> int:
     """The epoch (from 1) whose weights `fit` left in the model: best on validation, or the last."""
     validated = [record for record in history if not math.isnan(record["val_accuracy"])]
@@ -150,25 +169,26 @@ def learning_rate(config: TrainConfig, step: int, num_steps: int) -> float:
     return config.lr * 0.5 * (1 + math.cos(math.pi * step / num_steps))
 
 
-def _train_epoch(model, pixels, labels, transform, config, epoch, optimizer, device, on_step) -> dict:
+def _train_epoch(
+    model, pixels, labels, transform, config, epoch, optimizer, device, on_step, compute_logits
+) -> dict:
     seed = config.seed * 10_000 + epoch
     torch.manual_seed(seed)  # dropout
     steps_per_epoch = math.ceil(len(pixels) / config.batch_size)
+    precision = pick_precision(config.precision, device)
     loss_sum = torch.zeros((), device=device)
     num_correct = torch.zeros((), device=device)
     model.train()
     start = time.perf_counter()
-    loader = batches(pixels, labels, config.batch_size, transform=transform, device=device, generator_seed=seed)
+    loader = _Timed(
+        batches(pixels, labels, config.batch_size, transform=transform, device=device, generator_seed=seed,
+                augment=config.augment)
+    )  # fmt: skip
     for step, (images, targets) in enumerate(loader, start=epoch * steps_per_epoch):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(config, step, config.epochs * steps_per_epoch)
-        with autocast(device, config.precision):
-            logits = model(images)
-        loss = F.cross_entropy(logits.float(), targets)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        loss_sum += loss.detach() * len(targets)  # weighted: the last batch is smaller
+        loss, logits = train_step(model, images, targets, optimizer, precision, compute_logits)
+        loss_sum += loss * len(targets)  # weighted: the last batch is smaller
         num_correct += (logits.argmax(1) == targets).sum()
         if on_step:
             on_step(epoch + 1, min((step - epoch * steps_per_epoch + 1) * config.batch_size, len(pixels)))
@@ -183,7 +203,25 @@ def _train_epoch(model, pixels, labels, transform, config, epoch, optimizer, dev
         "train_accuracy": accuracy,
         "seconds": seconds,
         "images_per_second": len(pixels) / seconds,
+        "data_share": loader.seconds / seconds,
     }
+
+
+class _Timed:
+    """An iterator that knows how many seconds were spent waiting for its items."""
+
+    def __init__(self, items: Iterator):
+        self.items, self.seconds = items, 0.0
+
+    def __iter__(self) -> Iterator:
+        return self
+
+    def __next__(self):
+        start = time.perf_counter()
+        try:
+            return next(self.items)
+        finally:
+            self.seconds += time.perf_counter() - start
 
 
 def _resume(checkpoint, trainable, optimizer, device) -> tuple[list[dict], dict]:

@@ -1,114 +1,25 @@
 """Low-Rank Adaptation (Hu et al. 2022, https://arxiv.org/abs/2106.09685) of a model's linear layers.
 
-A frozen weight W (out x in) is left as it is and learns an update of low rank beside it:
-
-    h = W x + scaling * B A x        A: (rank, in), B: (out, rank), scaling = alpha / rank
-
-In rsLoRA the scaling is alpha / sqrt(rank), so that the update keeps its size as the rank grows.
-
-B starts at zero, so that the adapted model equals the original before its first step. The verbs work
-in place on a model that knows nothing of them, and return it:
+The verbs work in place on a model that knows nothing of them, and return it:
 
     add_lora -> train -> merge_lora <-> unmerge_lora -> remove_lora;  with adapters_disabled(model): ...
+
+The layer itself, `LoRALinear`, is in lora_linear.py.
 """
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from woofkit.config import LoRAConfig
-from woofkit.targets import FUSED, Target, adapter_shapes, adapter_size, find_targets
+from woofkit.lora_linear import LoRALinear
+from woofkit.targets import Target, adapter_size, find_targets
+
+__all__ = ["LoRALinear", "add_lora", "adapters_disabled", "count_lora_parameters", "lora_layers", "merge_lora",
+           "remove_lora", "replace_module", "unmerge_lora"]  # fmt: skip
 
 SWAPPED = "_swapped"  # where a model remembers, by name, the adapter's module and the base's that it stands for
-
-
-class LoRALinear(nn.Module):
-    """A linear layer with a trainable low-rank update: `base(x) + scaling * (B A x + lora_bias)`.
-
-    Args:
-        base: the layer as it was; it is frozen, and neither copied nor changed.
-        config: rank, alpha, dropout (on the adapter's input), bias and start of A.
-        parts: for a fused projection of queries, keys and values: those to adapt, such as "qv". The other
-            rows of the output are the base's.
-
-    Shapes: x (..., in) -> (..., out); lora_A (rank, in); lora_B (out, rank); lora_bias (out,) or None. With parts,
-    out stands for the adapted rows, and lora_A is (len(parts) * rank, in) unless they share one A.
-    """
-
-    def __init__(self, base: nn.Linear, config: LoRAConfig, parts: str = ""):
-        super().__init__()
-        self.base = base.requires_grad_(False)
-        self.rank, self.scaling, self.parts = config.rank, config.scaling, parts
-        self.enabled = True
-        shape_A, shape_B = adapter_shapes(Target(base, parts), config)
-        like = {"device": base.weight.device, "dtype": base.weight.dtype}
-        self.lora_A = nn.Parameter(torch.empty(shape_A, **like))
-        self.lora_B = nn.Parameter(torch.zeros(shape_B, **like))
-        self.lora_bias = nn.Parameter(torch.zeros(shape_B[0], **like)) if config.bias else None
-        self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
-        if config.init_std is None:
-            nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
-        else:
-            nn.init.normal_(self.lora_A, std=config.init_std)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.base(x)
-        if not self.enabled:
-            return y
-        # scaled here, where a token has `rank` numbers, and not in the output
-        low_rank = F.linear(self.dropout(x), self.lora_A) * self.scaling  # (..., rank)
-        bias = None if self.lora_bias is None else self.scaling * self.lora_bias
-        if not self.parts:
-            return y + F.linear(low_rank, self.lora_B, bias)
-        for rows, columns, adapted in self.pieces():
-            part = F.linear(low_rank[..., columns], self.lora_B[adapted])
-            y[..., rows] += part if bias is None else part + bias[adapted]
-        return y
-
-    def delta_weight(self) -> Tensor:
-        """The update of the weight, scaling * B A, of shape (out, in); zero in rows that are not adapted."""
-        delta = self.base.weight.new_zeros(self.base.weight.shape)
-        for rows, columns, adapted in self.pieces():
-            delta[rows] = self.scaling * self.lora_B[adapted] @ self.lora_A[columns]
-        return delta
-
-    def delta_bias(self) -> Tensor | None:
-        """The update of the bias, of shape (out,), or None without a trained bias."""
-        if self.lora_bias is None:
-            return None
-        delta = self.lora_bias.new_zeros(self.base.out_features)
-        for rows, _, adapted in self.pieces():
-            delta[rows] = self.scaling * self.lora_bias[adapted]
-        return delta
-
-    def pieces(self) -> list[tuple[slice, slice, slice]]:
-        """For each part: its rows of the output, its rows of lora_A, its rows of lora_B and lora_bias."""
-        if not self.parts:
-            return [(slice(None), slice(None), slice(None))]
-        d, one_each = self.base.out_features // 3, len(self.lora_A) > self.rank
-        starts = [(d * FUSED.index(part), self.rank * i * one_each, d * i) for i, part in enumerate(self.parts)]
-        return [(slice(q, q + d), slice(a, a + self.rank), slice(b, b + d)) for q, a, b in starts]
-
-    @torch.no_grad()
-    def merged(self) -> nn.Linear:
-        """A plain linear layer that computes the same: weight W + scaling * B A, bias b + scaling * lora_bias."""
-        biases = [bias for bias in (self.base.bias, self.delta_bias()) if bias is not None]
-        weight = self.base.weight + self.delta_weight()
-        out_features, in_features = weight.shape
-        like = {"device": weight.device, "dtype": weight.dtype}
-        linear = nn.utils.skip_init(nn.Linear, in_features, out_features, bias=bool(biases), **like)
-        linear.weight.copy_(weight)
-        if biases:
-            linear.bias.copy_(sum(biases))
-        return linear.requires_grad_(False).train(self.training)
-
-    def extra_repr(self) -> str:
-        settings = f"rank={self.rank}, scaling={self.scaling:g}, bias={self.lora_bias is not None}"
-        return settings + (f", parts={self.parts}" if self.parts else "")
 
 
 def lora_layers(model: nn.Module) -> dict[str, LoRALinear]:

@@ -90,17 +90,6 @@ def hash_tensors(tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def prefer_fast_attention(model: nn.Module, device: torch.device) -> nn.Module:
-    """Let every block use the faster attention kernel for `device`, in place: explicit matmuls on a CPU.
-
-    In bf16 on a CPU, PyTorch's fused kernel was the slower one (35 against 47 training images/s, ViT-Tiny).
-    """
-    for block in getattr(model, "blocks", []):
-        if hasattr(block.attn, "fused_attn"):
-            block.attn.fused_attn = device.type != "cpu"
-    return model
-
-
 def _pretrained_model(name: str, weights: str | Path | None, seed: int) -> nn.Module:
     if not timm.is_model(name):
         close = get_close_matches(name, timm.list_models(), n=3) or [BUNDLED_MODEL]

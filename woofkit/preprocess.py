@@ -11,16 +11,17 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from woofkit.config import PREPROCESSES, ConfigError, require_choice
+from woofkit.config import AUGMENTS, PREPROCESSES, ConfigError, require_choice
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 MAX_WORKERS = 8  # processes that draw; with batches of 8 they need 20 MB of shared memory, containers have 64
 FEW = 100  # drawings so few that they are done before other processes have started
+AHEAD = 256  # photographs decoded before the first of them is taken: 40 MB
 
 
 class Images(Protocol):
-    """What `load_pixels` needs of a dataset; `data.WoofDataset` is one."""
+    """What `iter_pixels` needs of a dataset; `data.WoofDataset` is one."""
 
     split: str
     drawn: bool
@@ -106,19 +107,23 @@ def make_transform(data_config: dict[str, Any], preprocess: str = "timm") -> Tra
     )
 
 
-def load_pixels(dataset: Images, transform: Transform, progress: bool = True) -> torch.Tensor:
-    """Every image decoded or drawn, and cut to the model's input: uint8 (N, 3, H, W).
+def iter_pixels(dataset: Images, transform: Transform, progress: bool = True) -> Iterator[torch.Tensor]:
+    """Yield every image, decoded or drawn and cut to the model's input: uint8 (3, H, W), in the dataset's order.
 
-    Done once, since without augmentation every epoch would do the same again (150 kB an image).
+    Raises:
+        OSError: an image cannot be read; the message names it.
     """
     from tqdm.auto import tqdm
 
-    pixels = torch.empty((len(dataset), 3, transform.size, transform.size), dtype=torch.uint8)
     verb = "Drawing" if dataset.drawn else "Reading"
-    done = _in_processes(dataset, transform) if dataset.drawn else _in_threads(dataset, transform)
-    for index, image in enumerate(
-        tqdm(done, f"{verb} {dataset.split}", len(dataset), unit=" images", disable=not progress)
-    ):
+    images = _in_processes(dataset, transform) if dataset.drawn else _in_threads(dataset, transform)
+    yield from tqdm(images, f"{verb} {dataset.split}", len(dataset), unit=" images", disable=not progress)
+
+
+def load_pixels(dataset: Images, transform: Transform, progress: bool = True) -> torch.Tensor:
+    """Every image of `iter_pixels` in memory, 150 kB each at 224 pixels: uint8 (N, 3, H, W)."""
+    pixels = torch.empty((len(dataset), 3, transform.size, transform.size), dtype=torch.uint8)
+    for index, image in enumerate(iter_pixels(dataset, transform, progress)):
         pixels[index] = image
     return pixels
 
@@ -131,24 +136,66 @@ def batches(
     transform: Transform,
     device: torch.device | str = "cpu",
     generator_seed: int | None = None,
+    augment: str = "none",
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield (images float (B, 3, H, W), labels int64 (B,)) on `device`; the last batch may be smaller.
 
-    In order without a `generator_seed`; with one, in the permutation that belongs to it.
+    In order without a `generator_seed`; with one, in the permutation that belongs to it. The seed also decides
+    how each image is augmented, whatever the device and the batch size.
+
+    Args:
+        augment: "flip" mirrors each image with probability 1/2; "flip-crop" also shifts it by up to an eighth of
+            its side in each direction, as a random crop of the image padded by reflection does.
+
+    Raises:
+        ConfigError: `augment` is unknown, or asks for random numbers and there is no `generator_seed`.
     """
+    require_choice("augment", augment, AUGMENTS)
+    if augment != "none" and generator_seed is None:
+        raise ConfigError(f"augment {augment!r} needs a generator_seed, which decides what happens to each image")
     labels = torch.as_tensor(labels, dtype=torch.int64)
     order = torch.arange(len(pixels))
     if generator_seed is not None:
-        order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(generator_seed))
+        generator = torch.Generator().manual_seed(generator_seed)
+        order = torch.randperm(len(pixels), generator=generator)  # first, so that every `augment` has the same order
+    if augment != "none":
+        flips = torch.rand(len(pixels), generator=generator) < 0.5
+        most = pixels.shape[-1] // 8 if augment == "flip-crop" else 0
+        shifts = torch.randint(-most, most + 1, (len(pixels), 2), generator=generator)
     for chosen in order.split(batch_size):
-        images = pixels[chosen.to(pixels.device)].to(device)
+        images = pixels.index_select(0, chosen.to(pixels.device)).to(device)
+        if augment != "none":
+            images = flip_and_shift(images, flips[chosen], shifts[chosen])
         yield transform.normalize(images), labels[chosen.to(labels.device)].to(device)
+
+
+def flip_and_shift(images: torch.Tensor, flips: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
+    """Mirror images (B, C, H, W) where `flips` bool (B,), then move each window by `shifts` int64 (B, 2), rows first.
+
+    What a window shows beyond the border is reflected there: pixel -1 is pixel 1. A shift is less than the side.
+    """
+    _, channels, height, width = images.shape
+    rows, columns = _reflected(shifts[:, 0], height), _reflected(shifts[:, 1], width)  # (B, H), (B, W): where from
+    columns = torch.where(flips[:, None], width - 1 - columns, columns)
+    # whole rows are copied as blocks; only the columns are picked one by one
+    planes = torch.arange(len(images) * channels).view(-1, channels, 1)  # (B, C, 1)
+    lines = (planes * height + rows[:, None]).flatten().to(images.device)
+    moved = images.reshape(-1, width).index_select(0, lines).view(images.shape)
+    return moved.gather(3, columns[:, None, None].to(images.device).expand(images.shape))
+
+
+def _reflected(shifts: torch.Tensor, side: int) -> torch.Tensor:
+    """The positions shift, shift + 1, ... of `side` pixels, reflected at both borders: (B,) to (B, side)."""
+    positions = (shifts[:, None] + torch.arange(side)).abs()
+    return side - 1 - (side - 1 - positions).abs()
 
 
 def _in_threads(dataset: Images, transform: Transform) -> Iterable[torch.Tensor]:
     # PIL lets other threads run while it decodes and resizes
+    cut = _Cut(dataset, transform)
     with ThreadPoolExecutor() as pool:
-        yield from pool.map(_Cut(dataset, transform).__getitem__, range(len(dataset)))
+        for start in range(0, len(dataset), AHEAD):  # a map over all would hold all where the taker is slower
+            yield from pool.map(cut.__getitem__, range(start, min(start + AHEAD, len(dataset))))
 
 
 def _in_processes(dataset: Images, transform: Transform) -> Iterable[torch.Tensor]:

@@ -2,9 +2,11 @@
 
 README.md marks each place with `<!-- results:NAME -->` ... `<!-- /results:NAME -->`. The place named like the
 given profile takes that study's table. A place with tables of its name, data/results/NAME_*.csv, takes those:
-they took long to measure and are kept in the repository. Every other place stays as it is.
+they took long to measure and are kept in the repository; `bench` takes what `make bench` left there. Every other
+place stays as it is.
 """
 
+import json
 import re
 import shutil
 from functools import partial
@@ -12,14 +14,16 @@ from pathlib import Path
 
 import pandas as pd
 
+from woofkit.bench.result import as_markdown
 from woofkit.comparison import compare_runs, results_markdown
 from woofkit.config import METHODS, PROJECT_ROOT, ConfigError, resolve_path
-from woofkit.results import load_runs, write_atomic
+from woofkit.results import load_runs, write_atomic, write_table
 from woofkit.study import NOTEBOOKS
 
 README = PROJECT_ROOT / "README.md"
 FIGURES = PROJECT_ROOT / "figures"
 KEPT_RESULTS = PROJECT_ROOT / "data" / "results"
+BENCH = KEPT_RESULTS / "bench.json"
 
 
 def write_readme(profile: str = "demo", runs_dir: str = "runs") -> list[str]:
@@ -45,6 +49,8 @@ def write_readme(profile: str = "demo", runs_dir: str = "runs") -> list[str]:
             content, source = table, study
         elif kept:
             content, source = kept_table(kept), KEPT_RESULTS
+        elif name == "bench" and BENCH.is_file():
+            content, source = as_markdown(json.loads(BENCH.read_text(encoding="utf-8"))), BENCH
         else:
             continue
         text = fill_place(text, name, content)
@@ -72,7 +78,7 @@ def keep_results(profile: str, runs_dir: str = "runs") -> Path:
     table = compare_runs(map(Path, runs.loc[order, "run"]), profile)
     path = KEPT_RESULTS / f"{datasets[0]}_{profile}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, lambda temporary: table.to_csv(temporary, index=False))
+    write_table(table, path)
     return path
 
 

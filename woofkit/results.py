@@ -10,6 +10,7 @@
 
 import json
 import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
 
     A failed write leaves no file behind.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # process numbers repeat on the machines of a cluster, which share their files
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         write(temporary)
         os.replace(temporary, path)
@@ -38,9 +40,14 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, lambda temporary: temporary.write_text(json.dumps(value, indent=2) + "\n"))
 
 
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as CSV, atomically."""
+    write_atomic(path, lambda temporary: table.to_csv(temporary, index=False))
+
+
 def write_history(run: Path, history: list[dict]) -> None:
     """Write the epochs' records as history.csv."""
-    write_atomic(run / "history.csv", lambda temporary: pd.DataFrame(history).to_csv(temporary, index=False))
+    write_table(pd.DataFrame(history), run / "history.csv")
 
 
 def write_predictions(run: Path, keys: tuple[str, ...], labels: np.ndarray, logits: np.ndarray) -> None:
@@ -72,7 +79,8 @@ def read_metrics(run: Path) -> dict[str, Any]:
 
 
 def read_history(run: Path) -> pd.DataFrame:
-    """A row an epoch: epoch, lr, train_loss, train_accuracy, val_loss, val_accuracy, seconds, images_per_second."""
+    """A row an epoch: epoch, lr, train_loss, train_accuracy, val_loss, val_accuracy, seconds, images_per_second,
+    data_share."""
     return pd.read_csv(run / "history.csv")
 
 

@@ -5,8 +5,6 @@
 
 import hashlib
 import json
-import math
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,25 +15,28 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from woofkit.adapters import load_adapter, save_adapter
+from woofkit.cache import cached_pixels
 from woofkit.config import ConfigError, TrainConfig
-from woofkit.costs import describe_environment, measure_peak_memory
-from woofkit.data import Transform, WoofDataset, load_dataset, load_pixels, make_transform
-from woofkit.loop import Evaluation, evaluate, fit, pick_device, selected_epoch
+from woofkit.costs import measure_peak_memory
+from woofkit.data import Transform, WoofDataset, load_dataset, make_transform
+from woofkit.environment import describe_environment
+from woofkit.loop import Evaluation, evaluate, fit, selected_epoch
 from woofkit.methods import build_for, new_model
 from woofkit.metrics import accuracy_interval
 from woofkit.models import count_parameters, data_config, hash_tensors, tensor_differences
+from woofkit.progress import reporters
 from woofkit.results import is_finished, read_config, write_atomic, write_history, write_json, write_predictions
+from woofkit.speed import pick_device, pick_precision
 
 __all__ = ["evaluate", "fit", "load_run_model", "load_splits", "run_folder", "run_identity", "run_training"]
 
 # Where the images and weights come from, and on what they run, is not part of what a run is: their hashes are.
 NOT_IDENTITY = ("data_dir", "weights", "device")
 # Nothing is trained in zero-shot, so nothing about training makes two of them different.
-NOT_ZERO_SHOT = ("num_train", "label_fraction", "epochs", "batch_size", "lr", "schedule")
+NOT_ZERO_SHOT = ("num_train", "label_fraction", "epochs", "batch_size", "lr", "schedule", "augment")
 # What a finished run keeps of its model; where a method trained a few parameters of it, TRAINED holds those.
 CHECKPOINTS = {"full": "model.safetensors", "zero-shot": "model.safetensors", "lora": "adapter.safetensors"}
 TRAINED = "trained.safetensors"
-PROGRESS_SECONDS = 30  # between two lines within an epoch
 
 
 class Images(NamedTuple):
@@ -66,6 +67,7 @@ def run_identity(config: TrainConfig, splits: dict[str, WoofDataset], model: nn.
     ignored = NOT_IDENTITY + (NOT_ZERO_SHOT if config.method == "zero-shot" else ())
     ignored += () if config.method == "last" else ("last_blocks",)
     settings = {name: value for name, value in config.to_dict().items() if name not in ignored}
+    settings["precision"] = pick_precision(config.precision, pick_device(config.device))
     data = {split: dataset.fingerprint() for split, dataset in splits.items()}
     return {"settings": settings, "data": data, "initial_weights": hash_tensors(model.state_dict())}
 
@@ -100,7 +102,10 @@ def run_training(config: TrainConfig, root: Path, *, report: Callable[[str], Non
         report(f"{config.method}: found finished in {run.name}")
         return run
 
-    images = {split: Images(dataset, load_pixels(dataset, transform)) for split, dataset in splits.items()}
+    images = {
+        split: Images(dataset, cached_pixels(dataset, transform, fingerprint=identity["data"][split], report=report))
+        for split, dataset in splits.items()
+    }
     run.mkdir(parents=True, exist_ok=True)
     environment = describe_environment(device)
     write_json(run / "config.json", {"config": config.to_dict(), "identity": identity, "environment": environment})
@@ -165,7 +170,7 @@ def _train(model, images, transform, config, run, report) -> tuple[list[dict], d
     device = pick_device(config.device)
     validate = (lambda model: _evaluate(model, images["val"], transform, config)) if "val" in images else None
     train = images["train"]
-    on_step, on_epoch = _reporters(config, len(train.dataset), report)
+    on_step, on_epoch = reporters(config, len(train.dataset), report)
     with measure_peak_memory(device) as memory:
         history = fit(model, train.pixels, train.dataset.labels, transform, config, validate=validate,
                       checkpoint=run / "checkpoint.pt", on_epoch=on_epoch, on_step=on_step)  # fmt: skip
@@ -181,38 +186,6 @@ def _train(model, images, transform, config, run, report) -> tuple[list[dict], d
     }
 
 
-def _reporters(config: TrainConfig, num_images: int, report: Callable[[str], None]) -> tuple[Callable, Callable]:
-    """The two callbacks of `fit`: a line an epoch, and in long epochs one every PROGRESS_SECONDS."""
-    begin = last = time.perf_counter()
-    first_epoch = 0  # later than 1 where a run is continued
-
-    def time_left(epoch: int, images: int) -> str:
-        done = (epoch - first_epoch) * num_images + images
-        seconds = (time.perf_counter() - begin) / done * ((config.epochs - epoch + 1) * num_images - images)
-        return f"{round(seconds) // 60}:{round(seconds) % 60:02d} left"
-
-    def on_step(epoch: int, images: int) -> None:
-        nonlocal first_epoch, last
-        first_epoch = first_epoch or epoch
-        if (now := time.perf_counter()) - last >= PROGRESS_SECONDS:
-            last = now
-            rate = ((epoch - first_epoch) * num_images + images) / (now - begin)
-            report(f"{config.method:<5} epoch {epoch}/{config.epochs}  {images:,} of {num_images:,} images"
-                   f"  {rate:5.1f} images/s  {time_left(epoch, images)}")  # fmt: skip
-
-    def on_epoch(record: dict) -> None:
-        nonlocal last
-        last = time.perf_counter()
-        line = f"{config.method:<5} epoch {record['epoch']}/{config.epochs}  loss {record['train_loss']:.3f}"
-        line += f"  accuracy {record['train_accuracy']:6.1%}"
-        if not math.isnan(record["val_accuracy"]):
-            line += f"  val {record['val_accuracy']:6.1%}"
-        left = time_left(record["epoch"], num_images)
-        report(f"{line}  {record['images_per_second']:5.1f} images/s  {left}")
-
-    return on_step, on_epoch
-
-
 def _write_run(run, model, config, dataset, test: Evaluation, history, extra) -> None:
     count = count_parameters(model)
     correct = (test.logits.argmax(1) == test.labels).numpy()
@@ -225,6 +198,7 @@ def _write_run(run, model, config, dataset, test: Evaluation, history, extra) ->
         "num_test_images": accuracy.count,
         "trainable_parameters": count.trainable,
         "total_parameters": count.total,
+        "precision": pick_precision(config.precision, pick_device(config.device)),  # what "auto" was
     }
     unseen = ~dataset.sees_pretraining
     if 0 < unseen.sum() < len(unseen):  # scheme "paper": the few test images that pretraining has not seen

@@ -6,10 +6,11 @@ colour-blind readers can tell apart, and text is large enough for the back of a 
 """
 
 from woofkit.plots.attention import attention_comparison, attention_overlay, interval_dots, map_rows
+from woofkit.plots.bench import throughput_bars, throughput_figure
+from woofkit.plots.costs import cost_bars, stacked_costs
 from woofkit.plots.outcomes import (
     accuracy_intervals,
     confusion,
-    cost_bars,
     learning_curves,
     per_class_accuracy,
     top_predictions,
@@ -63,6 +64,9 @@ __all__ = [
     "save_figure",
     "similarity_histogram",
     "singular_values",
+    "stacked_costs",
+    "throughput_bars",
+    "throughput_figure",
     "top_predictions",
     "use_style",
 ]

@@ -87,19 +87,6 @@ def accuracy_intervals(frame: pd.DataFrame, ax: Axes) -> Axes:
     return ax
 
 
-def cost_bars(frame: pd.DataFrame, column: str, title: str, ax: Axes, number: str = "{:,.0f}") -> Axes:
-    """Draw one cost, `frame[column]`, as a bar a method (`frame["method"]`); `number` formats the labels."""
-    values = frame[column].to_numpy(dtype=float)
-    bars = ax.barh(range(len(frame)), values, color=[method_color(method) for method in frame["method"]])
-    ax.bar_label(bars, [number.format(value) for value in values], padding=4)
-    ax.set_yticks(range(len(frame)), [method_name(method) for method in frame["method"]])
-    ax.set(title=title, ylim=(len(frame) - 0.5, -0.5), xlim=(0, 1.3 * max(values.max(), 1e-12)))
-    ax.set_xticks([])  # every bar carries its value
-    ax.spines["bottom"].set_visible(False)
-    ax.grid(visible=False)
-    return ax
-
-
 def per_class_accuracy(frame: pd.DataFrame, ax: Axes) -> Axes:
     """Draw a dot a breed and method, easiest breed first; `frame` has breed, method, accuracy (0 to 1)."""
     table = frame.pivot(index="breed", columns="method", values="accuracy")

@@ -1,0 +1,114 @@
+"""What each optimisation does to the accuracy: the same training with and without it, on the same seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from woofkit import loop
+from woofkit.config import LoRAConfig, TrainConfig
+from woofkit.data import load_dataset, load_pixels, make_transform
+from woofkit.environment import describe_environment
+from woofkit.lora_linear import LoRALinear
+from woofkit.methods import build_for
+from woofkit.metrics import accuracy_interval
+from woofkit.models import data_config
+from woofkit.results import write_table
+
+NUM_VAL = 1000  # drawings; the test split stays untouched
+
+
+def two_products(layer: LoRALinear, x: Tensor) -> Tensor:
+    """LoRA as its formula stands: W x + b, and beside it scaling * (B A x + lora_bias)."""
+    low_rank = F.linear(x, layer.lora_A) * layer.scaling
+    return layer.base(x) + F.linear(low_rank, layer.lora_B, layer.scaling * layer.lora_bias)
+
+
+def fused_attention(model: nn.Module, device: torch.device) -> nn.Module:
+    """PyTorch's fused kernel in every block, whatever the device."""
+    for block in model.blocks:
+        block.attn.fused_attn = True
+    return model
+
+
+def whole_model(num_images: int, batch_size: int, device: torch.device) -> Callable[[nn.Module, Tensor], Tensor]:
+    """The model as timm calls it, last block and all."""
+    return lambda model, images: model(images)
+
+
+def plain_adam(model: nn.Module, lr: float) -> torch.optim.Adam:
+    """Adam as PyTorch has it by default."""
+    return torch.optim.Adam((p for p in model.parameters() if p.requires_grad), lr=lr)
+
+
+SWITCHES = {
+    "fused attention": (loop, "prefer_fast_attention", fused_attention),
+    "whole last block": (loop, "logits_for", whole_model),
+    "plain Adam": (loop, "make_optimizer", plain_adam),
+    "two products": (LoRALinear, "forward", two_products),
+}
+# What is undone in a training: precision first, then switches.
+VARIANTS = {
+    "as it is": ("bf16", ()),
+    "nothing optimised": ("fp32", tuple(SWITCHES)),
+    "fp32": ("fp32", ()),
+    **{name: ("bf16", (name,)) for name in SWITCHES},
+}
+
+
+@contextmanager
+def undone(switches: tuple[str, ...]) -> Iterator[None]:
+    """Within the block, training does without these optimisations."""
+    with ExitStack() as stack:
+        for name in switches:
+            stack.enter_context(patch.object(*SWITCHES[name]))
+        yield
+
+
+def measure_accuracies(path: Path, seeds: int, num_val: int = NUM_VAL, **train_options: Any) -> pd.DataFrame:
+    """Train full and LoRA with every variant and seed, and keep a row each in the CSV file `path`; what is there stays.
+
+    Accuracy and loss are those on validation drawings after the last epoch, with Wilson's 95 % interval.
+    `train_options` are settings of TrainConfig other than the demo's.
+    """
+    table = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["variant", "method", "seed"])
+    done = set(zip(table["variant"], table["method"], table["seed"], strict=True))
+    val = load_dataset("sketchwoof", split="val", num=num_val)
+    for variant in VARIANTS:
+        for seed in range(seeds):
+            for method in ("full", "lora"):
+                lora = LoRAConfig.paper() if method == "lora" else None
+                useless = variant == "two products" and not lora
+                if useless or (variant, method, seed) in done:
+                    continue
+                precision, switches = VARIANTS[variant]
+                config = TrainConfig(method=method, seed=seed, precision=precision, lora=lora, **train_options)
+                with undone(switches):
+                    row = {"variant": variant, "method": method, "seed": seed, **_train(config, val)}
+                table = pd.concat([table, pd.DataFrame([row])], ignore_index=True)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_table(table, path)
+                print(f"{variant:18} {method:5} seed {seed}  {row['accuracy']:6.1%}", flush=True)
+    return table
+
+
+def _train(config: TrainConfig, val) -> dict[str, Any]:
+    model = build_for(config)
+    transform = make_transform(data_config(model), config.preprocess)
+    train = load_dataset("sketchwoof", split="train", num=config.num_train, seed=config.seed)
+    loop.fit(model, load_pixels(train, transform, progress=False), train.labels, transform, config)
+    device = loop.pick_device(config.device)
+    pixels = load_pixels(val, transform, progress=False)
+    score = loop.evaluate(model, pixels, val.labels, transform, precision=config.precision, device=device)
+    interval = accuracy_interval((score.logits.argmax(1) == score.labels).numpy().astype(bool))
+    environment = {name: describe_environment(device)[name] for name in ("date", "machine", "torch")}
+    return {"accuracy": interval.value, "low": interval.low, "high": interval.high, "loss": score.loss,
+            "num_val_images": len(val), "num_train_images": len(train), **environment}  # fmt: skip

@@ -1,0 +1,41 @@
+"""Lines on a long training: how far it is, how fast, and how long it will take."""
+
+import math
+import time
+from collections.abc import Callable
+
+from woofkit.config import TrainConfig
+
+PROGRESS_SECONDS = 30  # between two lines within an epoch
+
+
+def reporters(config: TrainConfig, num_images: int, report: Callable[[str], None]) -> tuple[Callable, Callable]:
+    """The two callbacks of `fit`: a line an epoch, and in long epochs one every PROGRESS_SECONDS."""
+    begin = last = time.perf_counter()
+    first_epoch = 0  # later than 1 where a run is continued
+
+    def time_left(epoch: int, images: int) -> str:
+        done = (epoch - first_epoch) * num_images + images
+        seconds = (time.perf_counter() - begin) / done * ((config.epochs - epoch + 1) * num_images - images)
+        return f"{round(seconds) // 60}:{round(seconds) % 60:02d} left"
+
+    def on_step(epoch: int, images: int) -> None:
+        nonlocal first_epoch, last
+        first_epoch = first_epoch or epoch
+        if (now := time.perf_counter()) - last >= PROGRESS_SECONDS:
+            last = now
+            rate = ((epoch - first_epoch) * num_images + images) / (now - begin)
+            report(f"{config.method:<5} epoch {epoch}/{config.epochs}  {images:,} of {num_images:,} images"
+                   f"  {rate:5.1f} images/s  {time_left(epoch, images)}")  # fmt: skip
+
+    def on_epoch(record: dict) -> None:
+        nonlocal last
+        last = time.perf_counter()
+        line = f"{config.method:<5} epoch {record['epoch']}/{config.epochs}  loss {record['train_loss']:.3f}"
+        line += f"  accuracy {record['train_accuracy']:6.1%}"
+        if not math.isnan(record["val_accuracy"]):
+            line += f"  val {record['val_accuracy']:6.1%}"
+        left = time_left(record["epoch"], num_images)
+        report(f"{line}  {record['images_per_second']:5.1f} images/s  {left}")
+
+    return on_step, on_epoch
