@@ -116,10 +116,12 @@ def test_a_stack_adds_up_and_its_marker_stands_where_it_was_measured():
                              marker=("peak", "measured peak"))  # fmt: skip
     ends = [bar.get_x() + bar.get_width() for bar in ax.patches]
     assert ends == [3, 1, 7, 3]
-    assert {text.get_text() for text in ax.texts} == {"7", "3"}
+    assert [text.get_text() for text in ax.texts] == ["9", "2"]  # 2.5, rounded to even
     assert [segment[0][0] for segment in ax.collections[0].get_segments()] == [9, 2.5]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["first", "second", "measured peak"]
     assert ax.get_xlim()[1] > 9
+    ax = plots.stacked_costs(frame, {"a": "first", "b": "second"}, "Memory", plt.figure().add_subplot())
+    assert [text.get_text() for text in ax.texts] == ["7", "3"]
 
 
 

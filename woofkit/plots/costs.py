@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
@@ -28,23 +29,23 @@ def stacked_costs(
     number: str = "{:,.0f}",
     marker: tuple[str, str] | None = None,
 ) -> Axes:
-    """Draw a bar a method, made of the columns `parts` (column: name); its sum stands behind it.
+    """Draw a bar a method, made of the columns `parts` (column: name), with its sum behind it.
 
-    `marker` (column: name) is a black line across each bar, for what was measured beside what adds up.
+    `marker` (column, name) is a black line across each bar, for what was measured beside what adds up; its number
+    then takes the place of the sum.
     """
     start = pd.Series(0.0, index=frame.index)
     for (column, name), color in zip(parts.items(), STACK_COLORS, strict=False):
         ax.barh(range(len(frame)), frame[column], left=start, color=color, label=name)
         start = start + frame[column]
-    furthest = start
+    shown, furthest = start, start
     if marker:
-        column, name = marker
-        furthest = frame[[column]].assign(sum=start).max(axis=1)
-        rows = range(len(frame))
-        ax.vlines(frame[column], [row - 0.4 for row in rows], [row + 0.4 for row in rows], "black", linewidth=4,
-                  label=name)  # fmt: skip
-    for row, (total, end) in enumerate(zip(start, furthest, strict=True)):
-        ax.annotate(number.format(total), (end, row), xytext=(6, 0), textcoords="offset points", va="center")
+        shown = frame[marker[0]]
+        furthest = np.maximum(start, shown)
+        rows = np.arange(len(frame))
+        ax.vlines(shown, rows - 0.4, rows + 0.4, "black", linewidth=4, label=marker[1])
+    for row, (value, end) in enumerate(zip(shown, furthest, strict=True)):
+        ax.annotate(number.format(value), (end, row), xytext=(6, 0), textcoords="offset points", va="center")
     ax.set_title(title, pad=34)
     names = [*parts.values(), *([marker[1]] if marker else [])]
     handles, labels = ax.get_legend_handles_labels()
