@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 import tomllib
 from dataclasses import fields
 from importlib.metadata import packages_distributions
@@ -219,3 +221,11 @@ def test_code_cells_are_short_and_define_no_class(notebook):
         assert len(lines) <= 20, f"{len(lines)} lines: {lines[0]}"
         tree = ast.parse("\n".join(line for line in lines if not line.lstrip().startswith(("%", "!"))))
         assert not any(isinstance(node, ast.ClassDef) for node in ast.walk(tree)), f"a class: {lines[0]}"
+
+
+def test_importing_woofkit_is_quick():
+    """What takes long to import, beside torch and timm, is imported where it is used."""
+    slow = ("scipy.stats", "matplotlib.pyplot", "seaborn", "peft", "statsmodels", "papermill", "IPython")
+    code = f"import sys, woofkit.train, woofkit.attention; print([m for m in {slow} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,10 +1,9 @@
-"""How sure a measured accuracy is: thin over scipy."""
+"""How sure a measured accuracy is: thin over scipy, whose import takes most of a second and so waits for its use."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import binomtest
 
 
 class Proportion(NamedTuple):
@@ -23,6 +22,8 @@ def accuracy_interval(correct: np.ndarray, confidence: float = 0.95) -> Proporti
     Raises:
         ValueError: there is no image.
     """
+    from scipy.stats import binomtest
+
     correct = np.asarray(correct, dtype=bool)
     if correct.size == 0:
         raise ValueError("accuracy of no images: pass at least one")
@@ -49,6 +50,8 @@ def mcnemar_test(first: np.ndarray, second: np.ndarray) -> PairedTest:
     Raises:
         ValueError: the two do not hold the same number of images.
     """
+    from scipy.stats import binomtest
+
     first, second = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
     if first.shape != second.shape or first.size == 0:
         raise ValueError(f"a paired test needs the same images twice: got {first.shape} and {second.shape}")
@@ -65,6 +68,8 @@ def proportion_interval(value: float, count: int, confidence: float = 0.95) -> P
         value: the share, 0 to 1.
         count: how many images it was measured on.
     """
+    from scipy.stats import binomtest
+
     interval = binomtest(round(value * count), count).proportion_ci(confidence, method="wilson")
     return Proportion(value, float(interval.low), float(interval.high), count)
 
