@@ -321,12 +321,11 @@ def test_accuracies_are_measured_once_and_hardly_differ(tmp_path, monkeypatch, c
 
 
 def test_undoing_reaches_the_training_and_ends_with_the_block():
-    before = {name: getattr(owner, attribute) for name, (owner, attribute, _) in SWITCHES.items()}
+    patches = [replacement for switch in SWITCHES.values() for replacement in switch]
+    before = [getattr(owner, attribute) for owner, attribute, _ in patches]
     with undone(tuple(SWITCHES)):
-        for owner, attribute, replacement in SWITCHES.values():
-            assert getattr(owner, attribute) is replacement
-    for name, (owner, attribute, _) in SWITCHES.items():
-        assert getattr(owner, attribute) is before[name]
+        assert all(getattr(owner, attribute) is replacement for owner, attribute, replacement in patches)
+    assert [getattr(owner, attribute) for owner, attribute, _ in patches] == before
 
 
 def test_two_products_are_what_one_product_computes():

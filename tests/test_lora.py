@@ -405,3 +405,26 @@ def test_adapters_that_are_off_are_not_merged(adapted):
     with pytest.raises(ValueError, match="switched off: merge them outside"), adapters_disabled(adapted):
         merge_lora(adapted)
     assert lora_layers(adapted)
+
+
+def test_a_base_that_somebody_has_unfrozen_is_refused(adapted, images):
+    adapted.requires_grad_(True)
+    with pytest.raises(RuntimeError, match=r"is frozen and gets no gradient: call remove_lora\(model\)"):
+        adapted(images)
+
+
+def test_a_single_vector_learns_too():
+    layer = LoRALinear(nn.Linear(4, 6), LoRAConfig(rank=2))
+    layer(torch.ones(4)).sum().backward()
+    assert layer.lora_B.grad.shape == (6, 2)
+
+
+def test_dropout_costs_columns_and_no_second_product():
+    flops = []
+    for dropout in (0.0, 0.5):
+        layer = LoRALinear(nn.Linear(64, 64), LoRAConfig(rank=2, dropout=dropout))
+        x = torch.randn(1000, 64, requires_grad=True)
+        with FlopCounterMode(display=False) as counter:
+            layer(x).sum().backward()
+        flops.append(counter.get_total_flops())
+    assert flops[1] < 1.1 * flops[0]

@@ -20,6 +20,8 @@ from woofkit.speed import (
     prefer_fast_attention,
 )
 
+CPU = torch.device("cpu")
+
 
 def gradients(model, logits):
     model.zero_grad()
@@ -152,3 +154,42 @@ def test_only_a_long_training_is_compiled(monkeypatch):
     cpu = torch.device("cpu")
     assert speed.logits_for(5 * 600, 32, cpu) is class_logits
     assert speed.logits_for(5 * 9_025, 128, cpu) == "compiled for 128"
+
+
+@pytest.mark.parametrize("place", ["norm", "blocks.1.mlp", "blocks.1.attn.proj"])
+@pytest.mark.parametrize("kind", ["register_forward_hook", "register_full_backward_hook", "forward"])
+def test_whoever_watches_the_last_block_sees_every_token(small_vit, images, place, kind):
+    module, shapes = small_vit.get_submodule(place), []
+    if kind == "forward":
+        forward = module.forward
+        module.forward = lambda x: shapes.append(x.shape) or forward(x)
+    else:
+        getattr(module, kind)(lambda module, inputs, outputs: shapes.append(inputs[0].shape))
+    class_logits(small_vit, images).sum().backward()
+    assert [shape[1] for shape in shapes] == [17]
+
+
+@pytest.mark.parametrize("name", ["vit_small_patch16_18x2_224", "mixer_s32_224"])
+def test_models_with_blocks_of_another_kind_are_left_as_they_are(name):
+    model = prefer_fast_attention(timm.create_model(name, depth=2) if "vit" in name else timm.create_model(name), CPU)
+    assert not any(getattr(module, "fused_attn", False) for module in model.modules())
+
+
+def test_without_glibc_memory_is_left_alone(monkeypatch):
+    monkeypatch.setattr(speed.sys, "platform", "win32")
+    monkeypatch.setattr(speed.ctypes, "CDLL", lambda name: pytest.fail("asked for a C library"))
+    keep_freed_memory()
+    speed.return_freed_memory()
+
+
+def test_an_older_glibc_is_asked_for_what_it_allows(monkeypatch):
+    calls = []
+
+    class Old:
+        def mallopt(self, name, value):
+            calls.append((name, value))
+            return 0 if value > 2**25 and name == -3 else 1
+
+    monkeypatch.setattr(speed, "_c_library", Old)
+    keep_freed_memory()
+    assert calls == [(-3, 2**30), (-3, 2**25), (-1, 2**30)]

@@ -28,6 +28,7 @@ from woofkit.data import WoofDataset
 from woofkit.preprocess import Transform, iter_pixels, load_pixels
 from woofkit.results import write_atomic, write_json
 
+PACKAGE = Path(__file__).parent
 CACHE = PROJECT_ROOT / "data" / "cache"
 BLOCK = 2**24  # bytes read at a time
 
@@ -75,9 +76,17 @@ def _path(folder: Path, dataset: WoofDataset, transform: Transform, fingerprint:
     # Pillow decodes and resizes; a sample shows a change of how it, or this package, does so
     sample = np.random.default_rng(0).integers(0, 256, (97, 131, 3), dtype=np.uint8)
     cut = hashlib.sha256(transform.geometry(Image.fromarray(sample)).tobytes()).hexdigest()
-    decisive = json.dumps([fingerprint, geometry, PIL.__version__, cut], sort_keys=True)
+    decisive = json.dumps([fingerprint, geometry, PIL.__version__, cut, _drawing_code(dataset)], sort_keys=True)
     digest = hashlib.sha256(decisive.encode()).hexdigest()[:12]
     return folder / f"{dataset.name}-{dataset.split}-{transform.size}px-{len(dataset)}-{digest}.npy"
+
+
+def _drawing_code(dataset: WoofDataset) -> str:
+    """The hash of the code that draws, "" for photographs: the fingerprint has seen only a sample of the drawings."""
+    if not dataset.drawn:
+        return ""
+    sources = sorted((PACKAGE / "sketch").glob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
 def _note(path: Path) -> Path:

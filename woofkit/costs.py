@@ -4,6 +4,7 @@ The operations of a step are counted, not estimated; what weights, gradients, op
 summed over the very tensors; the peak is measured from outside, at the process or the GPU's allocator.
 """
 
+import copy
 import statistics
 import sys
 import threading
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import psutil
 import torch
@@ -23,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from woofkit.config import ConfigError, TrainConfig
 from woofkit.loop import make_optimizer, train_step
-from woofkit.lora import lora_layers, merge_lora, unmerge_lora
+from woofkit.lora import lora_layers, merge_lora
 from woofkit.methods import build_for
 from woofkit.models import data_config
 from woofkit.speed import (
@@ -136,14 +138,15 @@ def measure_memory(
     return StepMemory(weights, state, gradients, activations, peak=weights + state + added.megabytes)
 
 
-def measure_latency(model: nn.Module, images: Tensor, precision: str, rounds: int = 15) -> float:
-    """Median seconds of a forward of `images` in eval mode."""
-    times = []
-    model.eval()
-    with torch.inference_mode(), autocast(images.device, precision):
-        for _ in range(rounds + 1):
-            times.append(_seconds(lambda: class_logits(model, images), images.device))
-    return statistics.median(times[1:])
+def measure_latencies(models: Iterable[nn.Module], image: Tensor, precision: str, rounds: int = 15) -> list[float]:
+    """Median seconds of a forward of `image` (1, 3, H, W) through each model; they are in eval mode and take turns."""
+    models = list(models)
+    with torch.inference_mode(), autocast(image.device, precision):
+        times = [
+            [_seconds(lambda model=model: class_logits(model.eval(), image), image.device) for model in models]
+            for _ in range(rounds + 1)
+        ]
+    return [statistics.median(column) for column in zip(*times[1:], strict=True)]
 
 
 def measure_costs(configs: Iterable[TrainConfig], rounds: int = 5) -> pd.DataFrame:
@@ -171,32 +174,32 @@ def measure_costs(configs: Iterable[TrainConfig], rounds: int = 5) -> pd.DataFra
         generator = torch.Generator().manual_seed(config.seed)
         images = torch.randn(config.batch_size, *data_config(model)["input_size"], generator=generator).to(device)
         targets = torch.arange(config.batch_size, device=device) % model.num_classes
-        latency = _latencies(model, images[:1], precision)
         optimizer = make_optimizer(model.train(), config.lr)
-        flops = count_flops(model, images[:2])
+        flops = count_flops(model, images)
         memory = measure_memory(model, images, targets, optimizer, precision)
         rows.append({
             "method": config.method,
             "forward_gflops": flops.forward / 1e9,
             "backward_gflops": flops.backward / 1e9,
             **{f"{name}_mb": value for name, value in memory._asdict().items()},
-            **latency,
         })  # fmt: skip
         steps.append((model, images, targets, optimizer, precision))
     times = [[_seconds(lambda step=step: train_step(*step), step[1].device) for step in steps] for _ in range(rounds)]
     for row, (_, images, *_), seconds in zip(rows, steps, zip(*times, strict=True), strict=True):
         row["step_seconds"] = statistics.median(seconds)
         row["images_per_second"] = len(images) / row["step_seconds"]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).join(_latencies(steps))
 
 
-def _latencies(model: nn.Module, image: Tensor, precision: str) -> dict[str, float]:
-    milliseconds = {"latency_ms": 1e3 * measure_latency(model, image, precision)}
-    if lora_layers(model):
-        merge_lora(model)
-        milliseconds["merged_latency_ms"] = 1e3 * measure_latency(model, image, precision)
-        unmerge_lora(model)
-    return milliseconds
+def _latencies(steps: list[tuple]) -> pd.DataFrame:
+    """A row a model: latency_ms, and merged_latency_ms of those with adapters."""
+    models = {(row, "latency_ms"): model for row, (model, *_) in enumerate(steps)}
+    for row, (model, *_) in enumerate(steps):
+        if lora_layers(model):
+            models[row, "merged_latency_ms"] = merge_lora(copy.deepcopy(model))
+    _, images, *_, precision = steps[0]
+    seconds = measure_latencies(models.values(), images[:1], precision)
+    return pd.Series(1e3 * np.array(seconds), index=pd.MultiIndex.from_tuples(models)).unstack()
 
 
 def _seconds(call, device: torch.device) -> float:

@@ -28,11 +28,13 @@ def describe_machine(device: torch.device) -> str:
 
 
 def describe_environment(device: torch.device) -> dict[str, str]:
-    """Date (UTC), machine, versions and git commit: recorded with a run, and never part of what makes it equal."""
-    commit = ""
-    with suppress(OSError):  # a machine without git
-        head = ["git", "rev-parse", "HEAD"]
-        commit = subprocess.run(head, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    """Date (UTC), machine, versions and git commit: recorded with a run, and never part of what makes it equal.
+
+    A commit with "+" is one whose files had been changed.
+    """
+    commit = _git("rev-parse", "HEAD")
+    if commit and _git("status", "--porcelain", "--untracked-files=no"):
+        commit += "+"
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": describe_machine(device),
@@ -40,3 +42,11 @@ def describe_environment(device: torch.device) -> dict[str, str]:
         **{package: version(package) for package in PACKAGES},
         "commit": commit or "unknown",
     }
+
+
+def _git(*arguments: str) -> str:
+    with suppress(OSError):  # a machine without git
+        return subprocess.run(
+            ["git", *arguments], cwd=PROJECT_ROOT, capture_output=True, text=True, check=False
+        ).stdout.strip()
+    return ""

@@ -97,7 +97,7 @@ def fit(
     Returns:
         A record an epoch: epoch (from 1), lr, train_loss and train_accuracy (means over the epoch's images, each
         taken before the step that used it), seconds (training alone), images_per_second, data_share (of the
-        seconds: spent on getting batches ready), val_loss and val_accuracy (or nan).
+        seconds: waited for batches; on a GPU, for them to be on their way), val_loss and val_accuracy (or nan).
     """
     device = pick_device(config.device)
     prefer_fast_attention(model.to(device), device)

@@ -22,7 +22,7 @@ from woofkit.targets import FUSED, Target, adapter_shapes
 class LoRALinear(nn.Module):
     """A linear layer with a trainable low-rank update: `base(x) + scaling * (B A x + lora_bias)`.
 
-    It is computed as one product, with the weight W + scaling * B A.
+    Without dropout it is computed as one product, with the weight W + scaling * B A.
 
     Args:
         base: the layer as it was; it is frozen, and neither copied nor changed.
@@ -54,19 +54,39 @@ class LoRALinear(nn.Module):
         if not self.enabled:
             return self.base(x)
         if self.training and self.dropout.p > 0:  # the adapter sees another x than the base
-            return self.base(x) + self._linear(self.dropout(x), self.delta_weight(), self.delta_bias())
-        return self._linear(x, *self.adapted())
+            low_rank = F.linear(self.dropout(x), self.lora_A) * self.scaling  # (..., columns)
+            return self.base(x) + F.linear(low_rank, self._whole_b(), self.delta_bias())
+        return self._one_product(x)
 
     def adapted(self) -> tuple[Tensor, Tensor | None]:
         """The weight W + scaling * B A, (out, in), and the bias b + scaling * lora_bias, (out,) or None."""
         biases = [bias for bias in (self.base.bias, self.delta_bias()) if bias is not None]
         return self.base.weight + self.delta_weight(), sum(biases) if biases else None
 
-    def _linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
-        constant = (weight.detach().to(dtype), None if bias is None else bias.detach().to(dtype))
+    def _one_product(self, x: Tensor) -> Tensor:
+        """The forward with the adapted weight; the adapter and the base see the same x.
+
+        Raises RuntimeError where somebody has unfrozen the base.
+        """
+        if self.base.weight.requires_grad and torch.is_grad_enabled():
+            raise RuntimeError("a layer with LoRA is frozen and gets no gradient: call remove_lora(model) to train it")
+        dtype = x.dtype
+        if torch.is_autocast_enabled(x.device.type) and dtype != torch.float64:
+            dtype = torch.get_autocast_dtype(x.device.type)
+        with torch.no_grad():
+            weight, bias = self.adapted()
+        constant = (weight.to(dtype), None if bias is None else bias.to(dtype))
         adapter = (self.lora_A, self.lora_B, self.lora_bias)
         return _AdaptedLinear.apply(x.to(dtype), *constant, *adapter, self.scaling, self.pieces())
+
+    def _whole_b(self) -> Tensor:
+        """B over all rows of the output and all columns of A x, (out, len(lora_A)): zero where nothing is adapted."""
+        if not self.parts:
+            return self.lora_B
+        whole = self.lora_B.new_zeros(self.base.out_features, len(self.lora_A))
+        for rows, columns, adapted in self.pieces():
+            whole[rows, columns] = self.lora_B[adapted]
+        return whole
 
     def delta_weight(self) -> Tensor:
         """The update of the weight, scaling * B A, of shape (out, in); zero in rows that are not adapted."""
@@ -114,8 +134,8 @@ class _AdaptedLinear(torch.autograd.Function):
     """y = x weight^T + bias, where `weight` and `bias` hold an update whose factors are to learn.
 
     Forward and backward cost what the frozen layer costs, and products with `rank` columns: the weight's own
-    gradient, (out, in), is never made. The order of products with the lowest cost when there are many more tokens
-    than features (Cherniuk et al. 2023, https://arxiv.org/abs/2312.03415).
+    gradient, (out, in), is never made. For many tokens and a small rank this order of products is the cheapest
+    (Cherniuk et al. 2023, https://arxiv.org/abs/2312.03415). The frozen weight and bias get no gradient.
     """
 
     @staticmethod
@@ -129,7 +149,9 @@ class _AdaptedLinear(torch.autograd.Function):
     def backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, lora_A, lora_B = ctx.saved_tensors
         dx = dy @ weight if ctx.needs_input_grad[0] else None
-        x, dy = x.flatten(0, -2), dy.flatten(0, -2)  # (tokens, in), (tokens, out)
+        if not any(ctx.needs_input_grad[3:6]):
+            return dx, None, None, None, None, None, None, None
+        x, dy = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])  # (tokens, in), (tokens, out)
         dA, dB = torch.zeros_like(lora_A), torch.zeros_like(lora_B)
         dbias = lora_B.new_zeros(len(lora_B)) if ctx.has_bias else None
         for rows, columns, adapted in ctx.pieces:

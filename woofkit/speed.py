@@ -5,12 +5,13 @@ None of these is part of a model or of what it learns; `make bench` measures wha
 
 import ctypes
 import gc
+import sys
 import warnings
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 
 import torch
-from timm.layers import Attention
+from timm.layers import Attention, use_fused_attn
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
@@ -21,7 +22,7 @@ BF16_CPUS = ("avx512_bf16", "amx_bf16")  # instruction sets that multiply in bf1
 # (The CPU's number is measured; a GPU takes the same minute, but has done fifty times as many images by then.)
 COMPILE_FROM = {"cpu": 40_000, "cuda": 2_000_000}
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
-_KEPT_BYTES = 2**30
+_KEPT_BYTES, _KEPT_BYTES_BEFORE = 2**30, 2**25  # older versions of glibc allow no more than the second
 
 
 def pick_device(name: str) -> torch.device:
@@ -53,13 +54,13 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
 
 
 def prefer_fast_attention(model: nn.Module, device: torch.device) -> nn.Module:
-    """Let every block use the faster attention kernel for `device`, in place: explicit matmuls on a CPU.
+    """Let the model use the faster attention kernel, in place: explicit matmuls on a CPU, elsewhere what timm chose.
 
     A fixed choice for a kind of device, so that equal runs stay equal; measured by `make bench`.
     """
-    for block in getattr(model, "blocks", []):
-        if hasattr(block.attn, "fused_attn"):
-            block.attn.fused_attn = device.type != "cpu"
+    for module in model.modules():
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = device.type != "cpu" and bool(use_fused_attn())
     return model
 
 
@@ -67,8 +68,8 @@ def class_logits(model: nn.Module, images: Tensor) -> Tensor:
     """`model(images)`, (B, 3, H, W) -> (B, C), without what the head never reads: the last block's patch tokens.
 
     The head of a Vision Transformer that pools by its class token reads one token of the last block's output. The
-    others' attention, projection and MLP are left out, forward and backward: a twelfth of the work or less, and
-    not a number changed but by rounding. Every other model is called as it is.
+    others' attention, projection and MLP are left out, forward and backward, and no number changes but by rounding.
+    Every other model is called as it is, and so is one with hooks there, which would see less.
     """
     if not _reads_class_token_alone(model):
         return model(images)
@@ -124,9 +125,15 @@ def _reads_class_token_alone(model: nn.Module) -> bool:
         return False
     last = model.blocks[-1]
     plain = type(last) is Block and type(last.attn) is Attention and last.attn.gate is None
-    passed_over = (model, model.blocks, last, getattr(last, "attn", last))  # their own forward is not called
-    watched = any(module._forward_hooks or module._forward_pre_hooks for module in passed_over)
-    return plain and not watched and model.global_pool == "token" and not model.grad_checkpointing
+    # the projection of queries, keys and values is computed as ever, so that attention can be recorded there
+    cut_short = [model, model.blocks, model.norm, *(module for module in last.modules() if module is not last.attn.qkv)]
+    return plain and model.global_pool == "token" and not model.grad_checkpointing and not _watched(cut_short)
+
+
+def _watched(modules: list[nn.Module]) -> bool:
+    """Whether anybody has put a hook, or a forward of their own, on one of these modules."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any("forward" in vars(module) or any(getattr(module, hook) for hook in hooks) for module in modules)
 
 
 def near(pixels: Tensor, device: torch.device) -> Tensor:
@@ -146,14 +153,22 @@ def keep_freed_memory() -> None:
     By default the C library returns every large block to the system, and each step of a training on a CPU has its
     activations' pages mapped and cleared anew. Only glibc can be told; elsewhere nothing happens.
     """
-    with suppress(AttributeError, OSError):
-        library = ctypes.CDLL(None)
-        library.mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
-        library.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+    library = _c_library()
+    if not hasattr(library, "mallopt"):
+        return
+    for most in (_KEPT_BYTES, _KEPT_BYTES_BEFORE):
+        if library.mallopt(_M_MMAP_THRESHOLD, most):
+            library.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+            return
 
 
 def return_freed_memory() -> None:
     """Give the memory that this process has freed, but kept, back to the system; only glibc can be told to."""
     gc.collect()
-    with suppress(AttributeError, OSError):
-        ctypes.CDLL(None).malloc_trim(0)
+    library = _c_library()
+    if hasattr(library, "malloc_trim"):
+        library.malloc_trim(0)
+
+
+def _c_library() -> ctypes.CDLL | None:
+    return ctypes.CDLL(None) if sys.platform == "linux" else None

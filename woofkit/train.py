@@ -26,7 +26,7 @@ from woofkit.metrics import accuracy_interval
 from woofkit.models import count_parameters, data_config, hash_tensors, tensor_differences
 from woofkit.progress import reporters
 from woofkit.results import is_finished, read_config, write_atomic, write_history, write_json, write_predictions
-from woofkit.speed import pick_device, pick_precision
+from woofkit.speed import near, pick_device, pick_precision
 
 __all__ = ["evaluate", "fit", "load_run_model", "load_splits", "run_folder", "run_identity", "run_training"]
 
@@ -171,8 +171,10 @@ def _train(model, images, transform, config, run, report) -> tuple[list[dict], d
     validate = (lambda model: _evaluate(model, images["val"], transform, config)) if "val" in images else None
     train = images["train"]
     on_step, on_epoch = reporters(config, len(train.dataset), report)
-    with measure_peak_memory(device) as memory:
-        history = fit(model, train.pixels, train.dataset.labels, transform, config, validate=validate,
+    model.to(device)
+    pixels = near(train.pixels, device)
+    with measure_peak_memory(device) as memory:  # what training takes beside the weights and the images
+        history = fit(model, pixels, train.dataset.labels, transform, config, validate=validate,
                       checkpoint=run / "checkpoint.pt", on_epoch=on_epoch, on_step=on_step)  # fmt: skip
     write_history(run, history)
     return history, {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ NUM_VAL = 1000  # drawings; the test split stays untouched
 
 
 def two_products(layer: LoRALinear, x: Tensor) -> Tensor:
-    """LoRA as its formula stands: W x + b, and beside it scaling * (B A x + lora_bias)."""
+    """The report's adapter as its formula stands: W x + b, and beside it scaling * (B A x + lora_bias)."""
     low_rank = F.linear(x, layer.lora_A) * layer.scaling
     return layer.base(x) + F.linear(low_rank, layer.lora_B, layer.scaling * layer.lora_bias)
 
@@ -39,9 +39,9 @@ def fused_attention(model: nn.Module, device: torch.device) -> nn.Module:
     return model
 
 
-def whole_model(num_images: int, batch_size: int, device: torch.device) -> Callable[[nn.Module, Tensor], Tensor]:
-    """The model as timm calls it, last block and all."""
-    return lambda model, images: model(images)
+def whole_model(model: nn.Module, images: Tensor) -> Tensor:
+    """The logits of the model as timm calls it, last block and all."""
+    return model(images)
 
 
 def plain_adam(model: nn.Module, lr: float) -> torch.optim.Adam:
@@ -49,11 +49,12 @@ def plain_adam(model: nn.Module, lr: float) -> torch.optim.Adam:
     return torch.optim.Adam((p for p in model.parameters() if p.requires_grad), lr=lr)
 
 
+# What stands in for what, and where, when an optimisation is undone.
 SWITCHES = {
-    "fused attention": (loop, "prefer_fast_attention", fused_attention),
-    "whole last block": (loop, "logits_for", whole_model),
-    "plain Adam": (loop, "make_optimizer", plain_adam),
-    "two products": (LoRALinear, "forward", two_products),
+    "fused attention": [(loop, "prefer_fast_attention", fused_attention)],
+    "whole last block": [(loop, "class_logits", whole_model), (loop, "logits_for", lambda *long: whole_model)],
+    "plain Adam": [(loop, "make_optimizer", plain_adam)],
+    "two products": [(LoRALinear, "forward", two_products)],
 }
 # What is undone in a training: precision first, then switches.
 VARIANTS = {
@@ -68,8 +69,8 @@ VARIANTS = {
 def undone(switches: tuple[str, ...]) -> Iterator[None]:
     """Within the block, training does without these optimisations."""
     with ExitStack() as stack:
-        for name in switches:
-            stack.enter_context(patch.object(*SWITCHES[name]))
+        for replacement in (replacement for name in switches for replacement in SWITCHES[name]):
+            stack.enter_context(patch.object(*replacement))
         yield
 
 
@@ -79,8 +80,8 @@ def measure_accuracies(path: Path, seeds: int, num_val: int = NUM_VAL, **train_o
     Accuracy and loss are those on validation drawings after the last epoch, with Wilson's 95 % interval.
     `train_options` are settings of TrainConfig other than the demo's.
     """
-    table = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["variant", "method", "seed"])
-    done = set(zip(table["variant"], table["method"], table["seed"], strict=True))
+    rows = pd.read_csv(path).to_dict("records") if path.exists() else []
+    done = {(row["variant"], row["method"], row["seed"]) for row in rows}
     val = load_dataset("sketchwoof", split="val", num=num_val)
     for variant in VARIANTS:
         for seed in range(seeds):
@@ -93,11 +94,11 @@ def measure_accuracies(path: Path, seeds: int, num_val: int = NUM_VAL, **train_o
                 config = TrainConfig(method=method, seed=seed, precision=precision, lora=lora, **train_options)
                 with undone(switches):
                     row = {"variant": variant, "method": method, "seed": seed, **_train(config, val)}
-                table = pd.concat([table, pd.DataFrame([row])], ignore_index=True)
+                rows.append(row)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_table(table, path)
+                write_table(pd.DataFrame(rows), path)
                 print(f"{variant:18} {method:5} seed {seed}  {row['accuracy']:6.1%}", flush=True)
-    return table
+    return pd.DataFrame(rows)
 
 
 def _train(config: TrainConfig, val) -> dict[str, Any]:
@@ -109,6 +110,6 @@ def _train(config: TrainConfig, val) -> dict[str, Any]:
     pixels = load_pixels(val, transform, progress=False)
     score = loop.evaluate(model, pixels, val.labels, transform, precision=config.precision, device=device)
     interval = accuracy_interval((score.logits.argmax(1) == score.labels).numpy().astype(bool))
-    environment = {name: describe_environment(device)[name] for name in ("date", "machine", "torch")}
+    environment = {name: describe_environment(device)[name] for name in ("date", "machine", "torch", "commit")}
     return {"accuracy": interval.value, "low": interval.low, "high": interval.high, "loss": score.loss,
             "num_val_images": len(val), "num_train_images": len(train), **environment}  # fmt: skip

@@ -28,7 +28,7 @@ PATCH = 16  # pixels a side
 RANGES = {"rounds": (1, 1000), "batch_size": (1, 65_536), "images": (1, 100_000), "image_size": (2 * PATCH, 1024)}
 
 
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m woofkit bench",
         description="Measure our training beside what people would use instead, taking turns on this machine.",
@@ -47,15 +47,19 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
                         help="instead: train with and without each optimisation, with so many seeds; an hour or more, "
                              "kept row by row in data/results/speed_accuracy.csv")  # fmt: skip
     parser.add_argument("--figures", default="figures", help="folder for the chart, bench.png (default: figures)")
-    return parser.parse_args(arguments)
+    return parser
 
 
-def _check(options: argparse.Namespace) -> None:
+def _check(options: argparse.Namespace, defaults: dict[str, Any]) -> None:
     for name, (low, high) in RANGES.items():
         require_range(f"--{name.replace('_', '-')}", getattr(options, name), low, high)
     if options.image_size % PATCH:
         raise ConfigError(f"--image-size = {options.image_size} is not allowed: it must be a multiple of {PATCH}")
     require_range("--accuracy", options.accuracy, 0, 100)
+    changed = [f"--{name.replace('_', '-')}" for name, value in vars(options).items()
+               if name != "accuracy" and value != defaults[name]]  # fmt: skip
+    if options.accuracy and changed:
+        raise ConfigError(f"--accuracy takes no other option: leave out {', '.join(changed)}")
     require_choice("--device", options.device, DEVICES)
     require_choice("--precision", options.precision, PRECISIONS)
     if options.data_dir and not resolve_path(options.data_dir).is_dir():
@@ -72,8 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         ConfigError: an option is refused; nothing has been measured then.
     """
-    options = _options(arguments)
-    _check(options)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    _check(options, vars(parser.parse_args([])))
     if options.accuracy:
         measure_accuracies(ACCURACIES, options.accuracy)
         print(ACCURACIES)

@@ -1,4 +1,4 @@
-"""Our contestants: the very functions that a run of the study calls."""
+"""Our contestants: the functions that a run of the study calls for its batches and steps."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from woofkit.bench.setting import LR, Setting, build_vit, our_transform, repeat_step
 from woofkit.data import batches, load_pixels
 from woofkit.loop import make_optimizer, train_step
-from woofkit.speed import class_logits, compiled_logits, keep_freed_memory, prefer_fast_attention
+from woofkit.speed import class_logits, compiled_logits, keep_freed_memory, near, prefer_fast_attention
 
 
 def prepare_steps(
@@ -40,7 +40,7 @@ def prepare_epochs(setting: Setting, method: str) -> Callable[[], int]:
     def perform() -> int:
         nonlocal pixels, epoch
         if pixels is None:
-            pixels = load_pixels(setting.pictures, transform, progress=False)
+            pixels = near(load_pixels(setting.pictures, transform, progress=False), device)
         for images, targets in batches(pixels, setting.pictures.labels, setting.batch_size, transform=transform,
                                        device=device, generator_seed=epoch):  # fmt: skip
             train_step(model, images, targets, optimizer, setting.precision)

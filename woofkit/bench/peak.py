@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from woofkit.bench.accuracy import whole_model
 from woofkit.bench.setting import LR, Setting, build_vit, ready_batch
 from woofkit.loop import make_optimizer, train_step
 from woofkit.speed import class_logits, prefer_fast_attention
@@ -22,7 +23,7 @@ def count_step_flops(setting: Setting, whole: bool = False) -> int:
     """
     model = prefer_fast_attention(build_vit(setting), torch.device(setting.device))
     optimizer = make_optimizer(model, LR)
-    compute_logits = (lambda model, images: model(images)) if whole else class_logits
+    compute_logits = whole_model if whole else class_logits
     with FlopCounterMode(display=False) as counter:
         train_step(model, *ready_batch(setting), optimizer, "bf16", compute_logits)
     return counter.get_total_flops()

@@ -78,12 +78,13 @@ def as_markdown(result: dict[str, Any]) -> str:
         where = "end to end" if one["part"] == "epochs" else "a step"
         lines.append(f"| {where}: {one['title']} | {one['median']:.2f} | {one['low']:.2f} to {one['high']:.2f} |")
     settings, environment = result["settings"], result["environment"]
-    shares = [f"{100 * share['model']['median']:.0f} % ({result['steps'][key]['title']})"
+    shares = [f"{result['steps'][key]['title']} {100 * share['median']:.0f} % ({100 * share['model']['median']:.0f} %)"
               for key, share in result["share_of_peak"].items()]  # fmt: skip
     notes = (
         f"Batches of {settings['batch_size']} at {settings['image_size']} px, medians of {settings['rounds']} "
-        f"alternating rounds. Share of the peak of matrix products, by the model's "
-        f"{result['model_flops_per_image'] / 1e9:.1f} GFLOP an image: {', '.join(shares)}. "
+        f"alternating rounds. Share of the peak of matrix products, by the {result['flops_per_image'] / 1e9:.1f} GFLOP "
+        f"an image that a step of ours runs (by the whole model's {result['model_flops_per_image'] / 1e9:.1f}): "
+        f"{', '.join(shares)}. "
         f"Measured {environment['date'][:10]}, {environment['machine']}, PyTorch {environment['torch']}."
     )
     lines += ["", notes]

@@ -61,10 +61,11 @@ def started_workers(contestants: Mapping[str, Contestant], setting: Setting) -> 
     try:
         for key, contestant in contestants.items():
             here, there = context.Pipe()
-            process = context.Process(target=_serve, args=(there, contestant, setting), name=contestant.title)
+            title = name_in(setting, contestant.title)
+            process = context.Process(target=_serve, args=(there, contestant, setting), name=title)
             process.start()
             there.close()  # so that this process notices when the other end is gone
-            workers[key] = Worker(name_in(setting, contestant.title), process, here)
+            workers[key] = Worker(title, process, here)
         for worker in workers.values():
             worker.answer()
         yield workers
