@@ -21,7 +21,7 @@ from torch import nn
 from woofkit import imagewoof
 from woofkit.__main__ import main
 from woofkit.bench import accuracy, command, paper_pipeline, pictures, rivals
-from woofkit.bench.accuracy import SWITCHES, VARIANTS, measure_accuracies, two_products, undone
+from woofkit.bench.accuracy import SWITCHES, VARIANTS, accuracies_markdown, measure_accuracies, two_products, undone
 from woofkit.bench.contestants import EPOCHS, PAIRS, STEPS, Contestant
 from woofkit.bench.paper_pipeline import CopiedLoRA, add_copied_lora
 from woofkit.bench.peak import count_step_flops
@@ -334,3 +334,15 @@ def test_two_products_are_what_one_product_computes():
     nn.init.normal_(layer.lora_bias)
     x = torch.randn(5, 4)
     assert torch.allclose(two_products(layer, x), layer(x), atol=1e-5)
+
+
+def test_accuracies_are_told_by_variant_and_seed():
+    shared = {"low": 0.8, "high": 0.9, "num_val_images": 200, "num_train_images": 600, "date": "2026-01-02T03:04",
+              "machine": "a machine", "torch": "2"}  # fmt: skip
+    rows = [("as it is", "full", 0, 0.80), ("as it is", "full", 1, 0.90), ("two products", "lora", 0, 0.7)]
+    table = pd.DataFrame([dict(zip(("variant", "method", "seed", "accuracy"), row, strict=True), **shared)
+                          for row in rows])  # fmt: skip
+    text = accuracies_markdown(table)
+    assert "| as it is | 85.0 % (80.0, 90.0) | - |" in text
+    assert "| two products | - | 70.0 % (70.0) |" in text
+    assert "An image more or less is 0.5 points; the 95 % interval of one accuracy is about 5.0 points" in text

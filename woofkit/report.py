@@ -2,8 +2,8 @@
 
 README.md marks each place with `<!-- results:NAME -->` ... `<!-- /results:NAME -->`. The place named like the
 given profile takes that study's table. A place with tables of its name, data/results/NAME_*.csv, takes those:
-they took long to measure and are kept in the repository; `bench` takes what `make bench` left there. Every other
-place stays as it is.
+they took long to measure and are kept in the repository; `bench` and `speed_accuracy` take what `make bench` left
+there. Every other place stays as it is.
 """
 
 import json
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from woofkit.bench.accuracy import ACCURACIES, accuracies_markdown
 from woofkit.bench.result import as_markdown
 from woofkit.comparison import compare_runs, results_markdown
 from woofkit.config import METHODS, PROJECT_ROOT, ConfigError, resolve_path
@@ -23,7 +24,10 @@ from woofkit.study import NOTEBOOKS
 README = PROJECT_ROOT / "README.md"
 FIGURES = PROJECT_ROOT / "figures"
 KEPT_RESULTS = PROJECT_ROOT / "data" / "results"
-BENCH = KEPT_RESULTS / "bench.json"
+RENDERED = {
+    "bench": (KEPT_RESULTS / "bench.json", lambda path: as_markdown(json.loads(path.read_text(encoding="utf-8")))),
+    "speed_accuracy": (ACCURACIES, lambda path: accuracies_markdown(pd.read_csv(path))),
+}
 
 
 def write_readme(profile: str = "demo", runs_dir: str = "runs") -> list[str]:
@@ -49,8 +53,9 @@ def write_readme(profile: str = "demo", runs_dir: str = "runs") -> list[str]:
             content, source = table, study
         elif kept:
             content, source = kept_table(kept), KEPT_RESULTS
-        elif name == "bench" and BENCH.is_file():
-            content, source = as_markdown(json.loads(BENCH.read_text(encoding="utf-8"))), BENCH
+        elif name in RENDERED and RENDERED[name][0].is_file():
+            source, render = RENDERED[name]
+            content = render(source)
         else:
             continue
         text = fill_place(text, name, content)

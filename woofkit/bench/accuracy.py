@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from woofkit import loop
-from woofkit.config import LoRAConfig, TrainConfig
+from woofkit.config import PROJECT_ROOT, LoRAConfig, TrainConfig
 from woofkit.data import load_dataset, load_pixels, make_transform
 from woofkit.environment import describe_environment
 from woofkit.lora_linear import LoRALinear
@@ -23,6 +23,7 @@ from woofkit.metrics import accuracy_interval
 from woofkit.models import data_config
 from woofkit.results import write_table
 
+ACCURACIES = PROJECT_ROOT / "data" / "results" / "speed_accuracy.csv"
 NUM_VAL = 1000  # drawings; the test split stays untouched
 
 
@@ -99,6 +100,28 @@ def measure_accuracies(path: Path, seeds: int, num_val: int = NUM_VAL, **train_o
                 write_table(pd.DataFrame(rows), path)
                 print(f"{variant:18} {method:5} seed {seed}  {row['accuracy']:6.1%}", flush=True)
     return pd.DataFrame(rows)
+
+
+def accuracies_markdown(table: pd.DataFrame) -> str:
+    """A row a variant in markdown: the mean accuracy of full and LoRA over the seeds, and each seed's."""
+    names = {"full": "full fine-tuning", "lora": "LoRA"}
+    lines = [f"| | {' | '.join(names.values())} |", "|---|" + "---:|" * len(names)]
+    for variant, rows in table.groupby("variant", sort=False):
+        cells = []
+        for method in names:
+            seeds = rows.loc[rows["method"] == method, "accuracy"]
+            single = ", ".join(f"{100 * accuracy:.1f}" for accuracy in seeds)
+            cells.append(f"{100 * seeds.mean():.1f} % ({single})" if len(seeds) else "-")
+        lines.append(f"| {variant} | {' | '.join(cells)} |")
+    one = table.iloc[0]
+    notes = (
+        f"Accuracy on {int(one['num_val_images']):,} validation drawings after training on "
+        f"{int(one['num_train_images'])}: the mean over seeds, and each. An image more or less is "
+        f"{100 / one['num_val_images']:.1f} points; the 95 % interval of one accuracy is about "
+        f"{50 * (table['high'] - table['low']).mean():.1f} points to either side. Measured {one['date'][:10]}, "
+        f"{one['machine']}, PyTorch {one['torch']}."
+    )
+    return "\n".join([*lines, "", notes])
 
 
 def _train(config: TrainConfig, val) -> dict[str, Any]:

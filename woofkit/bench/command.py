@@ -10,20 +10,19 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from woofkit.bench.accuracy import measure_accuracies
+from woofkit.bench.accuracy import ACCURACIES, measure_accuracies
 from woofkit.bench.contestants import PARTS, PEAK
 from woofkit.bench.pictures import jpeg_pictures
 from woofkit.bench.result import as_text, collect
 from woofkit.bench.rounds import alternate
 from woofkit.bench.setting import Setting
 from woofkit.bench.workers import started_workers
-from woofkit.config import DEVICES, PRECISIONS, PROJECT_ROOT, ConfigError, require_choice, require_range, resolve_path
+from woofkit.config import DEVICES, PRECISIONS, ConfigError, require_choice, require_range, resolve_path
 from woofkit.environment import describe_environment
 from woofkit.plots import save_figure, throughput_figure, use_style
 from woofkit.results import write_json
 from woofkit.speed import pick_device, pick_precision
 
-ACCURACIES = PROJECT_ROOT / "data" / "results" / "speed_accuracy.csv"
 PATCH = 16  # pixels a side
 RANGES = {"rounds": (1, 1000), "batch_size": (1, 65_536), "images": (1, 100_000), "image_size": (2 * PATCH, 1024)}
 
