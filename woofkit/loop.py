@@ -48,6 +48,8 @@ def evaluate(
 ) -> Evaluation:
     """Classify every image of `pixels`, uint8 (N, 3, H, W), in eval mode; the model's mode is put back.
 
+    `precision` is "fp32", "bf16", or "auto" (`speed.pick_precision`).
+
     Raises:
         ValueError: there are no images.
     """
