@@ -252,10 +252,17 @@ def test_the_comparison_is_on_one_scale_with_a_column_a_model_and_a_row_a_dog():
     assert {"Original", "Full fine-tuning", "LoRA", "beagle", "dingo", "dingo 55 %", "times even"} <= set(texts(fig))
 
 
-def test_a_difference_has_zero_in_the_middle_of_its_scale():
-    maps = {"full": np.full((2, 4, 4), -2.0), "lora": np.full((2, 4, 4), 1.0)}
-    fig = plots.attention_comparison([picture()] * 2, maps, BREEDS[:2], signed=True)
-    assert {ax.images[1].get_clim() for ax in fig.axes if len(ax.images) == 2} == {(-2, 2)}
+def test_differences_from_the_original_have_columns_and_a_scale_of_their_own_with_zero_in_the_middle():
+    maps = {"original": np.full((2, 4, 4), 3.0), "full": np.full((2, 4, 4), 1.0), "lora": np.full((2, 4, 4), 4.0)}
+    fig = plots.attention_comparison([picture()] * 2, maps, BREEDS[:2], against="original")
+    overlays = [ax.images[1] for ax in fig.axes if len(ax.images) == 2]
+    differences = [overlay for overlay in overlays if overlay.get_clim() == (-2, 2)]
+    assert len(overlays) == 10
+    assert sorted(overlay.get_array().mean() for overlay in differences) == [-2, -2, 1, 1]
+    shown = set(texts(fig))
+    assert {"Full fine-tuning\nminus original", "LoRA\nminus original", "difference from the original"} <= shown
+    with pytest.raises(ValueError, match="no maps of 'dora' to compare with: there are original, full, lora"):
+        plots.attention_comparison([picture()] * 2, maps, BREEDS[:2], against="dora")
 
 
 def test_the_comparison_refuses_maps_and_titles_that_do_not_fit_the_images():
@@ -273,6 +280,52 @@ def test_map_rows_give_each_quantity_a_scale_that_its_models_share():
     assert [ax.get_title() for ax in shown] == ["Original", "LoRA", "", ""]
     assert [ax.images[0].get_clim() for ax in shown] == [(0, 2), (0, 2), (0, 10), (0, 10)]
     assert shown[2].get_ylabel() == "norm"
+
+
+def test_all_heads_are_shown_in_two_bands_with_their_numbers():
+    fig = plots.all_heads(picture(), np.random.default_rng(0).random((5, 2, 4, 4)))
+    shown = [ax for ax in fig.axes if len(ax.images) == 2]
+    assert len(shown) == 5 * 2
+    assert {f"Block {number}" for number in range(1, 6)} | {"Head 1", "Head 2"} <= set(texts(fig))
+
+
+def test_numbers_by_layer_and_head_share_a_scale_and_are_written_out():
+    values = {"full": np.array([[0.1, 0.2], [0.3, 0.4]]), "lora": np.array([[0.0, 0.1], [0.1, 0.05]])}
+    fig = plots.by_layer_and_head(values, "divergence, bits")
+    shown = [ax for ax in fig.axes if ax.images and ax.texts]
+    assert {ax.images[0].get_clim() for ax in shown} == {(0, 0.4)}
+    assert [[text.get_text() for text in ax.texts] for ax in shown][0] == ["0.10", "0.20", "0.30", "0.40"]
+    assert shown[0].images[0].get_array().tolist() == [[0.1, 0.3], [0.2, 0.4]]  # a row a head, a column a block
+
+
+def test_layer_lines_go_through_the_mean_of_the_heads():
+    ax = plots.layer_lines({"lora": np.array([[1.0, 3.0], [2.0, 6.0]])}, "entropy", plt.figure().add_subplot())
+    assert ax.lines[0].get_xydata().tolist() == [[1, 2], [2, 4]]
+    assert ax.collections[0].get_offsets().tolist() == [[1, 1], [1, 3], [2, 2], [2, 6]]
+
+
+def test_faithfulness_curves_are_means_over_dogs_and_say_which_way_is_better():
+    curves = {"relevance": np.array([[0.8, 0.2], [0.6, 0.0]]), "random": np.array([[0.8, 0.4], [0.6, 0.4]])}
+    fig = plots.faithfulness_curves(np.array([0.0, 1.0]), {"deletion": curves, "insertion": curves})
+    left, right = fig.axes
+    assert [line.get_ydata().tolist() for line in left.lines] == [pytest.approx([0.7, 0.1]), pytest.approx([0.7, 0.4])]
+    assert left.get_title() == "Deletion: lower is better"
+    assert right.get_title() == "Insertion: higher is better"
+    assert [text.get_text() for text in right.get_legend().get_texts()] == ["Class relevance", "Random map"]
+
+
+def test_sanity_lines_name_every_stage():
+    likeness = pd.DataFrame({"attention": [1.0, 0.1], "rollout": [1.0, 0.9]}, index=["head", "block 12"])
+    ax = plots.sanity_lines(likeness, plt.figure().add_subplot())
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["head", "block 12"]
+    assert ax.lines[1].get_ydata().tolist() == [1.0, 0.9]
+
+
+def test_kinds_of_maps_differ_in_colour_and_in_marker():
+    looks = list(plots.MAP_LOOKS.values())
+    assert set(plots.MAP_LOOKS) == set(plots.MAP_NAMES)
+    for place in (0, 2):
+        assert len({look[place] for look in looks}) == len(looks)
 
 
 def test_interval_dots_put_groups_in_order_and_models_beside_each_other():

@@ -1,4 +1,4 @@
-"""The command line: `python -m woofkit run | train | runs | keep | readme | backbone | bench`, each with --help."""
+"""The command line, `python -m woofkit COMMAND`: run, train, runs, attention, keep, readme, backbone, bench."""
 
 import argparse
 import json
@@ -67,12 +67,22 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--label", default="breed", choices=LABELS, help="what to name (default: %(default)s)")
     train.add_argument("--last-blocks", type=int, default=1, metavar="N", help="of method last (default: %(default)s)")
 
+    attention = _command(commands, "attention", _attention, "measure where a study's models look, and judge the claims")
+    _add_settings(attention)
+    attention.add_argument(
+        "--dogs", type=int, default=200, metavar="N", help="of the test split (default: %(default)s)"
+    )
+    attention.add_argument(
+        "--seeds", type=int, default=3, metavar="N", help="models of each method (default: %(default)s)"
+    )
+    attention.add_argument(
+        "--output", default="data/results", metavar="FOLDER", help="for the table (default: %(default)s)"
+    )
+
     runs = _command(commands, "runs", _runs, "print the finished runs as a table")
     runs.add_argument("--root", default="runs", metavar="FOLDER", help="where to look (default: %(default)s)")
 
-    readme = _command(
-        commands, "readme", _readme, "write README.md's tables and figures/ from a finished study"
-    )
+    readme = _command(commands, "readme", _readme, "write README.md's tables and figures/ from a finished study")
     readme.add_argument("--profile", default="demo", metavar="NAME", help="the study (default: %(default)s)")
     readme.add_argument("--runs-dir", default="runs", metavar="FOLDER", help="(default: %(default)s)")
 
@@ -86,9 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(
-    commands: Any, name: str, command: Callable, help: str, **options: Any
-) -> argparse.ArgumentParser:
+def _command(commands: Any, name: str, command: Callable, help: str, **options: Any) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.", **options)
     parser.set_defaults(command=command)
     return parser
@@ -147,6 +155,15 @@ def _train(options: argparse.Namespace) -> None:
     for name, value in metrics.items():
         print(f"{name:24} {value}")
     print(f"{'run':24} {run}")
+
+
+def _attention(options: argparse.Namespace) -> None:
+    study = StudyConfig.from_dict(load_profile(options.profile) | parse_parameters(options.parameter))
+    from woofkit.attention_study import study_attention
+    from woofkit.attention_tables import verdict_lines
+
+    table, verdicts = study_attention(study, options.dogs, options.seeds, resolve_path(options.output))
+    print("\n".join([*verdict_lines(json.loads(verdicts.read_text(encoding="utf-8"))), f"kept in {table}"]))
 
 
 def _runs(options: argparse.Namespace) -> None:

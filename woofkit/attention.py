@@ -4,9 +4,14 @@
         logits = model(images)
     maps = cls_attention(recorder.maps, *token_layout(model))  # (batch, layers, heads, grid height, width)
 
+    with record_attention(model, gradients=True) as recorder:
+        logits = model(images)
+    gradients = recorder.gradients(logits.gather(1, classes[:, None]).sum())
+    relevance = class_relevance(recorder.maps, gradients, *token_layout(model))  # (batch, grid height, width)
+
 An attention map says where a layer gathers information from. It is not an explanation of a decision: neither
-the CLS token's attention nor rollout depends on the class (Jain & Wallace 2019, https://arxiv.org/abs/1902.10186;
-Chefer et al. 2021, https://arxiv.org/abs/2012.09838).
+the CLS token's attention nor rollout depends on the class (Jain & Wallace 2019, https://arxiv.org/abs/1902.10186).
+`class_relevance` does (Chefer et al. 2021, https://arxiv.org/abs/2103.15679).
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,11 +25,16 @@ HEAD_FUSIONS = {"mean": torch.mean, "max": torch.amax, "min": torch.amin}
 
 
 class AttentionRecorder:
-    """The attention of every forward inside `record_attention`, a list of batches a layer."""
+    """The attention of every forward inside `record_attention`, a list of batches a layer.
+
+    For gradients, also the values and what attention made of them, still part of autograd's graph.
+    """
 
     def __init__(self, layers: tuple[int, ...]):
         self.layers = layers
         self.batches: dict[int, list[Tensor]] = {layer: [] for layer in layers}
+        self.values: dict[int, list[Tensor]] = {layer: [] for layer in layers}  # (B, heads, N, d) each
+        self.mixed: dict[int, list[Tensor]] = {layer: [] for layer in layers}  # A V, (B, N, heads * d) each
 
     @property
     def maps(self) -> Tensor:
@@ -37,9 +47,32 @@ class AttentionRecorder:
             raise RuntimeError("no attention was recorded: run the model inside `with record_attention(...)`")
         return torch.stack([torch.cat(self.batches[layer]) for layer in self.layers], dim=1)
 
+    def gradients(self, score: Tensor) -> Tensor:
+        """How `score`, a sum over the recorded images, changes with each attention: the shape of `maps`, float32.
+
+        What a layer adds to the stream is A V, so d score / d A = (d score / d (A V)) V^T, head by head: exact, and
+        beside a model that never makes A. The graph is used up, as by `backward()`.
+
+        Raises RuntimeError if nothing was recorded with `gradients=True`.
+        """
+        mixed = [batch for layer in self.layers for batch in self.mixed[layer]]
+        values = [batch for layer in self.layers for batch in self.values[layer]]
+        if not mixed:
+            raise RuntimeError("no gradients can be had: run the model inside `with record_attention(gradients=True)`")
+        found = []
+        for gradient, value in zip(torch.autograd.grad(score, mixed), values, strict=True):
+            by_head = gradient.float().unflatten(-1, (value.shape[1], -1)).transpose(1, 2)  # (B, heads, N, d)
+            with torch.autocast(value.device.type, enabled=False):
+                found.append(by_head @ value.float().transpose(-2, -1))
+        batches = len(found) // len(self.layers)
+        layers = [torch.cat(found[start : start + batches]) for start in range(0, len(found), batches)]
+        return torch.stack(layers, dim=1)
+
 
 @contextmanager
-def record_attention(model: nn.Module, layers: int | Sequence[int] | None = None) -> Iterator[AttentionRecorder]:
+def record_attention(
+    model: nn.Module, layers: int | Sequence[int] | None = None, gradients: bool = False
+) -> Iterator[AttentionRecorder]:
     """Record softmax(q k^T / sqrt(d)) in float32 while the model computes exactly what it computes anyway.
 
     A hook reads what each `attn.qkv` puts out, be it a plain layer, an adapter or a merged one; so nothing
@@ -49,10 +82,12 @@ def record_attention(model: nn.Module, layers: int | Sequence[int] | None = None
     Args:
         model: a timm Vision Transformer, in eval mode for maps that mean something.
         layers: numbers of blocks from 0, or negative from the end; None for all.
+        gradients: keep what `recorder.gradients(score)` needs. The model may be frozen; no parameter gets a gradient.
 
     Raises:
         TypeError: the model's blocks hold no `timm.layers.Attention`.
         ValueError: a layer that the model does not have, or attention under a mask.
+        RuntimeError: `gradients` in a forward under no_grad or inference_mode.
     """
     attentions = _attention_modules(model)
     if layers is None:
@@ -61,20 +96,26 @@ def record_attention(model: nn.Module, layers: int | Sequence[int] | None = None
     with ExitStack() as stack:
         for layer in recorder.layers:
             attention = attentions[layer]
-            hook = _recording_hook(attention, recorder.batches[layer])
             stack.callback(attention.register_forward_pre_hook(_refuse_mask, with_kwargs=True).remove)
+            values = recorder.values[layer] if gradients else None
+            hook = _recording_hook(attention, recorder.batches[layer], values)
             stack.callback(attention.qkv.register_forward_hook(hook).remove)
+            if gradients:  # the first module that sees A V is `norm`, an identity in most models
+                hook = _mixed_hook(recorder.mixed[layer])
+                stack.callback(attention.norm.register_forward_pre_hook(hook).remove)
         yield recorder
 
 
-def token_layout(model: nn.Module) -> tuple[tuple[int, int], int]:
+def token_layout(model: nn.Module, image_size: tuple[int, int] | None = None) -> tuple[tuple[int, int], int]:
     """Return the patch grid (height, width) and the number of prefix tokens, the first of them CLS.
 
+    `image_size` (height, width) in pixels is for models that take images of any size; None is the model's own.
     Raises TypeError for a model without a class token, whose first row would be something else.
     """
     if getattr(model, "cls_token", None) is None:
         raise TypeError(f"{type(model).__name__} has no class token, which CLS maps need")
-    return tuple(model.patch_embed.grid_size), model.num_prefix_tokens
+    grid = model.patch_embed.grid_size if image_size is None else model.patch_embed.dynamic_feat_size(image_size)
+    return tuple(grid), model.num_prefix_tokens
 
 
 def cls_attention(attention: Tensor, grid: tuple[int, int], num_prefix_tokens: int = 1) -> Tensor:
@@ -107,6 +148,26 @@ def attention_rollout(
     return row[:, 0, num_prefix_tokens:].unflatten(-1, grid)
 
 
+def class_relevance(attention: Tensor, gradients: Tensor, grid: tuple[int, int], num_prefix_tokens: int = 1) -> Tensor:
+    """Follow what speaks for a class down to the patches: (batch, grid height, grid width), none negative.
+
+    R = (I + W_L) ... (I + W_1) with W_l = mean over heads of max(0, A_l * d score / d A_l), where the score is the
+    class's logit: attention counts as far as more of it would raise the score (Chefer et al. 2021,
+    https://arxiv.org/abs/2103.15679, there R + W R layer by layer). The map is the CLS token's row of R.
+
+    Args:
+        attention, gradients: (batch, layers, heads, tokens, tokens) of all layers, from `record_attention`.
+    """
+    _check_tokens(attention, grid, num_prefix_tokens)
+    if gradients.shape != attention.shape:
+        raise ValueError(f"gradients of shape {tuple(gradients.shape)} do not belong to {tuple(attention.shape)}")
+    weights = (attention * gradients).clamp(min=0).mean(dim=2)  # (batch, layers, tokens, tokens)
+    row = torch.eye(1, weights.shape[-1], device=weights.device, dtype=weights.dtype)  # CLS's row, top layer first
+    for layer in range(weights.shape[1] - 1, -1, -1):
+        row = row + row @ weights[:, layer]
+    return row[:, 0, num_prefix_tokens:].unflatten(-1, grid)
+
+
 def _attention_modules(model: nn.Module) -> list[Attention]:
     attentions = [getattr(block, "attn", None) for block in getattr(model, "blocks", ())]
     if not attentions or not all(isinstance(attention, Attention) for attention in attentions):
@@ -127,16 +188,30 @@ def _layer_numbers(layers: Sequence[int], depth: int) -> tuple[int, ...]:
     return numbers
 
 
-def _recording_hook(attention: Attention, batches: list[Tensor]):
+def _recording_hook(attention: Attention, batches: list[Tensor], values: list[Tensor] | None):
     @torch.no_grad()
     def record(_module: nn.Module, _inputs: tuple, qkv: Tensor) -> None:
-        q, k, _ = qkv.unflatten(-1, (3, attention.num_heads, -1)).unbind(2)  # (B, N, heads, d) each
+        q, k, v = qkv.unflatten(-1, (3, attention.num_heads, -1)).unbind(2)  # (B, N, heads, d) each
+        if values is not None:
+            values.append(v.detach().transpose(1, 2))
         q, k = attention.q_norm(q.transpose(1, 2)), attention.k_norm(k.transpose(1, 2))  # (B, heads, N, d)
         with torch.autocast(qkv.device.type, enabled=False):  # autocast would multiply in half precision
             scores = (q.float() * attention.scale) @ k.float().transpose(-2, -1)
             batches.append(scores.softmax(dim=-1))
 
     return record
+
+
+def _mixed_hook(mixed: list[Tensor]):
+    def keep(_module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
+        if not torch.is_grad_enabled():
+            raise RuntimeError("gradients of attention need a forward with gradients: leave out no_grad")
+        [tokens] = inputs
+        changed = not tokens.requires_grad  # a frozen model: the graph begins here
+        mixed.append(tokens.detach().requires_grad_() if changed else tokens)
+        return (mixed[-1],) if changed else None
+
+    return keep
 
 
 def _refuse_mask(_module: nn.Module, _inputs: tuple, settings: dict) -> None:

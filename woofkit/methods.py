@@ -71,6 +71,14 @@ def knows_breeds(config: TrainConfig) -> bool:
     return original_head(config.model_name, config.weights).out_features == IMAGENET_CLASSES
 
 
+def untouched_method(config: TrainConfig) -> str:
+    """The method that leaves the pretrained backbone as it was and can name the classes of `config`.
+
+    "zero-shot" where the weights know the breeds; elsewhere "probe", whose head alone has learned.
+    """
+    return "zero-shot" if knows_breeds(config) else "probe"
+
+
 def zero_shot_head(config: TrainConfig) -> nn.Linear:
     """The ten rows of the weights' original head that stand for the breeds.
 

@@ -101,3 +101,35 @@ def errors_within(matrix: np.ndarray, groups: Sequence[Sequence[int]]) -> tuple[
         return float("nan"), float("nan")
     aimless = (errors.sum(1) * alike.sum(1) / (len(matrix) - 1)).sum()
     return float(errors[alike].sum() / total), float(aimless / total)
+
+
+class MeanInterval(NamedTuple):
+    value: float
+    low: float
+    high: float
+    count: int
+
+
+def mean_interval(values: np.ndarray, confidence: float = 0.95, resamples: int = 2000) -> MeanInterval:
+    """A mean with its bootstrap interval (percentiles, the same random numbers at every call).
+
+    For a paired comparison, pass the differences image by image.
+
+    Args:
+        values: a number an image, (N,); nan (not measurable there) is left out and not counted.
+
+    Raises:
+        ValueError: no number is left.
+    """
+    values = np.asarray(values, dtype=float)
+    values = values[~np.isnan(values)]
+    if values.size == 0:
+        raise ValueError("mean of nothing: pass at least one number that is not nan")
+    if np.ptp(values) == 0:  # nothing to resample
+        return MeanInterval(float(values[0]), float(values[0]), float(values[0]), values.size)
+    from scipy.stats import bootstrap
+
+    interval = bootstrap(
+        (values,), np.mean, confidence_level=confidence, n_resamples=resamples, method="percentile", rng=0, batch=500
+    ).confidence_interval
+    return MeanInterval(float(values.mean()), float(interval.low), float(interval.high), values.size)

@@ -39,3 +39,19 @@ def reporters(config: TrainConfig, num_images: int, report: Callable[[str], None
         report(f"{line}  {record['images_per_second']:5.1f} images/s  {left}")
 
     return on_step, on_epoch
+
+
+def counter(title: str, total: int, unit: str, report: Callable[[str], None]) -> Callable[[int], None]:
+    """A callback for the number done so far: a line every PROGRESS_SECONDS, with rate and time left."""
+    begin = last = time.perf_counter()
+
+    def on_done(done: int) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        if now - last >= PROGRESS_SECONDS and done < total:
+            last = now
+            left = round((now - begin) / done * (total - done))
+            report(f"  {title}: {done:,} of {total:,} {unit}  {done / (now - begin):.1f} {unit}/s"
+                   f"  {left // 60}:{left % 60:02d} left")  # fmt: skip
+
+    return on_done

@@ -3,7 +3,8 @@
 README.md marks each place with `<!-- results:NAME -->` ... `<!-- /results:NAME -->`. The place named like the
 given profile takes that study's table. A place with tables of its name, data/results/NAME_*.csv, takes those:
 they took long to measure and are kept in the repository; `bench` and `speed_accuracy` take what `make bench` left
-there. Every other place stays as it is.
+there, `attention-drawings` and `attention-photographs` what `python -m woofkit attention` did. Every other place stays
+as it is.
 """
 
 import json
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from woofkit.attention_tables import measures_markdown, verdicts_markdown
 from woofkit.bench.accuracy import ACCURACIES, accuracies_markdown
 from woofkit.bench.result import as_markdown
 from woofkit.comparison import compare_runs, results_markdown
@@ -24,9 +26,23 @@ from woofkit.study import NOTEBOOKS
 README = PROJECT_ROOT / "README.md"
 FIGURES = PROJECT_ROOT / "figures"
 KEPT_RESULTS = PROJECT_ROOT / "data" / "results"
+
+
+def _read_json(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _attention_markdown(path: Path) -> str:
+    record = _read_json(path)
+    parts = [verdicts_markdown(record)] if record["verdicts"] else []
+    return "\n\n".join([*parts, measures_markdown(record, pd.read_csv(path.with_suffix(".csv")))])
+
+
 RENDERED = {
-    "bench": (KEPT_RESULTS / "bench.json", lambda path: as_markdown(json.loads(path.read_text(encoding="utf-8")))),
+    "bench": (KEPT_RESULTS / "bench.json", lambda path: as_markdown(_read_json(path))),
     "speed_accuracy": (ACCURACIES, lambda path: accuracies_markdown(pd.read_csv(path))),
+    "attention-drawings": (KEPT_RESULTS / "attention_sketchwoof.json", _attention_markdown),
+    "attention-photographs": (KEPT_RESULTS / "attention_imagewoof.json", _attention_markdown),
 }
 
 

@@ -8,6 +8,7 @@ colour-blind readers can tell apart, and text is large enough for the back of a 
 from woofkit.plots.attention import attention_comparison, attention_overlay, interval_dots, map_rows
 from woofkit.plots.bench import throughput_bars, throughput_figure
 from woofkit.plots.costs import cost_bars, stacked_costs
+from woofkit.plots.explanations import all_heads, by_layer_and_head, faithfulness_curves, layer_lines, sanity_lines
 from woofkit.plots.outcomes import (
     accuracy_intervals,
     confusion,
@@ -25,6 +26,8 @@ from woofkit.plots.pictures import (
 )
 from woofkit.plots.sheets import contact_sheet, mask_sheet
 from woofkit.plots.style import (
+    MAP_LOOKS,
+    MAP_NAMES,
     METHOD_COLORS,
     METHOD_NAMES,
     PART_COLORS,
@@ -36,20 +39,26 @@ from woofkit.plots.style import (
 from woofkit.plots.weights import captured_curves, layer_heatmap, matrix_values, overlap_bars, singular_values
 
 __all__ = [
+    "MAP_LOOKS",
+    "MAP_NAMES",
     "METHOD_COLORS",
     "METHOD_NAMES",
     "PART_COLORS",
     "accuracy_intervals",
+    "all_heads",
     "attention_comparison",
     "attention_overlay",
+    "by_layer_and_head",
     "captured_curves",
     "class_balance",
     "confusion",
     "contact_sheet",
     "cost_bars",
+    "faithfulness_curves",
     "image_sizes",
     "interval_dots",
     "layer_heatmap",
+    "layer_lines",
     "learning_curves",
     "map_rows",
     "mask_overlay",
@@ -61,6 +70,7 @@ __all__ = [
     "per_class_accuracy",
     "pretraining_overlap",
     "sample_grid",
+    "sanity_lines",
     "save_figure",
     "similarity_histogram",
     "singular_values",

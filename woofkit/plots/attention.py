@@ -48,41 +48,55 @@ def attention_comparison(
     titles: Sequence[str],
     captions: Mapping[str, Sequence[str]] | None = None,
     label: str = "attention",
-    vmax: float | None = None,
-    signed: bool = False,
+    against: str = "",
 ) -> Figure:
-    """Show rows of dogs: the image, then each model's map (N, gh, gw), all on one scale with one colour bar.
+    """Show rows of dogs: the image, each model's map (N, gh, gw) on one scale, and what is different in some.
 
     `maps` is model -> maps and gives the columns their order and names; `titles` are the dogs' breeds;
-    `captions[model][dog]` stands under a map, say a prediction. `label` names the scale; without `vmax` it
-    ends at the 98th percentile of all maps, so that one stray patch does not darken the rest.
+    `captions[model][dog]` stands under a map, say a prediction. Every model but `against` gets one more column: its
+    map minus that of `against`, red for more and blue for less, on one scale too. Each scale has a colour bar and
+    ends at the 98th percentile of its maps, so that one stray patch does not darken the rest; `label` names it.
     """
     for model, stack in maps.items():
         if len(stack) != len(images):
             raise ValueError(f"{len(images)} images, but {len(stack)} maps of {model!r}")
     if not maps or len(titles) != len(images):
         raise ValueError(f"{len(images)} images need as many titles and a model's maps, got {len(titles)} titles")
-    everything = np.abs(np.concatenate([np.ravel(stack) for stack in maps.values()]))
-    vmax = float(np.percentile(everything, 98)) if vmax is None else vmax
-    nrows, ncols = len(images), 1 + len(maps)
-    fig, axes = plt.subplots(
-        nrows, ncols, figsize=(2.9 * ncols + 0.8, (3.7 if captions else 3.2) * nrows), squeeze=False
-    )
-    for row, (image, title) in enumerate(zip(images, titles, strict=True)):
-        axes[row, 0].imshow(np.asarray(image))
-        axes[row, 0].set_title(title, fontsize=14, fontweight="bold")
-        axes[row, 0].axis("off")
-        for ax, (model, stack) in zip(axes[row, 1:], maps.items(), strict=True):
-            attention_overlay(image, stack[row], ax, vmax, signed)
-            if row == 0:
-                ax.set_title(method_name(model), fontsize=14, fontweight="bold", color=method_color(model))
-            if captions and model in captions:
-                ax.text(0.5, -0.02, captions[model][row], transform=ax.transAxes, ha="center", va="top")
-    norm, cmap = _scale(vmax, signed)
-    bar = fig.colorbar(ScalarMappable(norm, cmap), ax=axes, shrink=min(1.0, 2 / nrows), aspect=25, pad=0.01,
-                       extend="both" if signed else "max")  # fmt: skip
-    bar.set_label(label)
+    if against and against not in maps:
+        raise ValueError(f"no maps of {against!r} to compare with: there are {', '.join(maps)}")
+    others = [model for model in maps if against and model != against]
+    differences = {model: np.asarray(maps[model]) - np.asarray(maps[against]) for model in others}
+    nrows, ncols = len(images), 1 + len(maps) + len(differences)
+    height = 3.7 if captions else 3.2
+    fig, axes = plt.subplots(nrows, ncols, figsize=(2.75 * ncols + 0.8, height * nrows), squeeze=False)
+    for ax, image, title in zip(axes[:, 0], images, titles, strict=True):
+        ax.imshow(np.asarray(image))
+        ax.set_title(title, fontsize=14, fontweight="bold")
+        ax.axis("off")
+    _map_columns(axes[:, 1 : 1 + len(maps)], images, maps, label)
+    for model, column in zip(maps, axes[:, 1:].T, strict=False):
+        column[0].set_title(method_name(model), fontsize=14, fontweight="bold", color=method_color(model))
+        for ax, text in zip(column, (captions or {}).get(model, ()), strict=False):
+            ax.text(0.5, -0.02, text, transform=ax.transAxes, ha="center", va="top")
+    if differences:
+        columns = axes[:, 1 + len(maps) :]
+        _map_columns(columns, images, differences, f"difference from the {method_name(against).lower()}", signed=True)
+        for ax, model in zip(columns[0], differences, strict=True):
+            title = f"{method_name(model)}\nminus {method_name(against).lower()}"
+            ax.set_title(title, fontsize=14, fontweight="bold", color=method_color(model))
     return fig
+
+
+def _map_columns(axes: np.ndarray, images, columns: Mapping[str, np.ndarray], label: str, signed: bool = False) -> None:
+    """Fill axes (dogs, models) with maps on one scale, and put its colour bar beside them."""
+    vmax = float(np.percentile(np.abs(np.concatenate([np.ravel(stack) for stack in columns.values()])), 98))
+    for line, stack in zip(axes.T, columns.values(), strict=True):
+        for ax, image, heatmap in zip(line, images, stack, strict=True):
+            attention_overlay(image, heatmap, ax, vmax, signed)
+    norm, cmap = _scale(vmax, signed)
+    bar = axes[0, 0].figure.colorbar(ScalarMappable(norm, cmap), ax=axes, shrink=min(1.0, 2 / len(axes)), aspect=25,
+                                     pad=0.01, extend="both" if signed else "max")  # fmt: skip
+    bar.set_label(label)
 
 
 def map_rows(rows: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:

@@ -17,6 +17,15 @@ METHOD_NAMES = {
     "lora": "LoRA", "bitfit": "BitFit", "norm": "Norms only", "last": "Last blocks",
     "random": "Random map", "centre": "Centre map",
 }  # fmt: skip
+# Kinds of maps: colour, line style and marker, so that they can be told apart in grey too.
+MAP_LOOKS = {
+    "attention": ("#56B4E9", "-", "o"), "rollout": ("#CC79A7", "-", "s"), "relevance": ("#882255", "-", "D"),
+    "random": (METHOD_COLORS["random"], "--", "^"), "centre": (METHOD_COLORS["centre"], ":", "v"),
+}  # fmt: skip
+MAP_NAMES = {
+    "attention": "Attention of CLS", "rollout": "Rollout", "relevance": "Class relevance",
+    "random": METHOD_NAMES["random"], "centre": METHOD_NAMES["centre"],
+}  # fmt: skip
 SPLIT_COLORS = {"train": "#0072B2", "val": "#56B4E9", "test": "#E69F00"}
 PART_COLORS = ("#D9D9D9", "#E69F00", "#0072B2", "#CC79A7", "#009E73", "#F0E442")
 LAYER_COLORS = {"attn.qkv": "#0072B2", "attn.proj": "#E69F00", "mlp.fc1": "#009E73", "mlp.fc2": "#CC79A7"}
