@@ -3,6 +3,7 @@
 # make lab              open JupyterLab on the notebooks
 # make readme           put the tables and figures of a finished study (PROFILE=demo) into README.md and figures/
 # make backbone         pretrain the bundled backbone anew
+# make attention        measure where a study's models look, and judge the claims (PROFILE=demo; ATTENTION="--dogs 400")
 # make bench            measure our training beside what others use, on this machine (BENCH="--rounds 9" adds options)
 # Every target first makes .venv and installs requirements.txt, once. Another Python: make PYTHON=python3.12 study
 
@@ -10,13 +11,14 @@ PYTHON  ?= python3
 PROFILE ?= demo
 PARAMS  ?=
 BENCH   ?=
+ATTENTION ?=
 
 VENV      := .venv
 VENV_PY   := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install study test lab readme backbone bench
+.PHONY: help install study test lab attention readme backbone bench
 
 help:
 	@sed -n '/^# /s/^# //p' Makefile
@@ -40,6 +42,9 @@ test: $(INSTALLED)
 
 lab: $(INSTALLED)
 	$(VENV_PY) -m jupyter lab --notebook-dir notebooks
+
+attention: $(INSTALLED)
+	$(VENV_PY) -m woofkit attention --profile $(PROFILE) $(ATTENTION)
 
 readme: $(INSTALLED)
 	$(VENV_PY) -m woofkit readme --profile $(PROFILE)

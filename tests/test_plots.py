@@ -260,7 +260,8 @@ def test_differences_from_the_original_have_columns_and_a_scale_of_their_own_wit
     assert len(overlays) == 10
     assert sorted(overlay.get_array().mean() for overlay in differences) == [-2, -2, 1, 1]
     shown = set(texts(fig))
-    assert {"Full fine-tuning\nminus original", "LoRA\nminus original", "difference from the original"} <= shown
+    assert {"Full fine-tuning\nminus original", "LoRA\nminus original"} <= shown
+    assert "less (blue) or more (red), in even shares" in shown
     with pytest.raises(ValueError, match="no maps of 'dora' to compare with: there are original, full, lora"):
         plots.attention_comparison([picture()] * 2, maps, BREEDS[:2], against="dora")
 

@@ -75,15 +75,14 @@ def attention_comparison(
         ax.axis("off")
     _map_columns(axes[:, 1 : 1 + len(maps)], images, maps, label)
     for model, column in zip(maps, axes[:, 1:].T, strict=False):
-        column[0].set_title(method_name(model), fontsize=14, fontweight="bold", color=method_color(model))
+        _column_title(column[0], model, method_name(model))
         for ax, text in zip(column, (captions or {}).get(model, ()), strict=False):
             ax.text(0.5, -0.02, text, transform=ax.transAxes, ha="center", va="top")
     if differences:
         columns = axes[:, 1 + len(maps) :]
-        _map_columns(columns, images, differences, f"difference from the {method_name(against).lower()}", signed=True)
+        _map_columns(columns, images, differences, "less (blue) or more (red), in even shares", signed=True)
         for ax, model in zip(columns[0], differences, strict=True):
-            title = f"{method_name(model)}\nminus {method_name(against).lower()}"
-            ax.set_title(title, fontsize=14, fontweight="bold", color=method_color(model))
+            _column_title(ax, model, f"{method_name(model)}\nminus {method_name(against).lower()}")
     return fig
 
 
@@ -110,10 +109,14 @@ def map_rows(rows: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
             image = ax.imshow(np.asarray(maps[model]), cmap="inferno", vmin=0, vmax=vmax)
             ax.set(xticks=[], yticks=[])
             if quantity == next(iter(rows)):
-                ax.set_title(method_name(model), fontsize=14, fontweight="bold", color=method_color(model))
+                _column_title(ax, model, method_name(model))
         line[0].set_ylabel(quantity)
         fig.colorbar(image, ax=line, shrink=0.9)
     return fig
+
+
+def _column_title(ax: Axes, model: str, title: str) -> None:
+    ax.set_title(title, fontsize=14, fontweight="bold", color=METHOD_COLORS.get(model, "black"))
 
 
 def _place(model: str) -> int:

@@ -21,13 +21,14 @@ def all_heads(image: np.ndarray, maps: np.ndarray) -> Figure:
     """
     layers, heads = maps.shape[:2]
     half = -(-layers // 2)
-    fig, axes = plt.subplots(2 * heads, half, figsize=(2.2 * half, 4.6 * heads), squeeze=False)
-    for ax in axes.flat:
-        ax.axis("off")
-    for layer in range(layers):
-        band, column = divmod(layer, half)
-        for head in range(heads):
-            ax = axes[band * heads + head, column]
+    fig = plt.figure(figsize=(2.2 * half, 4.8 * heads))
+    for number, band in enumerate(fig.subfigures(2, 1, hspace=0.03)):
+        axes = band.subplots(heads, half, squeeze=False)
+        for (head, column), ax in np.ndenumerate(axes):
+            ax.axis("off")
+            layer = number * half + column
+            if layer == layers:  # an odd number of layers
+                continue
             attention_overlay(image, maps[layer, head], ax)
             if head == 0:
                 ax.set_title(f"Block {layer + 1}", fontsize=15, fontweight="bold")
