@@ -41,6 +41,9 @@ ORDER = (
     "progress",
     "costs",
     "train",
+    "source_tasks",
+    "forgetting",
+    "forgetting_study",
     "attention",
     # around it
     "updates",

@@ -1,4 +1,4 @@
-"""The command line, `python -m woofkit COMMAND`: run, train, runs, attention, keep, readme, backbone, bench."""
+"""The command line: `python -m woofkit COMMAND`, each with --help."""
 
 import argparse
 import json
@@ -76,6 +76,18 @@ def _parser() -> argparse.ArgumentParser:
         "--seeds", type=int, default=3, metavar="N", help="models of each method (default: %(default)s)"
     )
     attention.add_argument(
+        "--output", default="data/results", metavar="FOLDER", help="for the table (default: %(default)s)"
+    )
+
+    forgetting = _command(commands, "forgetting", _forgetting, "measure what a study's finished runs have forgotten")
+    _add_settings(forgetting)
+    forgetting.add_argument(
+        "--source-dir", default="", metavar="FOLDER", help="Imagenette, for weights of ImageNet (default: downloaded)"
+    )
+    forgetting.add_argument(
+        "--drawings", type=int, default=2000, metavar="N", help="of invented breeds (default: %(default)s)"
+    )
+    forgetting.add_argument(
         "--output", default="data/results", metavar="FOLDER", help="for the table (default: %(default)s)"
     )
 
@@ -164,6 +176,14 @@ def _attention(options: argparse.Namespace) -> None:
 
     table, verdicts = study_attention(study, options.dogs, options.seeds, resolve_path(options.output))
     print("\n".join([*verdict_lines(json.loads(verdicts.read_text(encoding="utf-8"))), f"kept in {table}"]))
+
+
+def _forgetting(options: argparse.Namespace) -> None:
+    study = StudyConfig.from_dict(load_profile(options.profile) | parse_parameters(options.parameter))
+    from woofkit.forgetting_study import study_forgetting
+
+    table = study_forgetting(study, options.source_dir, options.drawings, resolve_path(options.output))
+    print(f"kept in {table}")
 
 
 def _runs(options: argparse.Namespace) -> None:

@@ -44,6 +44,7 @@ class Archive:
     folder: str
     num_train: int = 9025
     num_val: int = 3929
+    wnids: tuple[str, ...] = WNIDS
 
 
 _BUCKET = "https://s3.amazonaws.com/fast-ai-imageclas/"
@@ -64,11 +65,11 @@ def is_unseen(key: str) -> bool:
     return key.rsplit("/", 1)[-1].startswith(UNSEEN_PREFIX)
 
 
-def list_images(folder: Path, split: str) -> list[str]:
+def list_images(folder: Path, split: str, wnids: tuple[str, ...] = WNIDS) -> list[str]:
     """Every image of `folder/split` ("train" or "val") as a sorted key "split/wnid/file.JPEG"."""
     return [
         f"{split}/{wnid}/{name}"
-        for wnid in WNIDS
+        for wnid in wnids
         if (folder / split / wnid).is_dir()
         for name in sorted(os.listdir(folder / split / wnid))
         if name.endswith(".JPEG")
@@ -77,7 +78,7 @@ def list_images(folder: Path, split: str) -> list[str]:
 
 def check_counts(folder: Path, archive: Archive) -> None:
     """Raises ConfigError unless `folder` holds as many train and val images as `archive`."""
-    found = {split: len(list_images(folder, split)) for split in ("train", "val")}
+    found = {split: len(list_images(folder, split, archive.wnids)) for split in ("train", "val")}
     if found != {"train": archive.num_train, "val": archive.num_val}:
         raise ConfigError(
             f"{folder} is not a complete {archive.folder}: found {found['train']:,} images in train/ and "

@@ -1,0 +1,140 @@
+"""Laws of forgetting: what nothing has touched is kept, and what is measured is what a reader would count."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from test_attention import tiny_vit, trained_lora
+from test_attention_measures import transform_for
+from torch import nn
+
+from woofkit import cache, data, forgetting_study, sketch, source_tasks
+from woofkit.config import ConfigError, StudyConfig
+from woofkit.forgetting import forgetting_rows, kept_hits, neighbour_votes, pooled_features, source_hits, task_digest
+from woofkit.forgetting_study import study_forgetting
+from woofkit.source_tasks import IMAGENETTE, SourceTask, load_source_task
+from woofkit.train import run_training
+
+
+def task(num=12, classes=(0, 1, 2)):
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (num, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    return SourceTask("toy", pixels, np.arange(num) % len(classes), classes, "print")
+
+
+def test_the_head_is_put_back_on_the_features_that_the_model_has_now():
+    model, toy, transform = tiny_vit(), task(classes=tuple(range(10))), transform_for(32)
+    with torch.no_grad():
+        logits = model(transform.normalize(toy.pixels))
+        features = pooled_features(model, toy.pixels, transform, precision="fp32")
+        torch.testing.assert_close(model.head(features), logits)
+    toy = SourceTask("toy", toy.pixels, logits.argmax(1).numpy(), toy.classes, "print")  # what it knew
+    head = nn.Linear(48, 10)
+    head.load_state_dict(model.head.state_dict())
+    model.reset_classifier(3)  # a new task, a new head
+    assert source_hits(model, head, toy, transform)["head"].all()
+    assert "restricted" not in source_hits(model, head, toy, transform)
+    changed = trained_lora(tiny_vit())
+    assert not source_hits(changed, head, toy, transform)["head"].all()
+
+
+def test_the_choice_among_the_tasks_classes_is_the_easier_one():
+    model, toy = tiny_vit(), task(num=60)
+    hits = source_hits(model, nn.Linear(48, 10), toy, transform_for(32))
+    assert set(hits) == {"head", "restricted", "knn"}
+    assert hits["restricted"][hits["head"]].all()
+    assert hits["restricted"].sum() > hits["head"].sum()
+
+
+def test_neighbours_vote_by_nearness_and_never_for_themselves():
+    angles = torch.tensor([0.0, 0.1, 0.2, 3.0, 3.1, 1.4])
+    features = torch.stack([angles.cos(), angles.sin()], dim=1) * torch.arange(1, 7)[:, None]  # length does not count
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    # the last one lies nearer to the first three; its own label does not help it
+    assert neighbour_votes(features, labels, neighbours=3).tolist() == [0, 0, 0, 1, 1, 0]
+    assert neighbour_votes(features, labels, neighbours=1).tolist() == [0, 0, 0, 1, 1, 0]
+    with pytest.raises(ValueError, match="6 features and 6 labels for 6 neighbours"):
+        neighbour_votes(features, labels, neighbours=6)
+
+
+def test_changes_are_paired_and_have_intervals():
+    before = pd.DataFrame({"head": [True] * 80 + [False] * 20})
+    after = pd.DataFrame({"head": [True] * 60 + [False] * 40})
+    row = forgetting_rows(after, before)
+    assert row["head"] == pytest.approx(0.6)
+    assert row["head_change"] == pytest.approx(-0.2)
+    assert row["head_change_low"] < -0.2 < row["head_change_high"] < 0
+    assert forgetting_rows(before, before)["head_change_high"] == 0
+
+
+def test_a_kept_measurement_is_read_and_the_model_not_even_loaded(tmp_path):
+    toy, head, transform = task(), nn.Linear(48, 10), transform_for(32)
+    path = tmp_path / "forgetting" / "run.parquet"
+    first = kept_hits(path, tiny_vit, head, toy, transform)
+    again = kept_hits(path, lambda: pytest.fail("loaded again"), head, toy, transform)
+    assert again.equals(first)
+    assert task_digest(toy) != task_digest(SourceTask("toy", toy.pixels, toy.labels, toy.classes, "other print"))
+
+
+# --- the earlier tasks ---
+
+
+def test_litter_drawings_are_of_no_other_stream_and_carry_their_breed(monkeypatch):
+    assert source_tasks.SOURCE_SEED not in {1, 3, *range(1000, 2000), 7_000_001, 7_000_002}
+    monkeypatch.setattr(source_tasks, "LITTER_BREEDS", 4)
+    monkeypatch.setattr(source_tasks, "_litter", lambda: sketch.litter(4, 20260))
+    litter = load_source_task(4, transform_for(32), num_drawings=8, report=lambda _: None)
+    assert litter.labels.tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
+    assert litter.pixels.shape == (8, 3, 32, 32)
+    breed = sketch.litter(4, 20260)[1]
+    drawn = sketch.draw_dog(breed, seed=source_tasks.SOURCE_SEED, index=5, size=32).image
+    assert torch.equal(litter.pixels[5], torch.from_numpy(drawn).permute(2, 0, 1))
+
+
+def test_imagenette_is_found_with_imagenets_positions(tmp_path):
+    for wnid in (IMAGENETTE.wnids[0], IMAGENETTE.wnids[3]):
+        folder = tmp_path / "imagenette2-160-mini" / "val" / wnid
+        folder.mkdir(parents=True)
+        Image.new("RGB", (40, 32), "red").save(folder / f"{wnid}_1.JPEG")
+    for place in (tmp_path, tmp_path / "imagenette2-160-mini"):
+        found = load_source_task(1000, transform_for(32), str(place), report=lambda _: None)
+        assert found.labels.tolist() == [0, 491]
+        assert found.classes == source_tasks.IMAGENETTE_INDEX
+
+
+def test_an_unknown_head_and_a_folder_without_images_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"head of 37 classes .* allowed are 200 .* and 1,000"):
+        load_source_task(37, transform_for(32))
+    with pytest.raises(ConfigError, match=r"has no val/: allowed is a folder with Imagenette's"):
+        load_source_task(1000, transform_for(32), str(tmp_path))
+    (tmp_path / "val").mkdir()
+    with pytest.raises(ConfigError, match=r"has no image val/<wnid>/\*\.JPEG"):
+        load_source_task(1000, transform_for(32), str(tmp_path))
+    with pytest.raises(ConfigError, match="num_drawings = 3 is out of range"):
+        load_source_task(200, transform_for(32), num_drawings=3)
+
+
+# --- a study ---
+
+
+def test_a_study_shows_that_nothing_trained_is_nothing_forgotten(tmp_path, monkeypatch):
+    monkeypatch.setitem(data.SKETCH_SIZES, "val", 10)
+    monkeypatch.setattr(cache, "CACHE", tmp_path / "cache")
+    sizes = {"num_train": 20, "num_test": 10, "epochs": 1, "batch_size": 10, "lr": 1e-2}
+    study = StudyConfig(**sizes, profile="tiny", runs_dir=str(tmp_path / "runs"))
+    with pytest.raises(ConfigError, match="no finished run with weights 'bundled'"):
+        study_forgetting(study, report=lambda _: None)
+    for method in ("probe", "lora"):
+        run_training(study.train_config(method), study.run_root, report=lambda _: None)
+    small = task(num=20, classes=tuple(range(200)))
+    pixels = torch.nn.functional.interpolate(small.pixels, (224, 224))
+    small = SourceTask("toy", pixels, np.arange(20), small.classes, "print")
+    monkeypatch.setattr(forgetting_study, "load_source_task", lambda *_: small)
+    table = pd.read_csv(study_forgetting(study, folder=tmp_path / "out", report=lambda _: None)).set_index("method")
+    assert list(table.index) == ["untouched", "lora", "probe", "lora, switched off"]
+    for method in ("probe", "lora, switched off"):
+        assert table.loc[method, ["head_change", "knn_change"]].tolist() == [0, 0]
+    assert table["num_source_images"].unique() == [20]
+    kept = sorted(path.name.split("-")[0] for path in (study.run_root / "forgetting").iterdir())
+    assert kept == ["lora", "off", "probe", "untouched"]

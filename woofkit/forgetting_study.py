@@ -1,0 +1,91 @@
+"""`python -m woofkit forgetting`: what every finished run of a study has forgotten, beside what it has learned.
+
+Each run is measured once and kept under the study's folder; the table goes to data/results/.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+from torch import nn
+
+from woofkit.adapters import read_adapter
+from woofkit.config import PROJECT_ROOT, ConfigError, StudyConfig
+from woofkit.data import make_transform
+from woofkit.environment import describe_environment
+from woofkit.forgetting import forgetting_rows, kept_hits, task_digest
+from woofkit.models import build_model, data_config, original_head
+from woofkit.progress import counter
+from woofkit.results import load_runs, write_table
+from woofkit.source_tasks import NUM_DRAWINGS, load_source_task
+from woofkit.speed import pick_device
+from woofkit.swapping import swap_adapter
+from woofkit.train import load_run_model
+
+RESULTS = PROJECT_ROOT / "data" / "results"
+SETTINGS = ("method", "lr", "lora.rank", "lora.targets", "lora.blocks", "label_fraction", "epochs", "seed")
+LEARNED = ("test_accuracy", "test_accuracy_low", "test_accuracy_high", "num_test_images")
+UNTOUCHED, SWITCHED_OFF = "untouched", "lora, switched off"
+
+
+def study_forgetting(
+    study: StudyConfig,
+    source_dir: str = "",
+    num_drawings: int = NUM_DRAWINGS,
+    folder: Path = RESULTS,
+    report: Callable[[str], None] = print,
+) -> Path:
+    """Measure the untouched backbone and every finished run of the study on what the backbone was pretrained for.
+
+    Two rows are no runs: "untouched", and "lora, switched off", a LoRA model whose adapter has been taken off again.
+
+    Args:
+        source_dir: folder with Imagenette for weights of ImageNet; "" downloads it.
+        num_drawings: of the invented breeds, for the bundled weights.
+
+    Raises:
+        ConfigError: no finished run of the study's model and weights, or as `load_source_task`.
+    """
+    runs = load_runs(study.run_root)
+    if not runs.empty:
+        runs = runs[(runs["model_name"] == study.model_name) & (runs["weights"] == study.weights)]
+    if runs.empty:
+        raise ConfigError(f"no finished run with weights {study.weights!r} in {study.run_root}: train some first")
+    device = pick_device("auto")
+    head = original_head(study.model_name, study.weights)
+    backbone = build_model(study.model_name, weights=study.weights).to(device)
+    transform = make_transform(data_config(backbone), study.preprocess)
+    task = load_source_task(head.out_features, transform, source_dir, num_drawings, report)
+    report(f"{len(runs)} runs on {len(task.labels):,} images of {task.name}")
+
+    def measure(name: str, model: Callable[[], nn.Module]) -> pd.DataFrame:
+        path = study.run_root / "forgetting" / f"{name}-{task_digest(task)}.parquet"
+        return kept_hits(path, lambda: model().to(device), head, task, transform)
+
+    before = measure(f"{UNTOUCHED}-{runs['seed'].min()}", lambda: backbone)
+    rows = [{"method": UNTOUCHED, **forgetting_rows(before, before)}]
+    progress = counter("forgetting", len(runs), "runs", report)
+    for number, run in enumerate(runs.to_dict("records"), start=1):
+        path = Path(run["run"])
+        hits = measure(path.name, lambda path=path: load_run_model(path))
+        row = {name.removeprefix("lora."): run.get(name) for name in (*SETTINGS, *LEARNED)}
+        rows.append({**row, **forgetting_rows(hits, before)})
+        progress(number)
+    if (lora := runs[runs["method"] == "lora"]["run"]).size:
+        hits = measure(f"off-{Path(lora.iloc[0]).name}", lambda: _switched_off(study, Path(lora.iloc[0])))
+        rows.append({"method": SWITCHED_OFF, **forgetting_rows(hits, before)})
+    environment = describe_environment(device)
+    table = pd.DataFrame(rows).assign(
+        source=task.name, num_source_images=len(task.labels), date=environment["date"], machine=environment["machine"]
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"forgetting_{study.dataset}.csv"
+    write_table(table.round(5), path)
+    return path
+
+
+def _switched_off(study: StudyConfig, run: Path) -> nn.Module:
+    """The backbone, after LoRA's adapter has been put on and taken off."""
+    model = build_model(study.model_name, weights=study.weights)
+    swap_adapter(model, read_adapter(model, run / "adapter.safetensors"))
+    return swap_adapter(model, None)
