@@ -1,6 +1,8 @@
 """The command that measures where a study's models look: whole, resumable, refused in words."""
 
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from woofkit import attention_study, cache, data
 from woofkit.__main__ import main
 from woofkit.attention_study import study_attention
+from woofkit.attention_tables import measures_markdown, verdict_lines
 from woofkit.config import ConfigError, StudyConfig
 
 SMALL = {"model_name": "test_vit", "weights": "random", "num_train": 20, "num_test": 20, "epochs": 1, "batch_size": 10}
@@ -100,10 +103,51 @@ def test_bad_options_are_refused_before_anything_is_trained(options, message, tm
     assert not list(tmp_path.iterdir())
 
 
-def test_photographs_are_measured_without_verdicts_on_parts():
-    study = StudyConfig(**SMALL)
-    table = pd.DataFrame(columns=attention_study.COLUMNS)
-    assert attention_study._record(study, table, 10, 1, drawn=False)["verdicts"] == {}
+def test_pictures_without_masks_are_measured_without_verdicts_on_parts(measured, monkeypatch, tmp_path):
+    monkeypatch.setitem(data.SKETCH_SIZES, "val", 10)
+    load = attention_study.load_dogs
+    monkeypatch.setattr(attention_study, "load_dogs", lambda *given: replace(load(*given), masks=None))
+    table, verdicts = study_attention(measured[0], num_dogs=10, num_seeds=1, folder=tmp_path, report=lambda _: None)
+    measures = set(pd.read_csv(table)["measure"])
+    assert {"divergence", "area under deletion", "density in the corners"} <= measures
+    assert not [measure for measure in measures if "density on" in measure or "share" in measure]
+    record = json.loads(verdicts.read_text())
+    assert record["verdicts"] == {}
+    assert verdict_lines(record) == ["photographs have no masks: nothing is said of the claims"]
+    assert "of each kind" in measures_markdown(record, pd.read_csv(table))
+
+
+def test_other_weights_of_a_run_are_measured_anew(measured):
+    study, _, _, _ = measured
+    run = next(study.run_root.glob("full-r0-s1-*"))
+    dogs = SimpleNamespace(dataset=SimpleNamespace(fingerprint=lambda: "print"), masks=None)
+    before = attention_study._digest(dogs, run, run, True, "fp32")
+    weights = run / "model.safetensors"
+    kept = weights.read_bytes()
+    try:
+        weights.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+        assert attention_study._digest(dogs, run, run, True, "fp32") != before
+    finally:
+        weights.write_bytes(kept)
+    assert attention_study._digest(dogs, run, run, True, "fp32") == before
+    assert attention_study._digest(dogs, run, run, False, "fp32") != before
+
+
+def test_a_model_whose_head_reads_no_class_token_is_refused_before_it_is_trained(tmp_path):
+    small = {**SMALL, "model_name": "vit_tiny_patch16_224", "runs_dir": str(tmp_path)}
+    study = StudyConfig(**small)
+    build = attention_study.build_for
+
+    def averaging(config):
+        model = build(config)
+        model.global_pool = "avg"
+        return model
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention_study, "build_for", averaging)
+        with pytest.raises(ConfigError, match="its head reads the mean of all patches, not CLS"):
+            study_attention(study, num_dogs=10, report=lambda _: None)
+    assert not list(tmp_path.iterdir())
 
 
 def test_config_error_names_the_most_dogs():

@@ -56,6 +56,7 @@ ORDER = (
     "paper",
     "comparison",
     "claims",
+    "hypotheses",
     "attention_study",
     "attention_tables",
     "pretrain",

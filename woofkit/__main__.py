@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +175,8 @@ def _attention(options: argparse.Namespace) -> None:
     from woofkit.attention_study import study_attention
     from woofkit.attention_tables import verdict_lines
 
-    table, verdicts = study_attention(study, options.dogs, options.seeds, resolve_path(options.output))
+    report = partial(print, flush=True)
+    table, verdicts = study_attention(study, options.dogs, options.seeds, resolve_path(options.output), report)
     print("\n".join([*verdict_lines(json.loads(verdicts.read_text(encoding="utf-8"))), f"kept in {table}"]))
 
 
@@ -182,7 +184,8 @@ def _forgetting(options: argparse.Namespace) -> None:
     study = StudyConfig.from_dict(load_profile(options.profile) | parse_parameters(options.parameter))
     from woofkit.forgetting_study import study_forgetting
 
-    table = study_forgetting(study, options.source_dir, options.drawings, resolve_path(options.output))
+    report, output = partial(print, flush=True), resolve_path(options.output)
+    table = study_forgetting(study, options.source_dir, options.drawings, output, report)
     print(f"kept in {table}")
 
 

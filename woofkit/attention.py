@@ -168,6 +168,14 @@ def class_relevance(attention: Tensor, gradients: Tensor, grid: tuple[int, int],
     return row[:, 0, num_prefix_tokens:].unflatten(-1, grid)
 
 
+def recordable_images(model: nn.Module, image_size: tuple[int, int], megabytes: int = 500) -> int:
+    """How many images can be recorded at once, gradients and all, in so much memory; at least one."""
+    (height, width), prefix = token_layout(model, image_size)
+    heads = sum(attention.num_heads for attention in _attention_modules(model))
+    each = 3 * 4 * heads * (prefix + height * width) ** 2  # bytes: the maps, their copy in one tensor, the gradients
+    return max(1, megabytes * 10**6 // each)
+
+
 def _attention_modules(model: nn.Module) -> list[Attention]:
     attentions = [getattr(block, "attn", None) for block in getattr(model, "blocks", ())]
     if not attentions or not all(isinstance(attention, Attention) for attention in attentions):
@@ -204,7 +212,7 @@ def _recording_hook(attention: Attention, batches: list[Tensor], values: list[Te
 
 def _mixed_hook(mixed: list[Tensor]):
     def keep(_module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
-        if not torch.is_grad_enabled():
+        if not torch.is_grad_enabled() or torch.is_inference_mode_enabled():
             raise RuntimeError("gradients of attention need a forward with gradients: leave out no_grad")
         [tokens] = inputs
         changed = not tokens.requires_grad  # a frozen model: the graph begins here

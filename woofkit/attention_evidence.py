@@ -84,6 +84,7 @@ def measure_model(
     before: View,
     dogs: Dogs,
     faithful: bool = True,
+    precision: str = "auto",
     report: Callable[[str], None] = print,
 ) -> pd.DataFrame:
     """Measure a model on dogs: a row a dog, map and measure (dog, map, measure, value).
@@ -91,6 +92,7 @@ def measure_model(
     Args:
         before: the original's view of the same dogs.
         faithful: also deletion, insertion and the sanity check, which take most of the time.
+        precision: of deletion and insertion, which run the model seventy times a dog; maps are made in fp32.
 
     What does not belong to a map has the map "".
     """
@@ -111,14 +113,16 @@ def measure_model(
     found |= {("", measure): values for measure, values in norms.items()}
     rows = [_rows(kind, measure, values) for (kind, measure), values in found.items()]
     if faithful:
-        rows += _faithfulness(model, maps, view, dogs, report)
+        rows += _faithfulness(model, maps, view, dogs, precision, report)
         rows += _sanity(model, view, dogs, report)
     return pd.concat(rows, ignore_index=True)
 
 
-def _faithfulness(model, maps, view: View, dogs: Dogs, report) -> list[pd.DataFrame]:
+def _faithfulness(model, maps, view: View, dogs: Dogs, precision: str, report) -> list[pd.DataFrame]:
     progress = counter("deletion and insertion", len(dogs.pixels), "dogs", report)
-    found = deletion_and_insertion(model, dogs.pixels, maps, view.classes, dogs.transform, on_image=progress)
+    found = deletion_and_insertion(
+        model, dogs.pixels, maps, view.classes, dogs.transform, precision=precision, on_image=progress
+    )
     return [_rows(kind, f"area under {curve}", area)
             for kind, curves in found.items() for curve, area in curves.areas.items()]  # fmt: skip
 

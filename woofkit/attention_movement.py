@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from woofkit.attention import record_attention, token_layout
+from woofkit.attention import record_attention, recordable_images, token_layout
 from woofkit.attention_measures import corner_density
 from woofkit.preprocess import Transform
 
-BATCH = 8  # images at once; two models' attention and what is computed from it take 30 MB an image
+BATCH = 32  # images at once where no attention is recorded
 
 
 def jensen_shannon(first: Tensor, second: Tensor) -> Tensor:
@@ -60,9 +60,8 @@ def token_norms(model: nn.Module, images: Tensor) -> Tensor:
 def measure_norms(model: nn.Module, pixels: Tensor, transform: Transform) -> dict[str, Tensor]:
     """What is unusual about the lengths of patch tokens: measure -> (N,); `pixels` are uint8 (N, 3, H, W)."""
     device = next(model.parameters()).device
-    norms = torch.cat(
-        [token_norms(model, transform.normalize(chunk.to(device))).cpu() for chunk in pixels.split(BATCH)]
-    )
+    batches = (transform.normalize(chunk.to(device)) for chunk in pixels.split(BATCH))
+    norms = torch.cat([token_norms(model, images).cpu() for images in batches])
     return {
         "largest token / mean token": norms.amax(dim=(1, 2)) / norms.mean(dim=(1, 2)),
         "corner tokens / mean token": corner_density(norms),
@@ -81,7 +80,7 @@ def measure_movement(original: nn.Module, model: nn.Module, pixels: Tensor, tran
 
 def _both(original, model, pixels, transform) -> Iterator[tuple[Tensor, Tensor, tuple]]:
     device = next(model.parameters()).device
-    for chunk in pixels.split(BATCH):
+    for chunk in pixels.split(recordable_images(model, tuple(pixels.shape[-2:]), megabytes=250)):
         images = transform.normalize(chunk.to(device))
         recorded = []
         for each in (original, model):

@@ -13,21 +13,22 @@ from typing import Any
 
 import pandas as pd
 
-from woofkit.attention_evidence import SHUFFLED_DOGS, Dogs, load_dogs, measure_model
-from woofkit.claims import CLAIMS, judge_attention
+from woofkit.attention_evidence import Dogs, load_dogs, measure_model
+from woofkit.claims import Effect, Judgement, judge_all
 from woofkit.config import NUM_BREEDS, PROJECT_ROOT, StudyConfig, TrainConfig, require_range
 from woofkit.data import make_transform, stratified_subset
 from woofkit.environment import describe_environment
-from woofkit.faithfulness import STEPS
-from woofkit.methods import untouched_method
-from woofkit.metrics import mean_interval
+from woofkit.hypotheses import HYPOTHESES
+from woofkit.methods import build_for, untouched_method
+from woofkit.metrics import crossed_interval
 from woofkit.models import data_config
 from woofkit.results import write_atomic, write_json, write_table
-from woofkit.speed import pick_device
+from woofkit.speed import pick_device, pick_precision
 from woofkit.train import load_run_model, load_splits, run_training
-from woofkit.views import BASELINES, KINDS, look
+from woofkit.views import BASELINES, KINDS, look, require_maps
 
 NUM_DOGS, NUM_SEEDS = 200, 3
+MEASURES = 2  # to be raised whenever what is measured changes, so that nothing kept is taken for it
 COLUMNS = ("model", "against", "map", "measure", "value", "low", "high", "dogs", "by_seed")
 RESULTS = PROJECT_ROOT / "data" / "results"
 
@@ -50,44 +51,55 @@ def study_attention(
     require_range("seeds", num_seeds, 1, 100)
     configs = _configs(study, num_seeds)
     untouched = next(iter(configs))
-    test_size = len(load_splits(configs[untouched], image_size=224)["test"])
-    require_range("dogs", num_dogs, NUM_BREEDS, test_size)
+    model = build_for(configs[untouched])
+    transform = make_transform(data_config(model), study.preprocess)
+    require_maps(model, transform.size)
+    test = load_splits(configs[untouched], transform.size)["test"]
+    require_range("dogs", num_dogs, NUM_BREEDS, len(test))
     runs = {key: run_training(config, study.run_root, report=report) for key, config in configs.items()}
     device = pick_device("auto")
     original = load_run_model(runs[untouched]).to(device)
-    transform = make_transform(data_config(original), study.preprocess)
-    test = load_splits(configs[untouched], transform.size)["test"]
     dogs = load_dogs(test.subset(stratified_subset(test.labels, num_dogs, seed=0)), transform)
     view, frames = None, {}
     for (model, seed), run in runs.items():
-        path = study.run_root / "attention" / f"{run.name}-{_digest(dogs, runs[untouched])}.parquet"
+        faithful, precision = seed == study.seed, pick_precision(study.precision, device)
+        digest = _digest(dogs, run, runs[untouched], faithful, precision)
+        path = study.run_root / "attention" / f"{run.name}-{digest}.parquet"
         if path.is_file():
             report(f"{model}, seed {seed}: found measured in {path.name}")
         else:
             report(f"{model}, seed {seed}: {num_dogs} dogs")
             view = view or look(original, dogs.pixels, transform)
-            frame = measure_model(
-                load_run_model(run).to(device), original, view, dogs, faithful=seed == study.seed, report=report
-            )
+            frame = measure_model(load_run_model(run).to(device), original, view, dogs, faithful, precision, report)
+            frame.attrs = describe_environment(device)  # kept in the file
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, lambda temporary, frame=frame: frame.to_parquet(temporary, index=False))
         frames[model, seed] = pd.read_parquet(path)
     table = summarize(frames)
     folder.mkdir(parents=True, exist_ok=True)
-    table_path, verdict_path = (folder / f"attention_{study.dataset}.{end}" for end in ("csv", "json"))
+    table_path, verdict_path = (folder / f"{kept_name(study)}.{end}" for end in ("csv", "json"))
     write_table(table.round(5), table_path)
-    write_json(verdict_path, _record(study, table, num_dogs, num_seeds, drawn=dogs.masks is not None))
+    environment = max((frame.attrs for frame in frames.values()), key=lambda attrs: attrs["date"])
+    names = [run.name for run in runs.values()]
+    settings = {"dogs": num_dogs, "seeds": num_seeds, "runs": names}
+    write_json(verdict_path, _record(study, table, settings, environment, drawn=dogs.masks is not None))
     return table_path, verdict_path
 
 
-def summarize(frames: Mapping[tuple[str, int], pd.DataFrame]) -> pd.DataFrame:
-    """Means with bootstrap intervals over dogs: a row a model, map and measure, and the paired differences.
+def kept_name(study: StudyConfig) -> str:
+    """The name, without its ending, under which a study's table and verdicts are kept."""
+    return f"attention_{study.dataset}_{study.profile}"
 
-    `frames` are (model, seed) -> what `measure_model` gave. Over seeds, each dog's values are averaged first, so the
-    interval says how far other dogs could move the mean; `by_seed` has each seed's mean. `against` names what is
-    subtracted, dog by dog: another model's value, or the same model's on a map that knows nothing.
+
+def summarize(frames: Mapping[tuple[str, int], pd.DataFrame]) -> pd.DataFrame:
+    """Means with bootstrap intervals over dogs and seeds: a row a model, map and measure, and the paired differences.
+
+    `frames` are (model, seed) -> what `measure_model` gave; `by_seed` has each seed's mean. `against` names what is
+    subtracted, dog by dog: another model's value, or the same model's on a map that knows nothing. Areas also come
+    "beyond the centre map's" and "beyond the random map's", which takes out how sure the model is.
     """
-    wide = {key: frame.pivot(index="dog", columns=["map", "measure"], values="value") for key, frame in frames.items()}
+    wide = {key: _with_gains(frame.pivot(index="dog", columns=["map", "measure"], values="value"))
+            for key, frame in frames.items()}  # fmt: skip
     models = list(dict.fromkeys(model for model, _ in frames))
     seeds = {model: [seed for other, seed in frames if other == model] for model in models}
     rows = []
@@ -101,6 +113,32 @@ def summarize(frames: Mapping[tuple[str, int], pd.DataFrame]) -> pd.DataFrame:
             partner = {seed: (against, seed if seed in seeds[against] else seeds[against][0]) for seed in seeds[model]}
             rows += _rows(model, against, [wide[model, seed] - wide[partner[seed]] for seed in seeds[model]])
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def attention_effects(table: pd.DataFrame, kind: str) -> dict[str, Effect]:
+    """The effects of one kind of map in a table of `summarize`: "MEASURE, MODEL" and "MEASURE, MODEL minus OTHER"."""
+    effects = {}
+    for row in table[table["map"] == kind].fillna({"against": ""}).itertuples():
+        name = f"{row.measure}, {row.model}" + (f" minus {row.against}" if row.against else "")
+        seeds = tuple(float(number) for number in str(row.by_seed).split())
+        effects[name] = Effect(row.value, row.low, row.high, seeds, f"{row.dogs} dogs")
+    return effects
+
+
+def judge_attention(table: pd.DataFrame, kind: str = "attention") -> list[Judgement]:
+    """Judge what the report says of attention, C5 and C6, by one kind of map; drawings only."""
+    about_parts = [hypothesis for hypothesis in HYPOTHESES if hypothesis.claim in ("C5", "C6")]
+    return judge_all(about_parts, attention_effects(table, kind))
+
+
+def _with_gains(values: pd.DataFrame) -> pd.DataFrame:
+    """Add what each kind of map's areas have beyond those of the maps that know nothing."""
+    gains = {(kind, f"{measure}, beyond the {baseline} map's"): values[kind, measure] - values[baseline, measure]
+             for kind in KINDS if kind in values for baseline in BASELINES
+             for measure in values[kind] if measure.startswith("area under")}  # fmt: skip
+    if not gains:
+        return values
+    return pd.concat([values, pd.DataFrame(gains).rename_axis(columns=values.columns.names)], axis=1)
 
 
 def _beyond_baseline(values: pd.DataFrame, baseline: str) -> pd.DataFrame:
@@ -119,7 +157,7 @@ def _rows(model: str, against: str, each: list[pd.DataFrame]) -> Iterator[tuple]
         by_seed = values.mean().dropna()
         if by_seed.empty or (against and kind in BASELINES):  # a baseline is the same map for every model
             continue
-        interval = mean_interval(values.mean(axis=1).to_numpy())
+        interval = crossed_interval(values[by_seed.index].to_numpy())
         means = " ".join(f"{mean:.4g}" for mean in by_seed)
         yield model, against, kind, measure, interval.value, interval.low, interval.high, interval.count, means
 
@@ -134,23 +172,31 @@ def _configs(study: StudyConfig, num_seeds: int) -> dict[tuple[str, int], TrainC
     return configs
 
 
-def _digest(dogs: Dogs, original: Path) -> str:
-    """What a measurement depends on beside its run."""
-    settings = [dogs.dataset.fingerprint(), original.name, STEPS, SHUFFLED_DOGS]
-    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8]
+def _digest(dogs: Dogs, run: Path, original: Path, faithful: bool, precision: str) -> str:
+    """What a measurement depends on: the dogs and their masks, both models' weights, and what is measured how."""
+    digest = hashlib.sha256(json.dumps([dogs.dataset.fingerprint(), MEASURES, faithful, precision]).encode())
+    if dogs.masks is not None:
+        digest.update(dogs.masks.numpy().tobytes())
+    for folder in (run, original):
+        for path in sorted(folder.glob("*.safetensors")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:8]
 
 
-def _record(study: StudyConfig, table: pd.DataFrame, num_dogs: int, num_seeds: int, drawn: bool) -> dict[str, Any]:
+def _record(
+    study: StudyConfig, table: pd.DataFrame, settings: dict[str, Any], environment: Mapping[str, str], drawn: bool
+) -> dict[str, Any]:
     """The settings, the machine and, for drawings, the verdicts on the claims for each kind of map."""
-    verdicts = {}
+    verdicts: dict[str, Any] = {}
     for kind in KINDS if drawn else ():
-        for claim, (verdict, findings) in judge_attention(table, kind).items():
-            verdicts.setdefault(claim, {"statement": CLAIMS[claim][0]})[kind] = {
-                "verdict": verdict,
-                "conditions": [{**asdict(finding), "condition": finding.condition.statement} for finding in findings],
-            }
-    names = ("profile", "dataset", "scheme", "model_name", "epochs", "lr", "rank")
-    settings = {name: getattr(study, name) for name in names} | {"dogs": num_dogs, "seeds": num_seeds}
-    environment = describe_environment(pick_device("auto"))
+        for judgement in judge_attention(table, kind):
+            judged = verdicts.setdefault(judgement.hypothesis.claim, {"statement": judgement.hypothesis.paper})
+            conditions = [
+                {"condition": finding.condition.statement, **finding.effect._asdict(), "verdict": finding.verdict}
+                for finding in judgement.findings
+            ]
+            judged[kind] = {"verdict": judgement.verdict, "p_value": judgement.p_value, "conditions": conditions}
+    own = asdict(study) | {"weights": Path(study.weights).name}  # where they lie concerns nobody
+    del own["runs_dir"], own["data_dir"]
     kept = {name: environment[name] for name in ("date", "machine", "torch", "commit")}
-    return {"settings": settings, "environment": kept, "verdicts": verdicts}
+    return {"settings": own | settings, "environment": kept, "verdicts": verdicts}

@@ -5,25 +5,26 @@ from typing import Any
 
 import pandas as pd
 
+from woofkit.comparison import METHOD_LABELS
 from woofkit.views import KINDS
 
-MODELS = {"original": "original", "full": "full fine-tuning", "lora": "LoRA"}
-DRAWN_ROWS = (  # map, what is subtracted, measure, how many decimals
-    ("attention", "", "density on the face", 2),
-    ("attention", "", "density on legs", 2),
-    ("attention", "", "share without dog", 3),
-    ("relevance", "", "density on the face", 2),
-    ("relevance", "", "density on legs", 2),
-    ("relevance", "", "share without dog", 3),
+MODELS = {"original": "original", **{method: METHOD_LABELS[method] for method in ("full", "lora")}}
+DRAWN_ROWS = (  # map, measure, how many decimals
+    ("attention", "density on the face", 2),
+    ("attention", "density on legs", 2),
+    ("attention", "share without dog", 3),
+    ("relevance", "density on the face", 2),
+    ("relevance", "density on legs", 2),
+    ("relevance", "share without dog", 3),
 )
 ALL_ROWS = (
-    ("", "", "divergence", 3),
-    ("attention", "", "correlation with the original's", 2),
-    ("attention", "", "density in the corners", 2),
-    ("attention", "centre", "area under deletion", 3),
-    ("relevance", "centre", "area under deletion", 3),
-    ("attention", "centre", "area under insertion", 3),
-    ("relevance", "centre", "area under insertion", 3),
+    ("", "divergence", 3),
+    ("attention", "correlation with the original's", 2),
+    ("attention", "density in the corners", 2),
+    ("attention", "area under deletion, beyond the centre map's", 3),
+    ("relevance", "area under deletion, beyond the centre map's", 3),
+    ("attention", "area under insertion, beyond the centre map's", 3),
+    ("relevance", "area under insertion, beyond the centre map's", 3),
 )
 
 
@@ -62,16 +63,17 @@ def measures_markdown(record: Mapping[str, Any], table: pd.DataFrame) -> str:
     names = [*MODELS.values(), "LoRA minus full"]
     lines = [f"| map | measure | {' | '.join(names)} |", "|---|---|" + "---:|" * len(names)]
     rows = table.fillna({"against": "", "map": ""}).set_index(["model", "against", "map", "measure"])
-    for kind, against, measure, digits in (*(DRAWN_ROWS if drawn else ()), *ALL_ROWS):
-        cells = [_cell(rows.loc[model, against, kind, measure], digits) for model in MODELS]
-        cells.append("" if against else _cell(rows.loc["lora", "full", kind, measure], digits, "+"))
-        words = f"{measure}, minus the {against} map's" if against else measure
-        lines.append(f"| {KINDS.get(kind, 'all blocks')} | {words} | {' | '.join(cells)} |")
+    for kind, measure, digits in (*(DRAWN_ROWS if drawn else ()), *ALL_ROWS):
+        cells = [_cell(rows.loc[model, "", kind, measure], digits) for model in MODELS]
+        cells.append(_cell(rows.loc["lora", "full", kind, measure], digits, "+"))
+        lines.append(f"| {KINDS.get(kind, 'all blocks')} | {measure} | {' | '.join(cells)} |")
     settings, environment = record["settings"], record["environment"]
-    seeds = f"{settings['seeds']} models of each kind" if settings["seeds"] > 1 else "one model of each kind"
-    notes = (f"{settings['dogs']} test images, {seeds} (profile {settings['profile']}); means with 95 % bootstrap "
-             f"intervals over images. Densities: 1 is the even share. Areas are of the first seed's models. "
-             f"Measured {environment['date'][:10]}, {environment['machine']}.")  # fmt: skip
+    several, when = settings["seeds"] > 1, f"{environment['date'][:10]}, {environment['machine']}"
+    models = f"{settings['seeds']} models of each kind" if several else "one model of each kind"
+    how = f"profile {settings['profile']}, {settings['model_name']}, learning rate {settings['lr']:g}"
+    notes = (f"{settings['dogs']} test images, {models} ({how}); means with 95 % bootstrap intervals over images"
+             f"{' and seeds' * several}. Densities: 1 is the even share. Areas are of the first seed's models. "
+             f"Measured {when}.")  # fmt: skip
     return "\n".join([*lines, "", notes])
 
 

@@ -1,122 +1,138 @@
-"""The report's claims, judged by what was measured: each a set of conditions, fixed before the measurement.
+"""How a claim is judged: by conditions fixed before the measurement, each on one effect with its 95 % interval.
 
-A condition says that a number is above (or below) a limit by at least a smallest difference worth the name. Its
-95 % interval decides: supported, contradicted, or undecided. A claim is as good as the worst of its conditions.
+A condition says that an effect is above (or below) a limit, by a margin that is worth the name. A hypothesis holds if
+all its conditions do. What is said to be supported also has to survive Holm's correction over all hypotheses.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
-import pandas as pd
+SUPPORTED, CONTRADICTED, UNDECIDED, UNMEASURED = "supported", "contradicted", "undecided", "not measured"
+ALPHA = 0.05
 
-SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 
-# Differences of less than a tenth of the even share are nothing that one would see in a map.
-SMALLEST_DIFFERENCE = 0.1
-# "Exclusively" would be 0; so little on patches without any dog may pass for it.
-MOST_OUTSIDE = 0.05
+class Effect(NamedTuple):
+    """A number with its 95 % interval, what it is for each seed, and what it was measured on."""
+
+    value: float
+    low: float
+    high: float
+    by_seed: tuple[float, ...] = ()
+    source: str = ""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What must hold: `measure` of `model` (minus that of `against`) is above or below `limit`.
+    """What must hold: the effect of that name lies above (or below) `limit`.
 
-    `margin`: the condition is only supported by a value at least so far beyond the limit, and contradicted by an
-    interval that ends short of it.
+    It is supported only by a value at least `margin` beyond the limit, and contradicted by an interval that ends short
+    of limit and margin.
     """
 
     statement: str
-    model: str
-    against: str
-    measure: str
+    effect: str
     above: bool = True
     limit: float = 0.0
     margin: float = 0.0
 
 
-CLAIMS = {
-    "C5": (
-        "LoRA attends to the face, full fine-tuning also to the legs",
-        (
-            Condition(
-                "LoRA attends to the face more than full fine-tuning does",
-                *("lora", "full", "density on the face"), margin=SMALLEST_DIFFERENCE,
-            ),
-            Condition(
-                "full fine-tuning attends to the legs more than LoRA does",
-                *("full", "lora", "density on legs"), margin=SMALLEST_DIFFERENCE,
-            ),
-            Condition(
-                "LoRA attends to the face more than a map that only looks at the centre",
-                *("lora", "centre", "density on the face"), margin=SMALLEST_DIFFERENCE,
-            ),
-        ),
-    ),
-    "C6": (
-        "the models attend exclusively to the dog",
-        tuple(
-            Condition(
-                f"{name} spends at most {MOST_OUTSIDE:.0%} on patches without any dog",
-                *(model, "", "share without dog"), above=False, limit=MOST_OUTSIDE,
-            )
-            for model, name in (("full", "full fine-tuning"), ("lora", "LoRA"))
-        ),
-    ),
-}  # fmt: skip
-
-
 @dataclass(frozen=True)
-class Finding:
-    """A condition with what was measured for it, and the verdict."""
+class Hypothesis:
+    """A claim of the report (or a question that it leaves open), made testable.
+
+    `paper` are its words, `statement` ours; `test` says how the effects are measured.
+    """
+
+    id: str
+    claim: str
+    paper: str
+    statement: str
+    conditions: tuple[Condition, ...]
+    test: str
+
+
+class Finding(NamedTuple):
+    """A condition with the effect that was measured for it, if any, and its verdict."""
 
     condition: Condition
-    value: float
-    low: float
-    high: float
-    by_seed: tuple[float, ...]
+    effect: Effect | None
     verdict: str
 
 
-def judge(condition: Condition, value: float, low: float, high: float, by_seed: tuple[float, ...] = ()) -> str:
-    """Supported, contradicted or undecided, from a value and its 95 % interval.
+class Judgement(NamedTuple):
+    """A hypothesis, its findings, its verdict, and the p-value behind it (nan without a measurement)."""
+
+    hypothesis: Hypothesis
+    findings: tuple[Finding, ...]
+    verdict: str
+    p_value: float
+
+
+def judge(condition: Condition, effect: Effect | None) -> str:
+    """Supported, contradicted, undecided, or not measured.
 
     Supported: the whole interval is beyond the limit, the value beyond limit and margin, and so is every seed's value
     beyond the limit. Contradicted: the whole interval falls short of limit and margin.
     """
-    sign = 1 if condition.above else -1
-    value, *ends = (sign * (number - condition.limit) for number in (value, low, high))
-    seeds = [sign * (number - condition.limit) for number in by_seed]
-    if min(ends) > 0 and value >= condition.margin and all(number > 0 for number in seeds):
+    if effect is None:
+        return UNMEASURED
+    value, *ends = (_beyond(condition, number) for number in effect[:3])
+    if min(ends) > 0 and value >= condition.margin and all(_beyond(condition, seed) > 0 for seed in effect.by_seed):
         return SUPPORTED
     return CONTRADICTED if max(ends) < condition.margin else UNDECIDED
 
 
-def judge_attention(table: pd.DataFrame, kind: str = "attention") -> dict[str, tuple[str, list[Finding]]]:
-    """Claim -> (verdict, findings), from a table of `attention_study`, for one kind of map.
+def p_value(condition: Condition, effect: Effect) -> float:
+    """Two-sided p of an effect at the limit, by the normal distribution that has the effect's 95 % interval.
 
-    Raises ValueError if the table lacks a measure: photographs have no masks.
+    An effect without uncertainty, such as a count, has p = 0, or 1 on the limit.
     """
-    judged = {}
-    for claim, (_, conditions) in CLAIMS.items():
-        findings = [_find(table, condition, kind) for condition in conditions]
-        judged[claim] = (worst([finding.verdict for finding in findings]), findings)
-    return judged
+    from scipy.stats import norm
+
+    distance, error = abs(effect.value - condition.limit), (effect.high - effect.low) / (2 * norm.ppf(0.975))
+    if error == 0:
+        return float(distance == 0)
+    return float(2 * norm.sf(distance / error))
 
 
-def worst(verdicts: list[str]) -> str:
-    """The verdict on a claim whose conditions must all hold."""
-    return next(verdict for verdict in (CONTRADICTED, UNDECIDED, SUPPORTED) if verdict in verdicts)
+def judge_all(hypotheses: Iterable[Hypothesis], effects: Mapping[str, Effect]) -> list[Judgement]:
+    """Judge hypotheses by effects, name -> effect; an effect that is missing has not been measured.
+
+    All conditions of a hypothesis must hold, so its p-value is the largest of theirs (an intersection-union test,
+    Berger 1982, https://doi.org/10.1080/00401706.1982.10487790). Holm's correction is over the hypotheses measured.
+    """
+    judged = []
+    for hypothesis in hypotheses:
+        found = [(condition, effects.get(condition.effect)) for condition in hypothesis.conditions]
+        findings = tuple(Finding(condition, effect, judge(condition, effect)) for condition, effect in found)
+        known = [p_value(condition, effect) for condition, effect in found if effect is not None]
+        p = max(known) if len(known) == len(found) else float("nan")
+        judged.append(Judgement(hypothesis, findings, worst(finding.verdict for finding in findings), p))
+    adjusted = holm({each.hypothesis.id: each.p_value for each in judged if each.p_value == each.p_value})
+    return [_corrected(each, adjusted.get(each.hypothesis.id, float("nan"))) for each in judged]
 
 
-def _find(table: pd.DataFrame, condition: Condition, kind: str) -> Finding:
-    rows = table[
-        (table["model"] == condition.model)
-        & (table["against"].fillna("") == condition.against)
-        & (table["map"] == kind)
-        & (table["measure"] == condition.measure)
-    ]
-    if len(rows) != 1:
-        raise ValueError(f"the table has {len(rows)} rows of {condition.measure!r} for {condition.model!r}, not one")
-    row = rows.iloc[0]
-    seeds = tuple(float(number) for number in str(row["by_seed"]).split())
-    verdict = judge(condition, row["value"], row["low"], row["high"], seeds)
-    return Finding(condition, float(row["value"]), float(row["low"]), float(row["high"]), seeds, verdict)
+def worst(verdicts: Iterable[str]) -> str:
+    """The verdict on a hypothesis whose conditions must all hold."""
+    found = set(verdicts)
+    return next(verdict for verdict in (CONTRADICTED, UNMEASURED, UNDECIDED, SUPPORTED) if verdict in found)
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Adjust p-values for their number, name by name (Holm 1979, https://www.jstor.org/stable/4615733)."""
+    if not p_values:
+        return {}
+    from statsmodels.stats.multitest import multipletests
+
+    adjusted = multipletests(list(p_values.values()), method="holm")[1]
+    return dict(zip(p_values, map(float, adjusted), strict=True))
+
+
+def _beyond(condition: Condition, number: float) -> float:
+    return (number - condition.limit) * (1 if condition.above else -1)
+
+
+def _corrected(judgement: Judgement, p: float) -> Judgement:
+    lost = judgement.verdict == SUPPORTED and not p < ALPHA
+    return judgement._replace(verdict=UNDECIDED if lost else judgement.verdict, p_value=p)

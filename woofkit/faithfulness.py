@@ -116,14 +116,16 @@ def _variants(image: Tensor, ranks: list[Tensor], steps: int) -> Tensor:
 
 
 def shuffled_models(model: nn.Module, seed: int = 0) -> Iterator[tuple[str, nn.Module]]:
-    """Copies of a Vision Transformer that lose what they learned from the top down: (what was lost last, copy).
+    """A copy of a Vision Transformer that loses what it learned from the top down: (what was lost last, the copy).
 
-    First the head and the final norm, then block after block to the first, then the embedding. The numbers in each
-    parameter change places among themselves, so that its spread stays. A map that stays like the trained model's does
-    not show what the model has learned (Adebayo et al. 2018, https://arxiv.org/abs/1810.03292).
+    First the head and the final norms, then block after block to the first, then the embedding; it is one copy,
+    shuffled further at each step. The numbers in each parameter change places among themselves, so that its spread
+    stays. A map that stays like the trained model's does not show what the model has learned (Adebayo et al. 2018,
+    https://arxiv.org/abs/1810.03292).
     """
     copy = deepcopy(model)
-    stages = {"head": [copy.norm, copy.head]}
+    top = (getattr(copy, name, None) for name in ("norm", "fc_norm", "head", "head_dist"))
+    stages = {"head": [module for module in top if module is not None]}
     stages |= {f"block {number + 1}": [copy.blocks[number]] for number in reversed(range(len(copy.blocks)))}
     above = {id(parameter) for modules in stages.values() for module in modules for parameter in module.parameters()}
     rest = [parameter for parameter in copy.parameters() if id(parameter) not in above]

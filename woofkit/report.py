@@ -41,8 +41,8 @@ def _attention_markdown(path: Path) -> str:
 RENDERED = {
     "bench": (KEPT_RESULTS / "bench.json", lambda path: as_markdown(_read_json(path))),
     "speed_accuracy": (ACCURACIES, lambda path: accuracies_markdown(pd.read_csv(path))),
-    "attention-drawings": (KEPT_RESULTS / "attention_sketchwoof.json", _attention_markdown),
-    "attention-photographs": (KEPT_RESULTS / "attention_imagewoof.json", _attention_markdown),
+    "attention-drawings": (KEPT_RESULTS / "attention_sketchwoof_demo.json", _attention_markdown),
+    "attention-photographs": (KEPT_RESULTS / "attention_imagewoof_clean.json", _attention_markdown),
 }
 
 

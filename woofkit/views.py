@@ -10,7 +10,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from woofkit.attention import attention_rollout, class_relevance, cls_attention, record_attention, token_layout
+from woofkit.attention import (
+    attention_rollout,
+    class_relevance,
+    cls_attention,
+    record_attention,
+    recordable_images,
+    token_layout,
+)
 from woofkit.attention_measures import center_gaussian_map, random_map, to_shares
 from woofkit.config import ConfigError, require_choice
 from woofkit.preprocess import Transform
@@ -21,7 +28,6 @@ KINDS = {
     "relevance": "class relevance",
 }
 BASELINES = ("random", "centre")  # maps that know nothing of the picture
-BATCH = 16  # images at once: recording all layers takes 11 MB an image with gradients
 
 
 class View(NamedTuple):
@@ -35,6 +41,20 @@ class View(NamedTuple):
     def probabilities(self) -> Tensor:
         """Softmax of the logits, (N, C)."""
         return self.logits.softmax(dim=1)
+
+
+def require_maps(model: nn.Module, image_size: int) -> None:
+    """Raise ConfigError, with the reason, for a model that has no maps or whose maps would mislead."""
+    name = type(model).__name__
+    try:
+        with record_attention(model):
+            grid, _ = token_layout(model, (image_size, image_size))
+    except TypeError as error:
+        raise ConfigError(f"no attention maps of this model: {error}") from error
+    if getattr(model, "global_pool", "token") != "token":
+        raise ConfigError(f"no attention maps of this {name}: its head reads the mean of all patches, not CLS")
+    if image_size % grid[0] or image_size % grid[1]:
+        raise ConfigError(f"no attention maps of this {name}: {image_size} pixels are no multiple of {grid} patches")
 
 
 def look(
@@ -77,10 +97,10 @@ def to_even(maps: Tensor) -> Tensor:
 def _inputs(
     model: nn.Module, pixels: Tensor, transform: Transform, classes: Tensor | None
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
-    device = next(model.parameters()).device
-    for start in range(0, len(pixels), BATCH):
-        images = transform.normalize(pixels[start : start + BATCH].to(device))
-        yield images, None if classes is None else classes[start : start + BATCH].to(device)
+    device, batch = next(model.parameters()).device, recordable_images(model, tuple(pixels.shape[-2:]))
+    for start in range(0, len(pixels), batch):
+        images = transform.normalize(pixels[start : start + batch].to(device))
+        yield images, None if classes is None else classes[start : start + batch].to(device)
 
 
 def _look_at(
@@ -91,15 +111,16 @@ def _look_at(
     layers = None if relevance or "rollout" in kinds else -1
     with torch.set_grad_enabled(relevance), record_attention(model, layers, gradients=relevance) as recorder:
         logits = model(images)
+    attention = recorder.maps
     classes = logits.argmax(dim=1) if classes is None else classes
     maps = {}
     for kind in kinds:
         if kind == "attention":
-            made = cls_attention(recorder.maps[:, -1:], *layout).mean(dim=(1, 2))
+            made = cls_attention(attention[:, -1:], *layout).mean(dim=(1, 2))
         elif kind == "rollout":
-            made = attention_rollout(recorder.maps, *layout)
+            made = attention_rollout(attention, *layout)
         else:
             score = logits.gather(1, classes[:, None]).sum()
-            made = class_relevance(recorder.maps, recorder.gradients(score), *layout)
+            made = class_relevance(attention, recorder.gradients(score), *layout)
         maps[kind] = to_even(made).cpu()
     return logits.detach().cpu(), classes.cpu(), maps

@@ -95,7 +95,9 @@ def sanity_lines(likeness: pd.DataFrame, ax: Axes) -> Axes:
     ax.axhline(0, color=OTHER_COLOR, linewidth=1.5)
     ax.set_xticks(range(len(likeness)), likeness.index, rotation=45, ha="right")
     ax.set(
-        xlabel="shuffled, from the head down to", ylabel="likeness to the map\nof the trained model", ylim=(-0.3, 1.05)
+        xlabel="shuffled, from the head down to",
+        ylabel="likeness to the map\nof the trained model",
+        ylim=(min(-0.3, likeness.to_numpy().min() - 0.05), 1.05),
     )
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return ax
