@@ -4,6 +4,7 @@
 # make readme           put the tables and figures of a finished study (PROFILE=demo) into README.md and figures/
 # make backbone         pretrain the bundled backbone anew
 # make attention        measure where a study's models look, and judge the claims (PROFILE=demo; ATTENTION="--dogs 400")
+# make sweep            train what a sweep names (SWEEP=rigor-small; sweeps/ has others), one run after the other
 # make bench            measure our training beside what others use, on this machine (BENCH="--rounds 9" adds options)
 # Every target first makes .venv and installs requirements.txt, once. Another Python: make PYTHON=python3.12 study
 
@@ -12,13 +13,14 @@ PROFILE ?= demo
 PARAMS  ?=
 BENCH   ?=
 ATTENTION ?=
+SWEEP   ?= rigor-small
 
 VENV      := .venv
 VENV_PY   := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install study test lab attention readme backbone bench
+.PHONY: help install study test lab attention sweep readme backbone bench
 
 help:
 	@sed -n '/^# /s/^# //p' Makefile
@@ -45,6 +47,9 @@ lab: $(INSTALLED)
 
 attention: $(INSTALLED)
 	$(VENV_PY) -m woofkit attention --profile $(PROFILE) $(ATTENTION)
+
+sweep: $(INSTALLED)
+	$(VENV_PY) -m woofkit sweep $(SWEEP) $(addprefix -p ,$(PARAMS))
 
 readme: $(INSTALLED)
 	$(VENV_PY) -m woofkit readme --profile $(PROFILE)

@@ -150,6 +150,25 @@ def test_several_forwards_are_joined_along_the_batch():
     torch.testing.assert_close(recorder.maps, at_once.maps)
 
 
+def break_off(*_):
+    raise KeyError("on purpose")
+
+
+def test_a_forward_that_broke_off_leaves_nothing_behind():
+    model, x = tiny_vit(), images(2, 3, 32, 32)
+    with torch.no_grad(), record_attention(model) as recorder:
+        handle = model.blocks[1].norm1.register_forward_pre_hook(break_off)
+        with pytest.raises(KeyError, match="on purpose"):
+            model(x)
+        handle.remove()
+        with pytest.raises(RuntimeError, match="no attention was recorded"):
+            _ = recorder.maps
+        model(x)
+    with torch.no_grad(), record_attention(model) as undisturbed:
+        model(x)
+    assert torch.equal(recorder.maps, undisturbed.maps)
+
+
 @pytest.mark.parametrize("layers", [12, -13, [0, 12], "last"])
 def test_an_unknown_layer_is_refused_with_the_allowed_ones(layers):
     match = r"no layer .*allowed are 0 to 11, or -12 to -1"

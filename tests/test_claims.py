@@ -14,7 +14,6 @@ from woofkit.claims import (
     Condition,
     Effect,
     Hypothesis,
-    holm,
     judge,
     judge_all,
     p_value,
@@ -71,11 +70,12 @@ def test_p_values_are_those_of_the_interval():
     assert p_value(Condition("", "m", limit=10), Effect(31.1, 31.1, 31.1)) == 0
 
 
-def test_holm_equals_an_example_worked_out_by_hand():
-    # Sorted: 0.01 * 4, 0.02 * 3, 0.03 * 2 (not below the one before), 0.5 * 1.
-    adjusted = holm({"a": 0.02, "b": 0.01, "c": 0.5, "d": 0.03})
-    assert adjusted == pytest.approx({"a": 0.06, "b": 0.04, "c": 0.5, "d": 0.06})
-    assert holm({}) == {}
+def test_few_degrees_of_freedom_make_a_p_value_larger():
+    effect = Effect(4.0, 3.0, 5.0)
+    assert p_value(Condition("", "m"), effect._replace(freedom=2)) > 30 * p_value(Condition("", "m"), effect)
+    at_the_end = Effect(1.0, 0.0, 2.0)
+    for freedom in (2, 5, float("inf")):
+        assert p_value(Condition("", "m"), at_the_end._replace(freedom=freedom)) == pytest.approx(0.05)
 
 
 def test_a_hypothesis_counts_its_weakest_condition_and_has_to_survive_holm():

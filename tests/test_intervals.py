@@ -1,9 +1,9 @@
-"""Laws of the bootstrap intervals of means: known answers, coverage by simulation, and what cannot be known."""
+"""Laws of the bootstrap interval of a mean: known answers, and what cannot be known."""
 
 import numpy as np
 import pytest
 
-from woofkit.metrics import crossed_interval, mean_interval
+from woofkit.metrics import mean_interval
 
 
 def test_the_interval_of_a_mean_is_that_of_the_normal_distribution_for_many_numbers():
@@ -27,37 +27,3 @@ def test_one_number_says_nothing_about_others():
     assert interval.value == 3
     assert np.isnan(interval.low)
     assert np.isnan(interval.high)
-
-
-def test_one_seed_leaves_the_images_alone():
-    values = np.random.default_rng(0).normal(size=(50, 1))
-    assert crossed_interval(values) == mean_interval(values[:, 0])
-
-
-def test_seeds_widen_the_interval_even_where_the_images_agree():
-    values = np.tile([0.0, 1.0, 2.0], (100, 1))  # every image alike, every seed another
-    interval = crossed_interval(values)
-    assert interval.value == 1
-    assert interval.low < 0.4
-    assert interval.high > 1.6
-    noisy = values + np.random.default_rng(0).normal(0, 1, (100, 1))  # images differ for all seeds alike
-    both, images_alone = crossed_interval(noisy), mean_interval(noisy.mean(axis=1))
-    assert both.high - both.low > 3 * (images_alone.high - images_alone.low)
-
-
-def test_a_seeds_missing_images_do_not_count_and_no_number_is_an_error():
-    values = np.array([[1.0, 3.0], [1.0, np.nan], [np.nan, np.nan]])
-    interval = crossed_interval(values)
-    assert interval.value == 2  # the means of the seeds, 1 and 3
-    assert interval.count == 2
-    with pytest.raises(ValueError, match=r"pass \(images, seeds\)"):
-        crossed_interval(np.full((3, 2), np.nan))
-
-
-def test_the_crossed_interval_holds_the_truth_about_as_often_as_it_says():
-    rng, covered, trials = np.random.default_rng(1), 0, 200
-    for _ in range(trials):
-        values = rng.normal(0, 0.3, (1, 8)) + rng.normal(0, 1, (60, 1)) + rng.normal(0, 1, (60, 8))
-        interval = crossed_interval(values, resamples=400)
-        covered += interval.low < 0 < interval.high
-    assert 0.88 < covered / trials < 0.99  # 8 seeds make it a little too short; the simulation's error is 0.015

@@ -36,6 +36,9 @@ ORDER = (
     "adapters",
     "methods",
     "metrics",
+    "power",
+    "uncertainty",
+    "calibration",
     "environment",
     "loop",
     "progress",
@@ -57,6 +60,7 @@ ORDER = (
     "comparison",
     "claims",
     "hypotheses",
+    "evidence",
     "attention_study",
     "attention_tables",
     "pretrain",
@@ -64,6 +68,11 @@ ORDER = (
     "bench",
     "widgets",
     "profiles",
+    "sweeps",
+    "sweep_plan",
+    "sweep_time",
+    "sweep_job",
+    "sweep_command",
     "study",
     "report",
     "__main__",
@@ -235,7 +244,8 @@ def test_code_cells_are_short_and_define_no_class(notebook):
 
 def test_importing_woofkit_is_quick():
     """What takes long to import, beside torch and timm, is imported where it is used."""
-    slow = ("scipy.stats", "matplotlib.pyplot", "seaborn", "peft", "statsmodels", "papermill", "IPython")
+    slow = ("scipy.stats", "matplotlib.pyplot", "seaborn", "peft", "statsmodels", "torchmetrics")
+    slow += ("papermill", "IPython", "snakemake", "ipywidgets")
     code = f"import sys, woofkit.train, woofkit.attention; print([m for m in {slow} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

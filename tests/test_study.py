@@ -113,7 +113,7 @@ def test_a_malformed_override_is_refused(given, message):
 
 def test_an_unknown_profile_lists_the_known_ones():
     with pytest.raises(
-        ConfigError, match="unknown profile 'demmo': allowed are clean, demo, paper, paper-code, seeds, test"
+        ConfigError, match="unknown profile 'demmo': allowed are clean, demo, paper, paper-code, rigor, seeds, test"
     ):
         load_profile("demmo")
 

@@ -25,14 +25,15 @@ HEAD_FUSIONS = {"mean": torch.mean, "max": torch.amax, "min": torch.amin}
 
 
 class AttentionRecorder:
-    """The attention of every forward inside `record_attention`, a list of batches a layer.
+    """The attention of every forward inside `record_attention`.
 
     For gradients, also the values and what attention made of them, still part of autograd's graph.
     """
 
     def __init__(self, layers: tuple[int, ...]):
         self.layers = layers
-        self.batches: dict[int, list[Tensor]] = {layer: [] for layer in layers}
+        self.rooms: list[Tensor] = []  # one a forward, (layers, B, heads, N, N)
+        self.filled: set[int] = set()  # the layers that the latest forward has come through
         self.values: dict[int, list[Tensor]] = {layer: [] for layer in layers}  # (B, heads, N, d) each
         self.mixed: dict[int, list[Tensor]] = {layer: [] for layer in layers}  # A V, (B, N, heads * d) each
 
@@ -42,10 +43,19 @@ class AttentionRecorder:
 
         Several forwards are joined along the batch. Raises RuntimeError if no forward has come through.
         """
-        counts = {len(batches) for batches in self.batches.values()}
-        if len(counts) != 1 or counts == {0}:
+        if len(self.filled) < len(self.layers):
             raise RuntimeError("no attention was recorded: run the model inside `with record_attention(...)`")
-        return torch.stack([torch.cat(self.batches[layer]) for layer in self.layers], dim=1)
+        batches = [room.transpose(0, 1) for room in self.rooms]
+        return batches[0] if len(batches) == 1 else torch.cat(batches)
+
+    def room(self, layer: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
+        """Where a layer's attention of this shape is to be written; a forward that broke off loses its place."""
+        if not self.rooms or layer in self.filled:
+            complete = self.rooms if len(self.filled) == len(self.layers) else self.rooms[:-1]
+            self.rooms = [*complete, torch.empty((len(self.layers), *shape), device=device)]
+            self.filled = set()
+        self.filled.add(layer)
+        return self.rooms[-1][self.layers.index(layer)]
 
     def gradients(self, score: Tensor) -> Tensor:
         """How `score`, a sum over the recorded images, changes with each attention: the shape of `maps`, float32.
@@ -98,7 +108,7 @@ def record_attention(
             attention = attentions[layer]
             stack.callback(attention.register_forward_pre_hook(_refuse_mask, with_kwargs=True).remove)
             values = recorder.values[layer] if gradients else None
-            hook = _recording_hook(attention, recorder.batches[layer], values)
+            hook = _recording_hook(attention, recorder, layer, values)
             stack.callback(attention.qkv.register_forward_hook(hook).remove)
             if gradients:  # the first module that sees A V is `norm`, an identity in most models
                 hook = _mixed_hook(recorder.mixed[layer])
@@ -196,7 +206,7 @@ def _layer_numbers(layers: Sequence[int], depth: int) -> tuple[int, ...]:
     return numbers
 
 
-def _recording_hook(attention: Attention, batches: list[Tensor], values: list[Tensor] | None):
+def _recording_hook(attention: Attention, recorder: AttentionRecorder, layer: int, values: list[Tensor] | None):
     @torch.no_grad()
     def record(_module: nn.Module, _inputs: tuple, qkv: Tensor) -> None:
         q, k, v = qkv.unflatten(-1, (3, attention.num_heads, -1)).unbind(2)  # (B, N, heads, d) each
@@ -205,7 +215,7 @@ def _recording_hook(attention: Attention, batches: list[Tensor], values: list[Te
         q, k = attention.q_norm(q.transpose(1, 2)), attention.k_norm(k.transpose(1, 2))  # (B, heads, N, d)
         with torch.autocast(qkv.device.type, enabled=False):  # autocast would multiply in half precision
             scores = (q.float() * attention.scale) @ k.float().transpose(-2, -1)
-            batches.append(scores.softmax(dim=-1))
+            torch.softmax(scores, dim=-1, out=recorder.room(layer, scores.shape, scores.device))
 
     return record
 

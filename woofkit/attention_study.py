@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from woofkit.attention_evidence import Dogs, load_dogs, measure_model
@@ -20,16 +21,17 @@ from woofkit.data import make_transform, stratified_subset
 from woofkit.environment import describe_environment
 from woofkit.hypotheses import HYPOTHESES
 from woofkit.methods import build_for, untouched_method
-from woofkit.metrics import crossed_interval
+from woofkit.metrics import mean_interval
 from woofkit.models import data_config
 from woofkit.results import write_atomic, write_json, write_table
 from woofkit.speed import pick_device, pick_precision
 from woofkit.train import load_run_model, load_splits, run_training
+from woofkit.uncertainty import crossed_mean
 from woofkit.views import BASELINES, KINDS, look, require_maps
 
 NUM_DOGS, NUM_SEEDS = 200, 3
 MEASURES = 2  # to be raised whenever what is measured changes, so that nothing kept is taken for it
-COLUMNS = ("model", "against", "map", "measure", "value", "low", "high", "dogs", "by_seed")
+COLUMNS = ("model", "against", "map", "measure", "value", "low", "high", "freedom", "dogs", "by_seed")
 RESULTS = PROJECT_ROOT / "data" / "results"
 
 
@@ -92,7 +94,7 @@ def kept_name(study: StudyConfig) -> str:
 
 
 def summarize(frames: Mapping[tuple[str, int], pd.DataFrame]) -> pd.DataFrame:
-    """Means with bootstrap intervals over dogs and seeds: a row a model, map and measure, and the paired differences.
+    """Means with intervals over dogs and seeds: a row a model, map and measure, and the paired differences.
 
     `frames` are (model, seed) -> what `measure_model` gave; `by_seed` has each seed's mean. `against` names what is
     subtracted, dog by dog: another model's value, or the same model's on a map that knows nothing. Areas also come
@@ -121,7 +123,7 @@ def attention_effects(table: pd.DataFrame, kind: str) -> dict[str, Effect]:
     for row in table[table["map"] == kind].fillna({"against": ""}).itertuples():
         name = f"{row.measure}, {row.model}" + (f" minus {row.against}" if row.against else "")
         seeds = tuple(float(number) for number in str(row.by_seed).split())
-        effects[name] = Effect(row.value, row.low, row.high, seeds, f"{row.dogs} dogs")
+        effects[name] = Effect(row.value, row.low, row.high, seeds, f"{row.dogs} dogs", row.freedom)
     return effects
 
 
@@ -157,9 +159,14 @@ def _rows(model: str, against: str, each: list[pd.DataFrame]) -> Iterator[tuple]
         by_seed = values.mean().dropna()
         if by_seed.empty or (against and kind in BASELINES):  # a baseline is the same map for every model
             continue
-        interval = crossed_interval(values[by_seed.index].to_numpy())
+        known = values[by_seed.index].dropna().to_numpy().T  # (seeds, dogs)
+        if known.size == 0:  # a part too small on every dog
+            continue
+        several = min(known.shape) > 1
+        found = crossed_mean(known, np.zeros(known.shape[1])) if several else mean_interval(known.mean(axis=0))
+        freedom = found.freedom if several else float("inf")
         means = " ".join(f"{mean:.4g}" for mean in by_seed)
-        yield model, against, kind, measure, interval.value, interval.low, interval.high, interval.count, means
+        yield model, against, kind, measure, found.value, found.low, found.high, freedom, known.shape[1], means
 
 
 def _configs(study: StudyConfig, num_seeds: int) -> dict[tuple[str, int], TrainConfig]:
@@ -192,8 +199,9 @@ def _record(
         for judgement in judge_attention(table, kind):
             judged = verdicts.setdefault(judgement.hypothesis.claim, {"statement": judgement.hypothesis.paper})
             conditions = [
-                {"condition": finding.condition.statement, **finding.effect._asdict(), "verdict": finding.verdict}
-                for finding in judgement.findings
+                {"condition": each.condition.statement, "verdict": each.verdict, "by_seed": each.effect.by_seed}
+                | {name: getattr(each.effect, name) for name in ("value", "low", "high")}
+                for each in judgement.findings
             ]
             judged[kind] = {"verdict": judgement.verdict, "p_value": judgement.p_value, "conditions": conditions}
     own = asdict(study) | {"weights": Path(study.weights).name}  # where they lie concerns nobody

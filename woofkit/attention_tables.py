@@ -71,7 +71,7 @@ def measures_markdown(record: Mapping[str, Any], table: pd.DataFrame) -> str:
     several, when = settings["seeds"] > 1, f"{environment['date'][:10]}, {environment['machine']}"
     models = f"{settings['seeds']} models of each kind" if several else "one model of each kind"
     how = f"profile {settings['profile']}, {settings['model_name']}, learning rate {settings['lr']:g}"
-    notes = (f"{settings['dogs']} test images, {models} ({how}); means with 95 % bootstrap intervals over images"
+    notes = (f"{settings['dogs']} test images, {models} ({how}); means with 95 % intervals over images"
              f"{' and seeds' * several}. Densities: 1 is the even share. Areas are of the first seed's models. "
              f"Measured {when}.")  # fmt: skip
     return "\n".join([*lines, "", notes])

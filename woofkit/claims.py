@@ -8,18 +8,24 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from woofkit.uncertainty import holm
+
 SUPPORTED, CONTRADICTED, UNDECIDED, UNMEASURED = "supported", "contradicted", "undecided", "not measured"
 ALPHA = 0.05
 
 
 class Effect(NamedTuple):
-    """A number with its 95 % interval, what it is for each seed, and what it was measured on."""
+    """A number with its 95 % interval, what it is for each seed, and what it was measured on.
+
+    `freedom`: the degrees of freedom of an interval that is Student's; few seeds have few.
+    """
 
     value: float
     low: float
     high: float
     by_seed: tuple[float, ...] = ()
     source: str = ""
+    freedom: float = float("inf")
 
 
 @dataclass(frozen=True)
@@ -84,16 +90,16 @@ def judge(condition: Condition, effect: Effect | None) -> str:
 
 
 def p_value(condition: Condition, effect: Effect) -> float:
-    """Two-sided p of an effect at the limit, by the normal distribution that has the effect's 95 % interval.
+    """Two-sided p of an effect at the limit, by the Student's (or normal) distribution that has its 95 % interval.
 
     An effect without uncertainty, such as a count, has p = 0, or 1 on the limit.
     """
-    from scipy.stats import norm
+    from scipy.stats import t
 
-    distance, error = abs(effect.value - condition.limit), (effect.high - effect.low) / (2 * norm.ppf(0.975))
+    distance, error = abs(effect.value - condition.limit), (effect.high - effect.low) / 2
     if error == 0:
         return float(distance == 0)
-    return float(2 * norm.sf(distance / error))
+    return float(2 * t.sf(distance / error * t.ppf(0.975, effect.freedom), effect.freedom))
 
 
 def judge_all(hypotheses: Iterable[Hypothesis], effects: Mapping[str, Effect]) -> list[Judgement]:
@@ -117,16 +123,6 @@ def worst(verdicts: Iterable[str]) -> str:
     """The verdict on a hypothesis whose conditions must all hold."""
     found = set(verdicts)
     return next(verdict for verdict in (CONTRADICTED, UNMEASURED, UNDECIDED, SUPPORTED) if verdict in found)
-
-
-def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Adjust p-values for their number, name by name (Holm 1979, https://www.jstor.org/stable/4615733)."""
-    if not p_values:
-        return {}
-    from statsmodels.stats.multitest import multipletests
-
-    adjusted = multipletests(list(p_values.values()), method="holm")[1]
-    return dict(zip(p_values, map(float, adjusted), strict=True))
 
 
 def _beyond(condition: Condition, number: float) -> float:

@@ -155,9 +155,9 @@ def measure_costs(configs: Iterable[TrainConfig], rounds: int = 5) -> pd.DataFra
     The steps alternate, so that a machine whose speed drifts is as unfair to one as to another.
 
     Returns:
-        method; forward_gflops and backward_gflops (an image); step_seconds (median of `rounds`) and
-        images_per_second; weights_mb, optimizer_mb, gradients_mb, activations_mb and peak_mb; latency_ms of one
-        image, and, for adapters, merged_latency_ms.
+        method; forward_gflops and backward_gflops (an image); step_seconds (median of `rounds`), round_seconds (each
+        round's) and images_per_second; weights_mb, optimizer_mb, gradients_mb, activations_mb and peak_mb; latency_ms
+        of one image, and, for adapters, merged_latency_ms.
 
     Raises:
         ConfigError: a run that trains nothing.
@@ -186,7 +186,7 @@ def measure_costs(configs: Iterable[TrainConfig], rounds: int = 5) -> pd.DataFra
         steps.append((model, images, targets, optimizer, precision))
     times = [[_seconds(lambda step=step: train_step(*step), step[1].device) for step in steps] for _ in range(rounds)]
     for row, (_, images, *_), seconds in zip(rows, steps, zip(*times, strict=True), strict=True):
-        row["step_seconds"] = statistics.median(seconds)
+        row["step_seconds"], row["round_seconds"] = statistics.median(seconds), tuple(seconds)
         row["images_per_second"] = len(images) / row["step_seconds"]
     return pd.DataFrame(rows).join(_latencies(steps))
 

@@ -12,8 +12,8 @@ SHARE = 0.1  # of the even share of a map: nothing that one would see
 FACTOR = 0.1  # of a cost: a tenth
 OUTSIDE = 0.05  # of a map on patches without any dog may pass for none
 
-PAIRED = "paired on the same test images; bootstrap over images and seeds"
-MAPS = "the last block's CLS attention on test drawings; bootstrap over dogs and seeds, each seed on the same side"
+PAIRED = "paired on the same test images; variance over images and over seeds"
+MAPS = "the last block's CLS attention on test drawings; variance over dogs and over seeds, each seed on the same side"
 
 HYPOTHESES = (
     Hypothesis(

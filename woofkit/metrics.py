@@ -138,32 +138,3 @@ def mean_interval(values: np.ndarray, confidence: float = 0.95, resamples: int =
         (values,), np.mean, confidence_level=confidence, n_resamples=resamples, method="percentile", rng=0, batch=500
     ).confidence_interval
     return MeanInterval(float(values.mean()), float(interval.low), float(interval.high), values.size)
-
-
-def crossed_interval(values: np.ndarray, confidence: float = 0.95, resamples: int = 2000) -> MeanInterval:
-    """The mean over seeds and images, with a bootstrap interval that draws both anew: another training, other images.
-
-    Every resample draws images and, independently, seeds; all seeds share the images (Owen 2007,
-    https://doi.org/10.1214/07-AOAS122). With one seed it is `mean_interval`. Few seeds make the interval too short.
-
-    Args:
-        values: (images, seeds); nan is left out. A seed's mean counts as much as another's.
-
-    Raises:
-        ValueError: no number is left.
-    """
-    values = np.asarray(values, dtype=float)
-    values = values[~np.isnan(values).all(axis=1)]
-    if values.ndim != 2 or values.size == 0:
-        raise ValueError(f"values of shape {values.shape}: pass (images, seeds) with at least one number")
-    images, seeds = values.shape
-    if seeds == 1:
-        return mean_interval(values[:, 0], confidence, resamples)
-    rng, known = np.random.default_rng(0), ~np.isnan(values)
-    drawn = rng.multinomial(images, np.full(images, 1 / images), resamples)  # how often each image, (resamples, images)
-    means = (drawn @ np.where(known, values, 0)) / np.maximum(drawn @ known, 1)  # of each seed, (resamples, seeds)
-    picked = rng.integers(0, seeds, (resamples, seeds))
-    tail = 50 * (1 - confidence)
-    low, high = np.percentile(np.take_along_axis(means, picked, axis=1).mean(axis=1), [tail, 100 - tail])
-    value = np.nanmean(values, axis=0).mean()
-    return MeanInterval(float(value), float(low), float(high), images)

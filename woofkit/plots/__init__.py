@@ -8,6 +8,16 @@ colour-blind readers can tell apart, and text is large enough for the back of a 
 from woofkit.plots.attention import attention_comparison, attention_overlay, interval_dots, map_rows
 from woofkit.plots.bench import throughput_bars, throughput_figure
 from woofkit.plots.costs import cost_bars, stacked_costs
+from woofkit.plots.evidence import (
+    METHOD_MARKERS,
+    VERDICT_LOOKS,
+    method_marker,
+    reliability_diagram,
+    seed_dots,
+    sweep_lines,
+    target_versus_source,
+    verdict_table,
+)
 from woofkit.plots.explanations import all_heads, by_layer_and_head, faithfulness_curves, layer_lines, sanity_lines
 from woofkit.plots.outcomes import (
     accuracy_intervals,
@@ -42,8 +52,10 @@ __all__ = [
     "MAP_LOOKS",
     "MAP_NAMES",
     "METHOD_COLORS",
+    "METHOD_MARKERS",
     "METHOD_NAMES",
     "PART_COLORS",
+    "VERDICT_LOOKS",
     "accuracy_intervals",
     "all_heads",
     "attention_comparison",
@@ -65,18 +77,24 @@ __all__ = [
     "mask_sheet",
     "matrix_values",
     "method_color",
+    "method_marker",
     "method_name",
     "overlap_bars",
     "per_class_accuracy",
     "pretraining_overlap",
+    "reliability_diagram",
     "sample_grid",
     "sanity_lines",
     "save_figure",
+    "seed_dots",
     "similarity_histogram",
     "singular_values",
     "stacked_costs",
+    "sweep_lines",
+    "target_versus_source",
     "throughput_bars",
     "throughput_figure",
     "top_predictions",
     "use_style",
+    "verdict_table",
 ]

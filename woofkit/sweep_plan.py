@@ -1,0 +1,229 @@
+"""What a sweep comes to: its jobs and their folders, the best learning rates, and the table of what has finished.
+
+A job is a run, and a run is known by its folder, whose name `run_training` makes of the settings and the hashes of
+data and initial weights. What is done is there; a changed setting has another folder. Snakemake does the rest.
+"""
+
+import fcntl
+import hashlib
+import json
+import math
+import time
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import pandas as pd
+from torch import nn
+
+from woofkit.config import PROJECT_ROOT, ConfigError, TrainConfig
+from woofkit.data import make_transform
+from woofkit.methods import build_for
+from woofkit.models import data_config, hash_tensors
+from woofkit.results import is_finished, load_run, read_history, read_metrics, write_table
+from woofkit.sweeps import Cell, Sweep
+from woofkit.train import load_splits, run_folder, run_identity
+
+DATA_SETTINGS = ("dataset", "scheme", "data_dir", "image_variant", "label")
+KEPT = ("grid", "method", "lr", "rank", "targets", "blocks", "seed", "label_fraction", "epochs", "num_train_images",
+        "val_accuracy", "test_accuracy", "test_accuracy_low", "test_accuracy_high", "test_loss",
+        "trainable_parameters", "checkpoint_bytes", "images_per_second", "train_seconds", "date",
+        "machine")  # fmt: skip
+
+
+class Search(NamedTuple):
+    """The runs, each with its lr, among which the best learning rate of a method is chosen."""
+
+    name: str  # "<method>-<hash of the runs>"
+    runs: tuple[tuple[float, Path], ...]
+
+    @property
+    def finished(self) -> bool:
+        return all(is_finished(run) for _, run in self.runs)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run of a sweep. Without `run` its lr is not known yet: `search` has to finish first."""
+
+    config: TrainConfig
+    grids: tuple[str, ...]
+    run: Path | None
+    search: Search | None = None
+
+    @property
+    def done(self) -> bool:
+        return self.run is not None and is_finished(self.run)
+
+
+def plan(sweep: Sweep) -> list[Job]:
+    """The jobs of a sweep in its order, done or not; runs that are equal are one job.
+
+    Raises:
+        ConfigError: as `build_for` and `load_dataset`, for whichever run of the sweep.
+    """
+    jobs: dict = {}
+    for cell in sweep.cells:
+        config, search = settle(sweep, cell)
+        folder = planned_folder(config, sweep.root)  # where the best lr is not known, this still checks the settings
+        known = search is None or search.finished
+        key = folder if known else (search, folder)
+        if key in jobs:
+            jobs[key] = replace(jobs[key], grids=tuple(dict.fromkeys((*jobs[key].grids, cell.grid))))
+        else:
+            jobs[key] = Job(config, (cell.grid,), folder if known else None, search)
+    return list(jobs.values())
+
+
+def settle(sweep: Sweep, cell: Cell) -> tuple[TrainConfig, Search | None]:
+    """The settings of a cell, with the best learning rate where its search has finished, and that search."""
+    if not cell.best_of:
+        return cell.config, None
+    candidates = sweep.candidates(cell.best_of, cell.config.method)
+    runs = tuple((config.lr, planned_folder(config, sweep.root)) for config in candidates)
+    digest = hashlib.sha256(json.dumps(sorted(run.name for _, run in runs)).encode()).hexdigest()[:8]
+    search = Search(f"{cell.config.method}-{digest}", runs)
+    if not search.finished:
+        return cell.config, search
+    return replace(cell.config, lr=best_lr(val_accuracies(search))), search
+
+
+def val_accuracies(search: Search) -> dict[float, float]:
+    """The validation accuracy of each learning rate of a finished search, a mean over its seeds."""
+    by_lr: dict[float, list[float]] = {}
+    for lr, run in search.runs:
+        by_lr.setdefault(lr, []).append(val_accuracy(run))
+    return {lr: sum(values) / len(values) for lr, values in sorted(by_lr.items())}
+
+
+def best_lr(accuracies: dict[float, float]) -> float:
+    """The learning rate with the highest accuracy; among equals the smallest."""
+    return max(accuracies, key=lambda lr: (accuracies[lr], -lr))
+
+
+def val_accuracy(run: Path) -> float:
+    """The validation accuracy of a finished run at its selected epoch; nan without a validation split."""
+    metrics = read_metrics(run)
+    if "selected_epoch" not in metrics:  # zero-shot
+        return math.nan
+    return float(read_history(run).set_index("epoch").loc[metrics["selected_epoch"], "val_accuracy"])
+
+
+# --- the folder of a run, without making it ---
+
+
+class _Known(NamedTuple):
+    """Of a split, what its run's folder and duration depend on."""
+
+    hash: str
+    size: int
+
+    def fingerprint(self) -> str:
+        return self.hash
+
+
+def planned_folder(config: TrainConfig, root: Path) -> Path:
+    """The very folder that `run_training(config, root)` makes, in about a millisecond: hashes are kept in memory.
+
+    Raises:
+        ConfigError: as `build_for` and `load_dataset`.
+    """
+    weights, image_size = _initial(_weight_settings(config))
+    identity = run_identity(config, _known_splits(config, image_size), nn.Identity())
+    return run_folder(config, identity | {"initial_weights": weights}, root)
+
+
+def run_sizes(config: TrainConfig) -> dict[str, int]:
+    """How many images each split of a run holds."""
+    _, image_size = _initial(_weight_settings(config))
+    return {split: known.size for split, known in _known_splits(config, image_size).items()}
+
+
+def _known_splits(config: TrainConfig, image_size: int) -> dict[str, _Known]:
+    return {
+        split: _known(_data_settings(config, split), split, image_size) for split in load_splits(config, image_size)
+    }
+
+
+def _weight_settings(config: TrainConfig) -> TrainConfig:
+    """The same settings where they decide the initial weights and the images' size, and defaults elsewhere."""
+    decisive = {name: getattr(config, name) for name in ("dataset", "label", "preprocess", "model_name", "weights")}
+    method = config.method if config.method in ("lora", "zero-shot", "last") else "full"
+    return TrainConfig(method=method, seed=config.seed, lora=config.lora, last_blocks=config.last_blocks, **decisive)
+
+
+def _data_settings(config: TrainConfig, split: str) -> TrainConfig:
+    """The same settings where they decide what `split` holds, and defaults elsewhere."""
+    decisive = {name: getattr(config, name) for name in DATA_SETTINGS}
+    decisive |= {"num_train": 0, "num_test": config.num_test if split == "test" else 0}
+    if split == "train":
+        decisive |= {name: getattr(config, name) for name in ("num_train", "label_fraction", "seed")}
+    return TrainConfig(method="zero-shot" if config.method == "zero-shot" else "full", **decisive)
+
+
+@cache
+def _initial(config: TrainConfig) -> tuple[str, int]:
+    model = build_for(config)
+    return hash_tensors(model.state_dict()), make_transform(data_config(model), config.preprocess).size
+
+
+@cache
+def _known(config: TrainConfig, split: str, image_size: int) -> _Known:
+    dataset = load_splits(config, image_size)[split]
+    return _Known(dataset.fingerprint(), len(dataset))
+
+
+# --- one sweep at a time ---
+
+
+def hold_folder(root: Path) -> IO:
+    """Take the folder's lock and return it: a file that is held until the process ends, however it ends.
+
+    Raises:
+        ConfigError: another sweep holds it.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    lock = (root / ".sweep.lock").open("a+")
+    for attempt in range(10):  # a killed process may take a moment to be gone
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except BlockingIOError:
+            if attempt < 9:
+                time.sleep(0.2)
+    lock.close()
+    raise ConfigError(f"another sweep is at work in {root}: wait for it, or stop it, and give the same command again")
+
+
+# --- what came of it ---
+
+
+def collect(sweep: Sweep) -> pd.DataFrame:
+    """Every finished run of a sweep as `load_run` gives it, with `grid`, `val_accuracy` and the adapter's settings.
+
+    A run in two grids has two rows. Empty, without a column, if none has finished.
+    """
+    rows = []
+    for job in plan(sweep):
+        if not job.done:
+            continue
+        row = load_run(job.run)
+        adapter = {name: row.get(f"lora.{name}") for name in ("rank", "targets", "blocks")}
+        rows += [{"grid": grid, **adapter, "val_accuracy": val_accuracy(job.run), **row} for grid in job.grids]
+    order = {grid: number for number, grid in enumerate(sweep.grids)}
+    return pd.DataFrame(sorted(rows, key=lambda row: order[row["grid"]]))
+
+
+def keep(sweep: Sweep, folder: Path = PROJECT_ROOT / "data" / "results") -> Path:
+    """Write the finished runs' main columns to sweep_<name>.csv in `folder`; return the file.
+
+    Raises:
+        ConfigError: no run has finished.
+    """
+    table = collect(sweep)
+    if table.empty:
+        raise ConfigError(f"sweep {sweep.name!r} has no finished run in {sweep.root}: nothing to keep")
+    path = folder / f"sweep_{sweep.name}.csv"
+    write_table(table.reindex(columns=KEPT), path)
+    return path
