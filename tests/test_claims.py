@@ -20,6 +20,7 @@ from woofkit.claims import (
     worst,
 )
 from woofkit.hypotheses import HYPOTHESES, hypotheses_markdown
+from woofkit.power import detectable_difference
 from woofkit.views import KINDS
 
 ABOVE = Condition("more", "m", margin=0.1)
@@ -90,9 +91,13 @@ def test_a_hypothesis_counts_its_weakest_condition_and_has_to_survive_holm():
 def test_every_claim_of_the_report_has_its_hypothesis_and_the_table_names_all():
     assert {each.claim for each in HYPOTHESES} == {"", *(f"C{number}" for number in range(1, 9))}
     assert len({each.id for each in HYPOTHESES}) == len(HYPOTHESES)
-    text = hypotheses_markdown(0.035)
+    text = hypotheses_markdown(500)
     assert all(f"| **{each.id}** | {each.claim} | {each.paper} |" in text for each in HYPOTHESES)
-    assert "from 3.5 points on" in text
+    assert (
+        f"500 test images show a difference of accuracy from **{100 * detectable_difference(500):.1f} points** on"
+        in text
+    )
+    assert "40 test images show no difference of accuracy with any certainty." in hypotheses_markdown(40)
     assert "accuracy, full minus lora at least 0.01" in text
 
 

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return 0 (done), 1 (broke off), 2 (refused before it began) or 130 (interrupted)."""
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
-    if options.command in (_backbone, _bench, _sweep):
+    if options.command in (_backbone, _bench, _sweep, _evidence):
         options.rest = rest
     elif rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -103,8 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     keep.add_argument("--profile", required=True, metavar="NAME", help="the study")
     keep.add_argument("--runs-dir", default="runs", metavar="FOLDER", help="(default: %(default)s)")
 
-    # What follows these, --help included, belongs to woofkit.sweep_command, woofkit.pretrain and woofkit.bench.
+    # What follows these, --help included, belongs to their own modules.
     _command(commands, "sweep", _sweep, "train what a sweep names, on Snakemake", add_help=False)
+    _command(commands, "evidence", _evidence, "keep the effects of a sweep's finished runs", add_help=False)
     _command(commands, "backbone", _backbone, "pretrain the bundled backbone", add_help=False)
     _command(commands, "bench", _bench, "measure our training beside what others use", add_help=False)
     return parser
@@ -221,6 +222,12 @@ def _sweep(options: argparse.Namespace) -> int:
     from woofkit import sweep_command
 
     return sweep_command.main(options.rest)
+
+
+def _evidence(options: argparse.Namespace) -> int:
+    from woofkit import evidence_study
+
+    return evidence_study.main(options.rest)
 
 
 def _backbone(options: argparse.Namespace) -> int:

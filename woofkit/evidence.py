@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from woofkit.claims import Effect
+from woofkit.claims import Effect, Judgement
+from woofkit.metrics import mean_interval
 from woofkit.results import read_metrics, read_predictions
 from woofkit.uncertainty import crossed_mean, paired_bootstrap, paired_over_seeds
 
@@ -59,7 +60,7 @@ def accuracy_effects(runs: Mapping[str, Sequence[Path]], note: str = "") -> dict
     effects = {}
     for first, second in permutations(answers, 2):
         (ours, labels), (theirs, _) = answers[first], answers[second]
-        source = f"{max(len(ours), len(theirs))} seeds, {len(labels):,} test images"
+        source = f"{_seeds(max(len(ours), len(theirs)))}, {len(labels):,} test images"
         effects[f"accuracy, {first} minus {second}{note}"] = difference(ours, theirs, labels, source)
     return effects
 
@@ -83,3 +84,66 @@ def cost_effects(costs: pd.DataFrame, runs: Mapping[str, Path]) -> dict[str, Eff
     rounds = np.divide(full["round_seconds"], lora["round_seconds"])
     time = Effect(float(np.median(rounds)), float(min(rounds)), float(max(rounds)), (), f"{len(rounds)} rounds")
     return effects | {"time, full over lora": time}
+
+
+def sweep_effects(frame: pd.DataFrame) -> dict[str, Effect]:
+    """The effects that take many runs, from the frame of `sweep_plan.collect`; a grid that is missing has none.
+
+    Grids by name: "seeds-paper-lr" and "seeds-best-lr" (methods), "labels" (label fractions), "epochs".
+    """
+    effects = {}
+    for grid, note in (("seeds-paper-lr", ""), ("seeds-best-lr", ", best lr")):
+        runs = _by_seed(frame[frame["grid"] == grid], ["method"])
+        if len(runs) > 1:
+            effects |= accuracy_effects({method: folders for (method,), folders in runs.items()}, note)
+    labels = _by_seed(frame[frame["grid"] == "labels"], ["method", "label_fraction"])
+    wanted = [("lora", 0.1), ("full", 0.1), ("lora", 1.0), ("full", 1.0)]
+    if all(key in labels for key in wanted):
+        found = _contrast([labels[key] for key in wanted], (1, -1, -1, 1))
+        effects["lead of lora, a tenth of the labels minus all"] = found
+    epochs = _by_seed(frame[frame["grid"] == "epochs"], ["method", "epochs"])
+    for method in ("full", "lora"):
+        if (method, 20) in epochs and (method, 5) in epochs:
+            effects[f"gain of 20 epochs over 5, {method}"] = _contrast([epochs[method, 20], epochs[method, 5]], (1, -1))
+    return effects
+
+
+def _by_seed(frame: pd.DataFrame, names: list[str]) -> dict[tuple, list[Path]]:
+    """Settings -> the folders of their runs in the order of their seeds."""
+    groups = frame.sort_values("seed").groupby(names, sort=False)
+    return {key: [Path(run) for run in rows["run"]] for key, rows in groups}
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed" + "s" * (count > 1)
+
+
+def _contrast(groups: Sequence[Sequence[Path]], weights: Sequence[int]) -> Effect:
+    """The weighted sum of the groups' accuracies; a seed of one group goes with the same place in the others."""
+    seeds = min(map(len, groups))
+    answers = [read_answers(folders[:seeds]) for folders in groups]
+    labels = answers[0][1]
+    values = sum(weight * correct.astype(float) for weight, (correct, _) in zip(weights, answers, strict=True))
+    source = f"{_seeds(seeds)}, {len(labels):,} test images"
+    if seeds == 1:
+        found = mean_interval(values[0])
+        return Effect(found.value, found.low, found.high, (found.value,), source)
+    found = crossed_mean(values, labels)
+    return Effect(found.value, found.low, found.high, tuple(map(float, values.mean(1))), source, found.freedom)
+
+
+def verdict_frame(judgements: Sequence[Judgement]) -> pd.DataFrame:
+    """A row a condition, for `plots.verdict_table` and for reading; conditions not measured have no numbers."""
+    rows = []
+    for judgement in judgements:
+        for finding in judgement.findings:
+            condition, effect = finding.condition, finding.effect
+            value, low, high = effect[:3] if effect else (float("nan"),) * 3
+            rows.append({
+                "hypothesis": judgement.hypothesis.id, "claim": judgement.hypothesis.claim or judgement.hypothesis.id,
+                "statement": condition.statement, "verdict": finding.verdict,
+                "value": value, "low": low, "high": high, "limit": condition.limit, "above": condition.above,
+                "margin": condition.margin, "p_value": judgement.p_value, "of_the_claim": judgement.verdict,
+                "source": effect.source if effect else "",
+            })  # fmt: skip
+    return pd.DataFrame(rows)

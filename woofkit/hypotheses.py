@@ -5,6 +5,7 @@ asked. An effect is named in words; evidence.py measures it.
 """
 
 from woofkit.claims import Condition, Hypothesis
+from woofkit.power import detectable_difference
 
 # Smallest differences worth the name; smaller ones are noise to a user, even where a test could see them.
 POINT = 0.01  # of accuracy
@@ -27,8 +28,10 @@ HYPOTHESES = (
     Hypothesis(
         "H1", "C1", "full fine-tuning has the highest accuracy", "full fine-tuning is ahead of LoRA",
         (
-            Condition("at the report's learning rate", "accuracy, full minus lora", margin=POINT),
-            Condition("at each method's best learning rate", "accuracy, full minus lora, best lr", margin=POINT),
+            Condition("full fine-tuning is ahead at the report's learning rate",
+                      "accuracy, full minus lora", margin=POINT),
+            Condition("full fine-tuning is ahead at each method's best",
+                      "accuracy, full minus lora, best lr", margin=POINT),
         ),
         f"{PAIRED}; the best learning rate is chosen on validation images",
     ),
@@ -85,25 +88,28 @@ HYPOTHESES = (
     Hypothesis(
         "H7", "C7", "the accuracy plateaus within five epochs", "four times the epochs gain less than a point",
         (
-            Condition("full fine-tuning, from 5 to 20 epochs", "gain of 20 epochs over 5, full", False, POINT),
-            Condition("LoRA, from 5 to 20 epochs", "gain of 20 epochs over 5, lora", False, POINT),
+            Condition("full fine-tuning gains no point from 5 to 20 epochs",
+                      "gain of 20 epochs over 5, full", above=False, limit=POINT),
+            Condition("LoRA gains no point from 5 to 20 epochs",
+                      "gain of 20 epochs over 5, lora", above=False, limit=POINT),
         ),
         PAIRED,
     ),
     Hypothesis(
         "H8", "C8", "the LoRA model demonstrates superior performance", "LoRA is ahead of full fine-tuning",
         (
-            Condition("at the report's learning rate", "accuracy, lora minus full", margin=POINT),
-            Condition("at each method's best learning rate", "accuracy, lora minus full, best lr", margin=POINT),
+            Condition("LoRA is ahead at the report's learning rate", "accuracy, lora minus full", margin=POINT),
+            Condition("LoRA is ahead at each method's best", "accuracy, lora minus full, best lr", margin=POINT),
         ),
         PAIRED,
     ),
     Hypothesis(
         "H9", "", "(the reviewer: what is forgotten?)", "LoRA forgets less than full fine-tuning",
         (
-            Condition("at the report's learning rate", "kept of the earlier task, lora minus full", margin=2 * POINT),
-            Condition("at each method's best learning rate", "kept of the earlier task, lora minus full, best lr",
-                      margin=2 * POINT),
+            Condition("LoRA keeps more at the report's learning rate",
+                      "kept of the earlier task, lora minus full", margin=2 * POINT),
+            Condition("LoRA keeps more at each method's best",
+                      "kept of the earlier task, lora minus full, best lr", margin=2 * POINT),
         ),
         "the original head put back on the adapted backbone; paired on the same images of the earlier task",
     ),
@@ -111,22 +117,34 @@ HYPOTHESES = (
         "H10", "", "(the reviewer: why should a map say anything about the class?)",
         "patches in the order of the report's map matter more than those in the middle of the picture",
         (
-            Condition("taking them away costs LoRA more", "area under deletion, lora minus centre", above=False),
-            Condition("giving them back brings LoRA more", "area under insertion, lora minus centre"),
+            Condition("taking away the map's patches first costs LoRA more",
+                      "area under deletion, lora minus centre", above=False),
+            Condition("giving them back first brings LoRA more",
+                      "area under insertion, lora minus centre"),
         ),
         MAPS,
     ),
 )  # fmt: skip
 
 
-def hypotheses_markdown(detectable: float) -> str:
-    """The hypotheses as a table in markdown; `detectable` is the smallest difference the test images can show."""
+def hypotheses_markdown(num_images: int) -> str:
+    """The hypotheses as a table in markdown, and the smallest difference that so many test images can show."""
     lines = ["| | claim | the report's words | our hypothesis | holds if | measured by |", "|---|---|---|---|---|---|"]
     for each in HYPOTHESES:
         conditions = "<br>".join(_in_words(condition) for condition in each.conditions)
         lines.append(f"| **{each.id}** | {each.claim} | {each.paper} | {each.statement} | {conditions} | {each.test} |")
-    lines += ["", f"This study's test images can show a difference of accuracy from {100 * detectable:.1f} points on."]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", _can_show(num_images)])
+
+
+def _can_show(num_images: int) -> str:
+    try:
+        points = 100 * detectable_difference(num_images)
+    except ValueError:  # so few images
+        return f"{num_images:,} test images show no difference of accuracy with any certainty."
+    return (
+        f"{num_images:,} test images show a difference of accuracy from **{points:.1f} points** on (McNemar's test at "
+        "5 %, with power 80 %, if a tenth of the images is classified differently)."
+    )
 
 
 def _in_words(condition: Condition) -> str:

@@ -1,0 +1,91 @@
+"""`python -m woofkit evidence SWEEP`: the effects of a sweep's finished runs, kept for the verdicts of notebook 05."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from woofkit.claims import Effect
+from woofkit.config import ConfigError
+from woofkit.data import make_transform
+from woofkit.environment import describe_environment
+from woofkit.evidence import difference, sweep_effects
+from woofkit.forgetting import kept_hits, task_digest
+from woofkit.kept_evidence import RESULTS, effect_as_json
+from woofkit.models import build_model, data_config, original_head
+from woofkit.profiles import parse_override
+from woofkit.results import write_json
+from woofkit.source_tasks import load_source_task
+from woofkit.speed import pick_device
+from woofkit.sweep_plan import collect
+from woofkit.sweeps import Sweep, load_sweep
+from woofkit.train import load_run_model
+
+
+def study_evidence(
+    sweep: Sweep, source_dir: str = "", folder: Path = RESULTS, report: Callable[[str], None] = print
+) -> Path:
+    """Compute every effect that the sweep's finished runs allow, forgetting included, and write them as JSON.
+
+    Args:
+        source_dir: folder with Imagenette for weights of ImageNet; "" downloads it.
+
+    Raises:
+        ConfigError: no run has finished, or as `load_source_task`.
+    """
+    frame = collect(sweep)
+    if frame.empty:
+        raise ConfigError(f"no run of sweep {sweep.name!r} has finished: python -m woofkit sweep {sweep.name}")
+    effects = sweep_effects(frame) | forgetting_effects(sweep, frame, source_dir, report)
+    for name, effect in effects.items():
+        report(f"{name}: {effect.value:.4f} ({effect.low:.4f} to {effect.high:.4f}), {effect.source}")
+    environment = describe_environment(pick_device("auto"))
+    kept = {name: environment[name] for name in ("date", "machine", "torch", "commit")}
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"evidence_{sweep.study.dataset}_{sweep.name}.json"
+    written = {name: effect_as_json(effect) for name, effect in effects.items()}
+    runs = int(frame["run"].nunique())
+    write_json(path, {"sweep": sweep.name, "runs": runs, "environment": kept, "effects": written})
+    return path
+
+
+def forgetting_effects(
+    sweep: Sweep, frame: pd.DataFrame, source_dir: str, report: Callable[[str], None]
+) -> dict[str, Effect]:
+    """What LoRA keeps of the earlier task minus what full fine-tuning keeps, at the report's and at the best lr."""
+    study, device = sweep.study, pick_device("auto")
+    head = original_head(study.model_name, study.weights)
+    transform = make_transform(data_config(build_model(study.model_name, weights=study.weights)), study.preprocess)
+    task = load_source_task(head.out_features, transform, source_dir, report=report)
+    effects = {}
+    for grid, note in (("seeds-paper-lr", ""), ("seeds-best-lr", ", best lr")):
+        rows, answers = frame[frame["grid"] == grid].sort_values("seed"), {}
+        for method in ("lora", "full"):
+            runs = [Path(run) for run in rows.loc[rows["method"] == method, "run"]]
+            hits = []
+            for run in runs:
+                report(f"{grid}: what {run.name} has kept")
+                path = study.run_root / "forgetting" / f"{run.name}-{task_digest(task)}.parquet"
+                measured = kept_hits(path, lambda run=run: load_run_model(run).to(device), head, task, transform)
+                hits.append(measured["head"].to_numpy())
+            answers[method] = hits
+        if all(answers.values()):
+            source = f"{len(answers['lora'])} seeds, {len(task.labels):,} images of {task.name}"
+            found = difference(*(pd.DataFrame(answers[m]).to_numpy() for m in ("lora", "full")), task.labels, source)
+            effects[f"kept of the earlier task, lora minus full{note}"] = found
+    return effects
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command; returns 0. Raises ConfigError for what cannot be had."""
+    parser = argparse.ArgumentParser(prog="python -m woofkit evidence", description="Compute the effects of a sweep.")
+    parser.add_argument("sweep", help="its name in sweeps/, or a .yaml file")
+    parser.add_argument("--source-dir", default="", metavar="FOLDER", help="Imagenette (default: downloaded)")
+    parser.add_argument("-p", "--parameter", action="append", nargs=2, default=[], metavar=("NAME", "VALUE"),
+                        help="set a parameter of the profile")  # fmt: skip
+    options = parser.parse_args(arguments)
+    sweep = load_sweep(options.sweep, {name: parse_override(name, text) for name, text in options.parameter})
+    print(f"kept in {study_evidence(sweep, options.source_dir, report=partial(print, flush=True))}")
+    return 0
