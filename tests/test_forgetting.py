@@ -11,8 +11,8 @@ from torch import nn
 
 from woofkit import cache, data, forgetting_study, sketch, source_tasks
 from woofkit.config import ConfigError, StudyConfig
-from woofkit.forgetting import forgetting_rows, kept_hits, neighbour_votes, pooled_features, source_hits, task_digest
-from woofkit.forgetting_study import study_forgetting
+from woofkit.forgetting import forgetting_rows, hits_path, kept_hits, neighbour_votes, pooled_features, source_hits
+from woofkit.forgetting_study import forgetting_markdown, study_forgetting
 from woofkit.source_tasks import IMAGENETTE, SourceTask, load_source_task
 from woofkit.train import run_training
 
@@ -74,7 +74,14 @@ def test_a_kept_measurement_is_read_and_the_model_not_even_loaded(tmp_path):
     first = kept_hits(path, tiny_vit, head, toy, transform)
     again = kept_hits(path, lambda: pytest.fail("loaded again"), head, toy, transform)
     assert again.equals(first)
-    assert task_digest(toy) != task_digest(SourceTask("toy", toy.pixels, toy.labels, toy.classes, "other print"))
+    other = SourceTask("toy", toy.pixels, toy.labels, toy.classes, "other print")
+    assert hits_path(tmp_path, "run", toy) != hits_path(tmp_path, "run", other)
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "model.safetensors").write_bytes(b"one")
+    before = hits_path(tmp_path, "run", toy, run)
+    (run / "model.safetensors").write_bytes(b"two")
+    assert hits_path(tmp_path, "run", toy, run) != before
 
 
 # --- the earlier tasks ---
@@ -136,5 +143,9 @@ def test_a_study_shows_that_nothing_trained_is_nothing_forgotten(tmp_path, monke
     for method in ("probe", "lora, switched off"):
         assert table.loc[method, ["head_change", "knn_change"]].tolist() == [0, 0]
     assert table["num_source_images"].unique() == [20]
+    text = forgetting_markdown(table.reset_index())
+    assert "| lora, switched off | - | - |" in text
+    assert "| linear probe | 0.01 |" in text
+    assert text.count("+0.0 (+0.0 to +0.0) |") >= 3
     kept = sorted(path.name.split("-")[0] for path in (study.run_root / "forgetting").iterdir())
     assert kept == ["lora", "off", "probe", "untouched"]

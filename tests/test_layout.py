@@ -46,7 +46,6 @@ ORDER = (
     "train",
     "source_tasks",
     "forgetting",
-    "forgetting_study",
     "attention",
     # around it
     "updates",
@@ -58,6 +57,7 @@ ORDER = (
     "duplicates",
     "paper",
     "comparison",
+    "forgetting_study",
     "claims",
     "hypotheses",
     "decisions",

@@ -12,7 +12,7 @@ from woofkit.config import ConfigError
 from woofkit.data import make_transform
 from woofkit.environment import describe_environment
 from woofkit.evidence import difference, sweep_effects
-from woofkit.forgetting import kept_hits, task_digest
+from woofkit.forgetting import hits_path, kept_hits
 from woofkit.kept_evidence import RESULTS, effect_as_json
 from woofkit.models import build_model, data_config, original_head
 from woofkit.profiles import parse_override
@@ -67,7 +67,7 @@ def forgetting_effects(
             hits = []
             for run in runs:
                 report(f"{grid}: what {run.name} has kept")
-                path = study.run_root / "forgetting" / f"{run.name}-{task_digest(task)}.parquet"
+                path = hits_path(study.run_root, run.name, task, run)
                 measured = kept_hits(path, lambda run=run: load_run_model(run).to(device), head, task, transform)
                 hits.append(measured["head"].to_numpy())
             answers[method] = hits

@@ -94,10 +94,13 @@ def kept_hits(
     return pd.read_parquet(path)
 
 
-def task_digest(task: SourceTask) -> str:
-    """What a measurement depends on beside its run, in eight characters."""
+def hits_path(root: Path, name: str, task: SourceTask, run: Path | None = None) -> Path:
+    """Where a study keeps a model's hits: a file named after the model, the task, and the weights of its run."""
     settings = [task.fingerprint, task.classes, NEIGHBOURS, TEMPERATURE]
-    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(json.dumps(settings).encode())
+    for weights in sorted(run.glob("*.safetensors")) if run else ():
+        digest.update(weights.read_bytes())
+    return root / "forgetting" / f"{name}-{digest.hexdigest()[:8]}.parquet"
 
 
 def forgetting_rows(hits: pd.DataFrame, before: pd.DataFrame) -> dict[str, float]:

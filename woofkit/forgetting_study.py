@@ -10,11 +10,12 @@ import pandas as pd
 from torch import nn
 
 from woofkit.adapters import read_adapter
+from woofkit.comparison import METHOD_LABELS, percent
 from woofkit.config import PROJECT_ROOT, ConfigError, StudyConfig
 from woofkit.data import make_transform
 from woofkit.environment import describe_environment
-from woofkit.forgetting import forgetting_rows, kept_hits, task_digest
-from woofkit.models import build_model, data_config, original_head
+from woofkit.forgetting import MEASURES, forgetting_rows, hits_path, kept_hits
+from woofkit.models import build_model, data_config, hash_tensors, original_head
 from woofkit.progress import counter
 from woofkit.results import load_runs, write_table
 from woofkit.source_tasks import NUM_DRAWINGS, load_source_task
@@ -58,30 +59,58 @@ def study_forgetting(
     task = load_source_task(head.out_features, transform, source_dir, num_drawings, report)
     report(f"{len(runs)} runs on {len(task.labels):,} images of {task.name}")
 
-    def measure(name: str, model: Callable[[], nn.Module]) -> pd.DataFrame:
-        path = study.run_root / "forgetting" / f"{name}-{task_digest(task)}.parquet"
+    def measure(name: str, model: Callable[[], nn.Module], run: Path | None = None) -> pd.DataFrame:
+        path = hits_path(study.run_root, name, task, run)
         return kept_hits(path, lambda: model().to(device), head, task, transform)
 
-    before = measure(f"{UNTOUCHED}-{runs['seed'].min()}", lambda: backbone)
+    before = measure(f"{UNTOUCHED}-{hash_tensors(backbone.state_dict())[:8]}", lambda: backbone)
     rows = [{"method": UNTOUCHED, **forgetting_rows(before, before)}]
     progress = counter("forgetting", len(runs), "runs", report)
     for number, run in enumerate(runs.to_dict("records"), start=1):
         path = Path(run["run"])
-        hits = measure(path.name, lambda path=path: load_run_model(path))
+        hits = measure(path.name, lambda path=path: load_run_model(path), path)
         row = {name.removeprefix("lora."): run.get(name) for name in (*SETTINGS, *LEARNED)}
         rows.append({**row, **forgetting_rows(hits, before)})
         progress(number)
     if (lora := runs[runs["method"] == "lora"]["run"]).size:
-        hits = measure(f"off-{Path(lora.iloc[0]).name}", lambda: _switched_off(study, Path(lora.iloc[0])))
+        run = Path(lora.iloc[0])
+        hits = measure(f"off-{run.name}", lambda: _switched_off(study, run), run)
         rows.append({"method": SWITCHED_OFF, **forgetting_rows(hits, before)})
     environment = describe_environment(device)
     table = pd.DataFrame(rows).assign(
         source=task.name, num_source_images=len(task.labels), date=environment["date"], machine=environment["machine"]
     )
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"forgetting_{study.dataset}.csv"
+    path = folder / f"forgetting_{study.dataset}_{study.profile}.csv"
     write_table(table.round(5), path)
     return path
+
+
+def forgetting_markdown(table: pd.DataFrame) -> str:
+    """The table in markdown: a row a kind of run, means over its seeds, with what it learned and what it kept.
+
+    The change's interval is over images for a single run, and from the lowest to the highest of several seeds. Runs on
+    fewer labels, or with more or fewer epochs than most, are left out.
+    """
+    measures = {name: words for name, words in MEASURES.items() if name in table}
+    head = ["method", "learning rate", "new task", *measures.values(), "change under the original head"]
+    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    usual = table["epochs"].isna() | (table["epochs"] == table["epochs"].mode()[0])
+    whole = table[usual & (table["label_fraction"].fillna(1) == 1)]
+    for (method, lr), runs in whole.groupby(["method", "lr"], sort=False, dropna=False):
+        low, high = runs[["head_change_low", "head_change_high"]].to_numpy()[0]
+        if len(runs) > 1:
+            low, high = runs["head_change"].min(), runs["head_change"].max()
+        learned = "-" if runs["test_accuracy"].isna().all() else percent(runs["test_accuracy"].mean())
+        cells = ["-" if pd.isna(lr) else f"{lr:g}", learned, *(percent(runs[name].mean()) for name in measures)]
+        change = f"{100 * runs['head_change'].mean():+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+        name = METHOD_LABELS.get(method, method) + (f", {len(runs)} seeds" if len(runs) > 1 else "")
+        lines.append("| " + " | ".join([name, *cells, change]) + " |")
+    first = table.iloc[0]
+    notes = (f"{first['num_source_images']:,} images of {first['source']}; changes in points, with the 95 % interval "
+             "over images or, of several seeds, from the lowest to the highest. "
+             f"Measured {first['date'][:10]}, {first['machine']}.")  # fmt: skip
+    return "\n".join([*lines, "", notes])
 
 
 def _switched_off(study: StudyConfig, run: Path) -> nn.Module:

@@ -3,8 +3,8 @@
 README.md marks each place with `<!-- results:NAME -->` ... `<!-- /results:NAME -->`. The place named like the
 given profile takes that study's table. A place with tables of its name, data/results/NAME_*.csv, takes those:
 they took long to measure and are kept in the repository; `bench` and `speed_accuracy` take what `make bench` left
-there, `attention-drawings` and `attention-photographs` what `python -m woofkit attention` did. Every other place stays
-as it is.
+there, `attention-...` and `forgetting-...` what `python -m woofkit attention` and `forgetting` did. Every other place
+stays as it is.
 """
 
 import json
@@ -20,6 +20,7 @@ from woofkit.bench.accuracy import ACCURACIES, accuracies_markdown
 from woofkit.bench.result import as_markdown
 from woofkit.comparison import compare_runs, results_markdown
 from woofkit.config import METHODS, PROJECT_ROOT, ConfigError, resolve_path
+from woofkit.forgetting_study import forgetting_markdown
 from woofkit.results import load_runs, write_atomic, write_table
 from woofkit.study import NOTEBOOKS
 
@@ -38,9 +39,15 @@ def _attention_markdown(path: Path) -> str:
     return "\n\n".join([*parts, measures_markdown(record, pd.read_csv(path.with_suffix(".csv")))])
 
 
+def _forgetting_markdown(path: Path) -> str:
+    return forgetting_markdown(pd.read_csv(path))
+
+
 RENDERED = {
     "bench": (KEPT_RESULTS / "bench.json", lambda path: as_markdown(_read_json(path))),
     "speed_accuracy": (ACCURACIES, lambda path: accuracies_markdown(pd.read_csv(path))),
+    "forgetting-drawings": (KEPT_RESULTS / "forgetting_sketchwoof_demo.csv", _forgetting_markdown),
+    "forgetting-photographs": (KEPT_RESULTS / "forgetting_imagewoof_clean.csv", _forgetting_markdown),
     "attention-drawings": (KEPT_RESULTS / "attention_sketchwoof_demo.json", _attention_markdown),
     "attention-photographs": (KEPT_RESULTS / "attention_imagewoof_clean.json", _attention_markdown),
 }
