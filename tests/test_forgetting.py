@@ -147,5 +147,7 @@ def test_a_study_shows_that_nothing_trained_is_nothing_forgotten(tmp_path, monke
     assert "| lora, switched off | - | - |" in text
     assert "| linear probe | 0.01 |" in text
     assert text.count("+0.0 (+0.0 to +0.0) |") >= 3
+    searched = pd.concat([table.reset_index(), *[table.reset_index().assign(label_fraction=0.25, epochs=9)] * 3])
+    assert forgetting_markdown(searched) == text  # a search on a quarter of the images is not shown
     kept = sorted(path.name.split("-")[0] for path in (study.run_root / "forgetting").iterdir())
     assert kept == ["lora", "off", "probe", "untouched"]

@@ -95,8 +95,8 @@ def forgetting_markdown(table: pd.DataFrame) -> str:
     measures = {name: words for name, words in MEASURES.items() if name in table}
     head = ["method", "learning rate", "new task", *measures.values(), "change under the original head"]
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
-    usual = table["epochs"].isna() | (table["epochs"] == table["epochs"].mode()[0])
-    whole = table[usual & (table["label_fraction"].fillna(1) == 1)]
+    whole = table[table["label_fraction"].fillna(1) == 1]
+    whole = whole[whole["epochs"].isna() | (whole["epochs"] == whole["epochs"].mode()[0])]
     for (method, lr), runs in whole.groupby(["method", "lr"], sort=False, dropna=False):
         low, high = runs[["head_change_low", "head_change_high"]].to_numpy()[0]
         if len(runs) > 1:
