@@ -7,10 +7,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from woofkit import methods
 from woofkit.config import ConfigError, TrainConfig
 from woofkit.data import load_dataset, load_pixels, make_transform
 from woofkit.loop import evaluate
-from woofkit.methods import build_for
+from woofkit.methods import build_for, untouched_method
 from woofkit.models import count_parameters, data_config
 from woofkit.results import load_runs, read_metrics, read_predictions
 from woofkit.sketch import POSES, pose_of
@@ -105,3 +106,9 @@ def test_a_pose_of_photographs_is_refused():
         TrainConfig(dataset="imagewoof", label="pose")
     with pytest.raises(ConfigError, match="label 'pose' with dataset 'imagewoof': only drawings know their pose"):
         load_dataset("imagewoof", split="test", label="pose")
+
+
+def test_the_untouched_backbone_names_breeds_by_its_own_head_or_by_a_probe(monkeypatch):
+    assert untouched_method(TrainConfig()) == "probe"
+    monkeypatch.setattr(methods, "knows_breeds", lambda config: True)
+    assert untouched_method(TrainConfig()) == "zero-shot"
