@@ -52,7 +52,7 @@ def expected_calibration_error(
     sure, right = _confidences(logits, labels)
     member = _bin_numbers(sure, bins)[:, None] == np.arange(bins)  # (N, bins)
     shares = torch.from_numpy(np.minimum(probabilities(logits), BELOW_ONE))
-    value = float(multiclass_calibration_error(shares, torch.from_numpy(labels), shares.shape[1], n_bins=bins))
+    value = float(multiclass_calibration_error(shares, torch.tensor(labels), shares.shape[1], n_bins=bins))
     rng = np.random.default_rng(0)
     resampled, calibrated = [], []
     for start in range(0, resamples, 250):
