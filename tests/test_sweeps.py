@@ -428,16 +428,18 @@ def stamps(root: Path) -> dict:
 
 
 def test_snakemake_does_the_jobs_in_order_and_none_twice(write_sweep, start, tmp_path):
-    path = write_sweep("search: {method: probe, lr: 1e-3}\nb: {method: probe, lr: best of search, seed: 1}")
+    others = "a: {method: probe, lr: 4e-4, seed: [5, 6]}\n"
+    path = write_sweep(f"{others}search: {{method: probe, lr: 1e-3}}\nb: {{method: probe, lr: best of search, seed: 1}}")
     assert start(path, "first.log").wait(120) == 0, (tmp_path / "first.log").read_text()
     sweep = load_sweep(path)
     jobs = plan(sweep)
-    assert len(jobs) == 2
+    assert len(jobs) == 4
     assert all(job.done for job in jobs)
     [chosen] = (sweep.root / "best_lr").glob("probe-*.json")
-    assert json.loads(chosen.read_text())["lr"] == jobs[1].config.lr == 1e-3
+    assert json.loads(chosen.read_text())["lr"] == jobs[3].config.lr == 1e-3
     log = (tmp_path / "first.log").read_text()
-    assert [f"job {k} of 2" in log for k in (1, 2)] == [True, True]
+    assert [f"job {k} of 4" in log for k in (1, 2, 3, 4)] == [True] * 4
+    assert re.findall(r"job 1 of 4, .*: (\S+)", log) == [jobs[2].run.name]  # what others wait for goes first
 
     before = stamps(sweep.root)
     assert start(path, "second.log").wait(120) == 0

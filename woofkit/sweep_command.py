@@ -37,20 +37,29 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     hold_folder(sweep.root).close()  # refuses here, in plain words; the Snakefile holds it
     file = options.sweep if options.sweep in available_sweeps() else str(resolve_path(options.sweep))
-    status = run_snakemake(file, sweep.root, texts, options.cores)
+    status = run_snakemake(file, sweep.root, texts, options.cores, searches_left(jobs))
     left = sum(not job.done for job in plan(sweep))
     print(f"{left} runs are left: the same command goes on with them" if left else f"{sweep.name}: every run is done")
     return status
 
 
-def run_snakemake(sweep: str, root: Path, texts: list[tuple[str, str]], cores: int) -> int:
-    """Run Snakemake in this process; return its exit status."""
+def searches_left(jobs: Sequence[Job]) -> list[str]:
+    """The files of the best learning rates that are still to be chosen: what other runs wait for goes first."""
+    return sorted({f"best_lr/{job.search.name}.json" for job in jobs if job.search and not job.search.finished})
+
+
+def run_snakemake(
+    sweep: str, root: Path, texts: list[tuple[str, str]], cores: int, first: Sequence[str] = ()
+) -> int:
+    """Run Snakemake in this process, on the files in `first` (and what they need) before others; return its status."""
     from snakemake import cli  # takes a second
 
     before = os.getcwd()
     places = ["--snakefile", str(PROJECT_ROOT / "Snakefile"), "--directory", str(root), "--cores", str(cores)]
     settings = ["--config", f"sweep={sweep}", f"parameters={json.dumps(texts)}"]
     rules = ["--rerun-triggers", "mtime", "--ignore-incomplete", "--nolock", "--keep-going", "--quiet", "all"]
+    if first:
+        rules += ["--prioritize", *first]
     try:
         cli.main([*places, *settings, *rules])
     except SystemExit as end:
