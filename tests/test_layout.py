@@ -72,12 +72,14 @@ ORDER = (
     "profiles",
     "sweeps",
     "sweep_plan",
+    "sweep_results",
     "sweep_time",
     "sweep_job",
     "sweep_command",
     "evidence_study",
     "study",
     "report",
+    "site",
     "__main__",
 )
 PACKAGE = PROJECT_ROOT / "woofkit"

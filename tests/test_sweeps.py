@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,13 +12,16 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from woofkit import data, sweep_command, sweep_plan, sweeps
+from woofkit import data, sweep_command, sweep_plan, sweep_results, sweeps
 from woofkit.config import METHODS, PROJECT_ROOT, ConfigError, LoRAConfig
-from woofkit.results import is_finished, write_history, write_json
+from woofkit.results import is_finished, write_history, write_json, write_predictions
 from woofkit.sweep_command import job_table, summary
-from woofkit.sweep_plan import best_lr, collect, hold_folder, keep, plan, planned_folder, val_accuracy
+from woofkit.sweep_plan import best_lr, hold_folder, plan, planned_folder, val_accuracy
+from woofkit.sweep_results import collect, keep, kept_runs
 from woofkit.sweep_time import RATES, agenda_file, effort, expected_seconds, measured_rates, progress_line, write_agenda
 from woofkit.sweeps import available_sweeps, load_sweep
 from woofkit.train import run_training
@@ -65,6 +69,8 @@ def pretend(run: Path, config, val_accuracy: float, **metrics) -> None:
     run.mkdir(parents=True)
     write_json(run / "config.json", {"config": config.to_dict()})
     write_history(run, [{"epoch": 1, "val_accuracy": 0.0}, {"epoch": 2, "val_accuracy": val_accuracy}])
+    answers = np.eye(2)[[0, 0, 1, 0]]  # of four images, the last is taken for the other breed
+    write_predictions(run, tuple("abcd"), np.array([0, 0, 1, 1]), answers)
     write_json(run / "metrics.json", {"selected_epoch": 2, "images_per_second": 50.0, **metrics})
 
 
@@ -382,8 +388,37 @@ def test_collect_is_tidy_and_keep_is_short(write_sweep, tmp_path):
     assert list(table["rank"][1:]) == [12, 12]
     path = keep(sweep, tmp_path)
     assert path.name == "sweep_mini.csv"
-    assert path.read_text().splitlines()[0].startswith("grid,method,lr,rank,targets,blocks,seed,label_fraction,epochs")
+    assert path.read_text().splitlines()[0].startswith("grid,method,lr,rank,targets,blocks,label_fraction,epochs")
     assert sweeps.SWEEPS_DIR == PROJECT_ROOT / "sweeps"
+    kept = kept_runs("sketchwoof", tmp_path)
+    assert kept["test_accuracy"].eq(0.4).all()
+    assert (kept["low"] < 0.75).all()  # three of four are right
+    assert (kept["high"] > 0.75).all()
+    assert kept_runs("imagewoof", tmp_path).empty
+
+
+def test_what_was_kept_stays_when_its_run_is_gone_and_gives_way_to_a_new_one(write_sweep, tmp_path):
+    path = write_sweep("a: {method: [full, lora]}\nb: {method: bitfit}")
+    sweep = load_sweep(path)
+    full, lora, bitfit = plan(sweep)
+    for job in (full, lora, bitfit):
+        pretend(job.run, job.config, 0.5, test_accuracy=0.4)
+    keep(sweep, tmp_path)
+    shutil.rmtree(sweep.root)
+    pretend(lora.run, lora.config, 0.6, test_accuracy=0.7)
+    keep(load_sweep(path), tmp_path)
+    kept = kept_runs("sketchwoof", tmp_path).set_index("method")["test_accuracy"]
+    assert kept.to_dict() == {"full": 0.4, "lora": 0.7, "bitfit": 0.4}
+    keep(load_sweep(write_sweep("a: {method: [full, lora]}")), tmp_path)
+    assert set(kept_runs("sketchwoof", tmp_path)["method"]) == {"full", "lora"}  # grid b is gone
+
+
+def test_the_longer_sweep_of_the_same_runs_counts(tmp_path):
+    row = dict.fromkeys(sweep_results.KEPT, 0) | {"dataset": "sketchwoof", "grid": "a"}
+    for name, accuracy in (("rigor", 0.8), ("rigor-small", 0.7)):
+        pd.DataFrame([row | {"test_accuracy": accuracy}]).to_csv(tmp_path / f"sweep_{name}.csv", index=False)
+    assert list(kept_runs("sketchwoof", tmp_path)["test_accuracy"]) == [0.8]
+    assert kept_runs("sketchwoof", tmp_path / "nothing").empty
 
 
 def test_val_accuracy_is_that_of_the_selected_epoch(tiny_run, tmp_path):
@@ -428,8 +463,8 @@ def stamps(root: Path) -> dict:
 
 
 def test_snakemake_does_the_jobs_in_order_and_none_twice(write_sweep, start, tmp_path):
-    others = "a: {method: probe, lr: 4e-4, seed: [5, 6]}\n"
-    path = write_sweep(f"{others}search: {{method: probe, lr: 1e-3}}\nb: {{method: probe, lr: best of search, seed: 1}}")
+    grids = "a: {method: probe, lr: 4e-4, seed: [5, 6]}\nsearch: {method: probe, lr: 1e-3}\n"
+    path = write_sweep(grids + "b: {method: probe, lr: best of search, seed: 1}")
     assert start(path, "first.log").wait(120) == 0, (tmp_path / "first.log").read_text()
     sweep = load_sweep(path)
     jobs = plan(sweep)

@@ -87,7 +87,7 @@ def cost_effects(costs: pd.DataFrame, runs: Mapping[str, Path]) -> dict[str, Eff
 
 
 def sweep_effects(frame: pd.DataFrame) -> dict[str, Effect]:
-    """The effects that take many runs, from the frame of `sweep_plan.collect`; a grid that is missing has none.
+    """The effects that take many runs, from the frame of `sweep_results.collect`; a grid that is missing has none.
 
     Grids by name: "seeds-paper-lr" and "seeds-best-lr" (methods), "labels" (label fractions), "epochs".
     """

@@ -19,7 +19,7 @@ from woofkit.profiles import parse_override
 from woofkit.results import write_json
 from woofkit.source_tasks import load_source_task
 from woofkit.speed import pick_device
-from woofkit.sweep_plan import collect
+from woofkit.sweep_results import collect
 from woofkit.sweeps import Sweep, load_sweep
 from woofkit.train import load_run_model
 

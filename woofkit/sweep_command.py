@@ -11,7 +11,8 @@ import torch
 
 from woofkit.config import PROJECT_ROOT, ConfigError, require_range, resolve_path
 from woofkit.profiles import parse_override
-from woofkit.sweep_plan import Job, hold_folder, keep, plan
+from woofkit.sweep_plan import Job, hold_folder, plan
+from woofkit.sweep_results import keep
 from woofkit.sweep_time import effort, expected_seconds, measured_rates
 from woofkit.sweeps import Sweep, available_sweeps, load_sweep
 

@@ -1,4 +1,4 @@
-"""What a sweep comes to: its jobs and their folders, the best learning rates, and the table of what has finished.
+"""What a sweep comes to: its jobs and their folders, and the best learning rates.
 
 A job is a run, and a run is known by its folder, whose name `run_training` makes of the settings and the hashes of
 data and initial weights. What is done is there; a changed setting has another folder. Snakemake does the rest.
@@ -14,22 +14,17 @@ from functools import cache
 from pathlib import Path
 from typing import IO, NamedTuple
 
-import pandas as pd
 from torch import nn
 
-from woofkit.config import PROJECT_ROOT, ConfigError, TrainConfig
+from woofkit.config import ConfigError, TrainConfig
 from woofkit.data import make_transform
 from woofkit.methods import build_for
 from woofkit.models import data_config, hash_tensors
-from woofkit.results import is_finished, load_run, read_history, read_metrics, write_table
+from woofkit.results import is_finished, read_history, read_metrics
 from woofkit.sweeps import Cell, Sweep
 from woofkit.train import load_splits, run_folder, run_identity
 
 DATA_SETTINGS = ("dataset", "scheme", "data_dir", "image_variant", "label")
-KEPT = ("grid", "method", "lr", "rank", "targets", "blocks", "seed", "label_fraction", "epochs", "num_train_images",
-        "val_accuracy", "test_accuracy", "test_accuracy_low", "test_accuracy_high", "test_loss",
-        "trainable_parameters", "checkpoint_bytes", "images_per_second", "train_seconds", "date",
-        "machine")  # fmt: skip
 
 
 class Search(NamedTuple):
@@ -194,36 +189,3 @@ def hold_folder(root: Path) -> IO:
                 time.sleep(0.2)
     lock.close()
     raise ConfigError(f"another sweep is at work in {root}: wait for it, or stop it, and give the same command again")
-
-
-# --- what came of it ---
-
-
-def collect(sweep: Sweep) -> pd.DataFrame:
-    """Every finished run of a sweep as `load_run` gives it, with `grid`, `val_accuracy` and the adapter's settings.
-
-    A run in two grids has two rows. Empty, without a column, if none has finished.
-    """
-    rows = []
-    for job in plan(sweep):
-        if not job.done:
-            continue
-        row = load_run(job.run)
-        adapter = {name: row.get(f"lora.{name}") for name in ("rank", "targets", "blocks")}
-        rows += [{"grid": grid, **adapter, "val_accuracy": val_accuracy(job.run), **row} for grid in job.grids]
-    order = {grid: number for number, grid in enumerate(sweep.grids)}
-    return pd.DataFrame(sorted(rows, key=lambda row: order[row["grid"]]))
-
-
-def keep(sweep: Sweep, folder: Path = PROJECT_ROOT / "data" / "results") -> Path:
-    """Write the finished runs' main columns to sweep_<name>.csv in `folder`; return the file.
-
-    Raises:
-        ConfigError: no run has finished.
-    """
-    table = collect(sweep)
-    if table.empty:
-        raise ConfigError(f"sweep {sweep.name!r} has no finished run in {sweep.root}: nothing to keep")
-    path = folder / f"sweep_{sweep.name}.csv"
-    write_table(table.reindex(columns=KEPT), path)
-    return path
