@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from woofkit import loop
 from woofkit.config import TrainConfig
 from woofkit.data import make_transform
-from woofkit.loop import Evaluation, evaluate, fit, learning_rate, selected_epoch
+from woofkit.evaluation import Evaluation, evaluate
+from woofkit.loop import fit, learning_rate, selected_epoch
 
 SIZE = {"input_size": (3, 8, 8), "mean": (0.5,) * 3, "std": (0.5,) * 3, "crop_pct": 1.0, "interpolation": "bicubic"}
 TRANSFORM = make_transform(SIZE)
@@ -88,6 +89,46 @@ def test_interrupted_training_ends_as_if_it_had_not_been(tmp_path, schedule):
     losses = [record["train_loss"] for record in history]
     assert losses == [record["train_loss"] for record in expected]
     assert all(tensor.equal(state(whole)[name]) for name, tensor in state(resumed).items())
+
+
+def stop_after(steps):
+    """A `stop` that says True from so many steps on."""
+    asked = iter(range(1, 1000))
+    return lambda: next(asked) >= steps
+
+
+@pytest.mark.parametrize(("steps", "whole_epochs", "images"), [(1, 0, [10]), (3, 1, [25]), (5, 1, [25, 20])])
+def test_a_stopped_training_keeps_what_was_learned(tmp_path, steps, whole_epochs, images):
+    """Three steps an epoch: the model is that of so many steps, and the checkpoint that of the last whole epoch."""
+    model, checkpoint = new_model(), tmp_path / "c.pt"
+    history = run_fit(model, checkpoint=checkpoint, stop=stop_after(steps))
+    assert [record["images"] for record in history] == images
+
+    states, reference = [], new_model()
+    run_fit(reference, on_step=lambda *_: states.append(state(reference)))
+    assert all(tensor.equal(states[steps - 1][name]) for name, tensor in state(model).items())
+    assert checkpoint.exists() == (whole_epochs > 0)
+
+    goes_on, begun = new_model(), []
+    whole = run_fit(goes_on, checkpoint=checkpoint, on_start=begun.extend)
+    assert len(begun) == whole_epochs
+    assert [record["images"] for record in whole] == [25] * 4
+    assert all(tensor.equal(states[-1][name]) for name, tensor in state(goes_on).items())
+
+
+def test_a_step_reports_the_means_so_far_and_its_watcher_costs_no_training_time(monkeypatch):
+    now, means = [0.0], []
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: now[0])
+
+    def slow_watcher(epoch, images, so_far):
+        means.append((images, so_far()))
+        now[0] += 100.0
+
+    record = run_fit(new_model(), TrainConfig(weights="random", epochs=1, batch_size=10, precision="fp32"),
+                     on_step=slow_watcher, on_epoch=lambda record: None)[0]  # fmt: skip
+    assert [images for images, _ in means] == [10, 20, 25]
+    assert means[-1][1] == (record["train_loss"], record["train_accuracy"])
+    assert record["seconds"] < 1
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_one_others():

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from woofkit import methods
 from woofkit.config import ConfigError, TrainConfig
 from woofkit.data import load_dataset, load_pixels, make_transform
-from woofkit.loop import evaluate
+from woofkit.evaluation import evaluate
 from woofkit.methods import build_for, untouched_method
 from woofkit.models import count_parameters, data_config
 from woofkit.results import load_runs, read_metrics, read_predictions

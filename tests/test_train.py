@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from woofkit import imagewoof, progress, train
 from woofkit.config import ConfigError, LoRAConfig
 from woofkit.data import load_dataset, load_pixels, make_transform
-from woofkit.loop import evaluate
+from woofkit.evaluation import evaluate
 from woofkit.models import build_model, data_config
 from woofkit.results import load_runs, read_history, read_metrics, read_predictions
 from woofkit.train import load_run_model, run_training
@@ -102,6 +102,58 @@ def test_an_unfinished_run_goes_on_after_its_last_epoch(tiny_run, tmp_path):
     assert "epoch 2/2" in lines[0]
     assert list(read_history(resumed).train_loss) == list(read_history(whole).train_loss)
     assert read_predictions(resumed).equals(read_predictions(whole))
+
+
+class Watcher:
+    """A monitor that writes down what it is told, and stops after so many steps."""
+
+    def __init__(self, steps):
+        self.steps, self.begun, self.epochs, self.ended = steps, [], [], []
+
+    def begin(self, config, num_images, history):
+        self.begun.append((num_images, len(history)))
+
+    def step(self, epoch, images, means):
+        self.steps -= 1
+
+    def epoch(self, record):
+        self.epochs.append(record["epoch"])
+
+    def stop(self):
+        return self.steps <= 0
+
+    def end(self, message):
+        self.ended.append(message)
+
+
+def test_a_stopped_run_is_kept_by_itself_and_the_whole_one_goes_on(tiny_run, tmp_path):
+    config, lines = replace(tiny_run, epochs=3), []
+    watcher = Watcher(steps=5)  # three steps an epoch
+    stopped = run_training(config, tmp_path / "runs", report=lines.append, monitor=watcher)
+    assert watcher.begun == [(10, 0)]
+    assert watcher.epochs == [1, 2]
+    assert "stopped in epoch 2; the same settings go on after the last whole epoch" in watcher.ended[0]
+    metrics = read_metrics(stopped)
+    assert (metrics["stopped_epoch"], metrics["stopped_images"]) == (2, 8)
+    assert list(read_history(stopped).images) == [10, 8]
+    assert load_run_model(stopped).head.out_features == 10
+    assert load_runs(tmp_path).empty  # it is not the run that was asked for
+    assert list(load_runs(tmp_path, stopped=True).run) == [str(stopped)]
+
+    watcher = Watcher(steps=100)
+    whole = run_training(config, tmp_path / "runs", report=lines.append, monitor=watcher)
+    assert watcher.begun == [(10, 1)]
+    assert watcher.epochs == [2, 3]
+    assert whole != stopped
+    assert "stopped_epoch" not in read_metrics(whole)
+    expected = run_training(config, tmp_path / "elsewhere", report=lambda line: None)
+    assert read_predictions(whole).equals(read_predictions(expected))
+    assert not list((tmp_path / "runs").rglob("checkpoint.pt"))
+
+    watcher = Watcher(steps=0)
+    assert run_training(config, tmp_path / "runs", report=lines.append, monitor=watcher) == whole  # nothing to stop
+    assert watcher.begun == [(10, 3)]
+    assert watcher.ended == [f"full: found finished in {whole.name}"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Training in one readable loop (`fit`), and its counterpart without gradients (`evaluate`)."""
+"""Training in one readable loop: `fit`."""
 
 import math
 import time
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from woofkit.config import TrainConfig
 from woofkit.data import Transform, batches
+from woofkit.evaluation import Evaluation
 from woofkit.results import write_atomic
 from woofkit.speed import (
     autocast,
@@ -26,50 +27,11 @@ from woofkit.speed import (
 )
 
 
-class Evaluation(NamedTuple):
-    """logits (N, C) float32 and labels (N,) int64 on the CPU; mean cross entropy; accuracy in 0..1."""
+class Means(NamedTuple):
+    """Mean cross entropy and accuracy (0 to 1) over the images of an epoch so far."""
 
-    logits: Tensor
-    labels: Tensor
     loss: float
     accuracy: float
-
-
-@torch.inference_mode()
-def evaluate(
-    model: nn.Module,
-    pixels: Tensor,
-    labels: np.ndarray | Tensor,
-    transform: Transform,
-    *,
-    batch_size: int = 64,
-    precision: str = "fp32",
-    device: torch.device | str = "cpu",
-) -> Evaluation:
-    """Classify every image of `pixels`, uint8 (N, 3, H, W), in eval mode; the model's mode is put back.
-
-    `precision` is "fp32", "bf16", or "auto" (`speed.pick_precision`).
-
-    Raises:
-        ValueError: there are no images.
-    """
-    if len(pixels) == 0:
-        raise ValueError("evaluate got no images: pass at least one")
-    device = torch.device(device)
-    precision = pick_precision(precision, device)
-    was_training = model.training
-    prefer_fast_attention(model.to(device).eval(), device)
-    keep_freed_memory()
-    try:
-        logits = []
-        for images, _ in batches(pixels, labels, batch_size, transform=transform, device=device):
-            with autocast(device, precision):
-                logits.append(class_logits(model, images).float().cpu())
-    finally:
-        model.train(was_training)
-    logits, labels = torch.cat(logits), torch.as_tensor(labels, dtype=torch.int64).cpu()
-    correct = (logits.argmax(1) == labels).float()
-    return Evaluation(logits, labels, F.cross_entropy(logits, labels).item(), correct.mean().item())
 
 
 def fit(
@@ -81,8 +43,10 @@ def fit(
     *,
     validate: Callable[[nn.Module], Evaluation] | None = None,
     checkpoint: Path | None = None,
+    on_start: Callable[[list[dict]], None] | None = None,
     on_epoch: Callable[[dict], None] | None = None,
-    on_step: Callable[[int, int], None] | None = None,
+    on_step: Callable[[int, int, Callable[[], Means]], None] | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> list[dict]:
     """Train what is trainable in `model`, in place, with Adam on the mean cross entropy.
 
@@ -91,15 +55,21 @@ def fit(
     `checkpoint`, a file written after every epoch, an interrupted training continues after its last epoch and
     ends as if it had not been interrupted: order and dropout depend on (seed, epoch) alone.
 
+    Training ends early once `stop`, asked after every step, says True. What was learned stays in the model, as if
+    training had been meant to end there; the checkpoint stays as the last whole epoch left it.
+
     Args:
         pixels: uint8 (N, 3, H, W). labels: (N,).
+        on_start: gets the records of the epochs that were done before.
         on_epoch: gets each epoch's record.
-        on_step: gets the epoch (from 1) and how many of its images are done, after every step.
+        on_step: gets the epoch (from 1), how many of its images are done, and a function that gives the epoch's means
+            so far (on a GPU it waits for the step), after every step.
 
     Returns:
-        A record an epoch: epoch (from 1), lr, train_loss and train_accuracy (means over the epoch's images, each
-        taken before the step that used it), seconds (training alone), images_per_second, data_share (of the
-        seconds: waited for batches; on a GPU, for them to be on their way), val_loss and val_accuracy (or nan).
+        A record an epoch: epoch (from 1), images (fewer than all if stopped within it), lr, train_loss and
+        train_accuracy (means over these images, each taken before the step that used it), seconds (training alone,
+        without `on_step`), images_per_second, data_share (of the seconds: waited for batches; on a GPU, for them to
+        be on their way), val_loss and val_accuracy (or nan).
     """
     device = pick_device(config.device)
     prefer_fast_attention(model.to(device), device)
@@ -109,10 +79,12 @@ def fit(
     pixels = near(pixels, device)
     compute_logits = logits_for(config.epochs * len(pixels), config.batch_size, device)
     history, best = _resume(checkpoint, trainable, optimizer, device)
+    if on_start:
+        on_start(list(history))
 
     for epoch in range(len(history), config.epochs):
-        measured = _train_epoch(
-            model, pixels, labels, transform, config, epoch, optimizer, device, on_step, compute_logits
+        measured, ended = _train_epoch(
+            model, pixels, labels, transform, config, epoch, optimizer, device, on_step, stop, compute_logits
         )
         record = {"epoch": epoch + 1, **measured}
         score = validate(model) if validate else None
@@ -122,12 +94,14 @@ def fit(
         if score and (not best or (score.accuracy, -score.loss) > (best["accuracy"], -best["loss"])):
             tensors = {name: parameter.detach().clone() for name, parameter in trainable.items()}
             best = {"epoch": epoch + 1, "accuracy": score.accuracy, "loss": score.loss, "tensors": tensors}
-        if checkpoint:
+        if checkpoint and record["images"] == len(pixels):
             tensors = {name: parameter.detach() for name, parameter in trainable.items()}
             state = {"history": history, "best": best, "optimizer": optimizer.state_dict(), "tensors": tensors}
             write_atomic(checkpoint, lambda temporary, state=state: torch.save(state, temporary))
         if on_epoch:
             on_epoch(record)
+        if ended:
+            break
     if best:
         _copy_into(trainable, best["tensors"])
     return history
@@ -172,16 +146,19 @@ def learning_rate(config: TrainConfig, step: int, num_steps: int) -> float:
 
 
 def _train_epoch(
-    model, pixels, labels, transform, config, epoch, optimizer, device, on_step, compute_logits
-) -> dict:
+    model, pixels, labels, transform, config, epoch, optimizer, device, on_step, stop, compute_logits
+) -> tuple[dict, bool]:
     seed = config.seed * 10_000 + epoch
     torch.manual_seed(seed)  # dropout
     steps_per_epoch = math.ceil(len(pixels) / config.batch_size)
     precision = pick_precision(config.precision, device)
-    loss_sum = torch.zeros((), device=device)
-    num_correct = torch.zeros((), device=device)
+    loss_sum, num_correct, num_seen = torch.zeros((), device=device), torch.zeros((), device=device), 0
+
+    def means() -> Means:
+        return Means(loss_sum.item() / num_seen, num_correct.item() / num_seen)  # waits for a GPU
+
     model.train()
-    start = time.perf_counter()
+    start, watched = time.perf_counter(), 0.0
     loader = _Timed(
         batches(pixels, labels, config.batch_size, transform=transform, device=device, generator_seed=seed,
                 augment=config.augment)
@@ -192,21 +169,28 @@ def _train_epoch(
         loss, logits = train_step(model, images, targets, optimizer, precision, compute_logits)
         loss_sum += loss * len(targets)  # weighted: the last batch is smaller
         num_correct += (logits.argmax(1) == targets).sum()
+        num_seen += len(targets)
         if on_step:
-            on_step(epoch + 1, min((step - epoch * steps_per_epoch + 1) * config.batch_size, len(pixels)))
-    mean_loss, accuracy = loss_sum.item() / len(pixels), num_correct.item() / len(pixels)  # waits for a GPU
-    seconds = time.perf_counter() - start
+            begin = time.perf_counter()
+            on_step(epoch + 1, num_seen, means)
+            watched += time.perf_counter() - begin
+        if ended := bool(stop and stop()):
+            break
+    mean_loss, accuracy = means()
+    seconds = max(time.perf_counter() - start - watched, 1e-9)
     model.eval()
     if not math.isfinite(mean_loss):
         raise FloatingPointError(f"the loss is {mean_loss} in epoch {epoch + 1}: try a lower lr than {config.lr:g}")
-    return {
+    measured = {
+        "images": num_seen,
         "lr": optimizer.param_groups[0]["lr"],
         "train_loss": mean_loss,
         "train_accuracy": accuracy,
         "seconds": seconds,
-        "images_per_second": len(pixels) / seconds,
+        "images_per_second": num_seen / seconds,
         "data_share": loader.seconds / seconds,
     }
+    return measured, ended
 
 
 class _Timed:

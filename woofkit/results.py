@@ -103,6 +103,10 @@ def load_run(run: Path) -> dict[str, Any]:
     return {**settings, **flat, **metrics, "run": str(run)}
 
 
-def load_runs(root: Path) -> pd.DataFrame:
-    """Every finished run below `root` as one tidy frame, a row a run as `load_run` gives it; empty without any."""
-    return pd.DataFrame([load_run(file.parent) for file in sorted(Path(root).rglob("metrics.json"))])
+def load_runs(root: Path, stopped: bool = False) -> pd.DataFrame:
+    """Every finished run below `root` as one tidy frame, a row a run as `load_run` gives it; empty without any.
+
+    With `stopped` also those that somebody stopped before their end, known by a `stopped_epoch`.
+    """
+    rows = [load_run(file.parent) for file in sorted(Path(root).rglob("metrics.json"))]
+    return pd.DataFrame([row for row in rows if stopped or "stopped_epoch" not in row])

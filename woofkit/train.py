@@ -10,22 +10,27 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from woofkit.adapters import load_adapter, save_adapter
 from woofkit.cache import cached_pixels
-from woofkit.config import ConfigError, TrainConfig
+from woofkit.config import TrainConfig
 from woofkit.costs import measure_peak_memory
 from woofkit.data import Transform, WoofDataset, load_dataset, make_transform
 from woofkit.environment import describe_environment
-from woofkit.loop import Evaluation, evaluate, fit, selected_epoch
-from woofkit.methods import build_for, new_model
+from woofkit.evaluation import Evaluation, evaluate
+from woofkit.loop import fit, selected_epoch
+from woofkit.methods import build_for
 from woofkit.metrics import accuracy_interval
-from woofkit.models import count_parameters, data_config, hash_tensors, tensor_differences
-from woofkit.progress import reporters
-from woofkit.results import is_finished, read_config, write_atomic, write_history, write_json, write_predictions
+from woofkit.models import count_parameters, data_config, hash_tensors
+from woofkit.progress import Monitor, watchers
+from woofkit.results import (
+    is_finished,
+    read_history,
+    write_history,
+    write_json,
+    write_predictions,
+)
+from woofkit.run_models import load_run_model, save_run_model
 from woofkit.speed import near, pick_device, pick_precision, return_freed_memory
 
 __all__ = ["evaluate", "fit", "load_run_model", "load_splits", "run_folder", "run_identity", "run_training"]
@@ -34,9 +39,6 @@ __all__ = ["evaluate", "fit", "load_run_model", "load_splits", "run_folder", "ru
 NOT_IDENTITY = ("data_dir", "weights", "device")
 # Nothing is trained in zero-shot, so nothing about training makes two of them different.
 NOT_ZERO_SHOT = ("num_train", "label_fraction", "epochs", "batch_size", "lr", "schedule", "augment")
-# What a finished run keeps of its model; where a method trained a few parameters of it, TRAINED holds those.
-CHECKPOINTS = {"full": "model.safetensors", "zero-shot": "model.safetensors", "lora": "adapter.safetensors"}
-TRAINED = "trained.safetensors"
 
 
 class Images(NamedTuple):
@@ -79,11 +81,16 @@ def run_folder(config: TrainConfig, identity: dict[str, Any], root: Path) -> Pat
     return root / f"{config.method}-r{rank}-s{config.seed}-{digest}"
 
 
-def run_training(config: TrainConfig, root: Path, *, report: Callable[[str], None] | None = None) -> Path:
+def run_training(
+    config: TrainConfig, root: Path, *, report: Callable[[str], None] | None = None, monitor: Monitor | None = None
+) -> Path:
     """Train, evaluate on test and write the run's folder below `root`; return the folder.
 
     A finished equal run is handed back at once; an unfinished one continues after its last epoch. Nothing is
     written before settings, images and weights have been found in order.
+
+    A monitor may stop the training. What was learned by then is tested and kept in a folder of its own, which is
+    returned, and is never taken for the whole run: the same call goes on after the last whole epoch.
 
     Args:
         report: gets each line of progress; None prints it.
@@ -99,64 +106,45 @@ def run_training(config: TrainConfig, root: Path, *, report: Callable[[str], Non
     identity = run_identity(config, splits, model)
     run = run_folder(config, identity, Path(root))
     if is_finished(run):
-        report(f"{config.method}: found finished in {run.name}")
+        report(found := f"{config.method}: found finished in {run.name}")
+        if monitor:
+            monitor.begin(config, len(splits.get("train", ())), read_history(run).to_dict("records"))
+            monitor.end(found)
         return run
 
     images = {
         split: Images(dataset, cached_pixels(dataset, transform, fingerprint=identity["data"][split], report=report))
         for split, dataset in splits.items()
     }
-    run.mkdir(parents=True, exist_ok=True)
     environment = describe_environment(device)
-    write_json(run / "config.json", {"config": config.to_dict(), "identity": identity, "environment": environment})
-    history, costs = _train(model, images, transform, config, run, report)
+    _write_config(run, config, identity, environment)
+    history, costs = _train(model, images, transform, config, run, report, monitor)
     test = _evaluate(model, images["test"], transform, config)
+    ended = f"test accuracy {test.accuracy:.1%}, loss {test.loss:.3f}"
+    if stopped := _where_stopped(history, config, images):
+        run = run_folder(config, identity | stopped, Path(root))
+        (run / "metrics.json").unlink(missing_ok=True)
+        _write_config(run, config, identity, environment)
+        costs |= stopped
+        ended += f", stopped in epoch {stopped['stopped_epoch']}; the same settings go on after the last whole epoch"
     _write_run(run, model, config, images["test"].dataset, test, history, {**costs, **environment})
     return_freed_memory()  # an open notebook would hold a gigabyte that it no longer needs
-    report(f"{config.method}: test accuracy {test.accuracy:.1%}, loss {test.loss:.3f}, in {run.name}")
+    report(ended := f"{config.method}: {ended}, in {run.name}")
+    if monitor:
+        monitor.end(ended)
     return run
 
 
-def load_run_model(run: Path) -> nn.Module:
-    """The model of a finished run, in eval mode; LoRA's with its adapters on and unmerged.
-
-    Raises:
-        ConfigError: the run is not finished, its weights are damaged or do not fit, or the weights that it started
-            from are no longer where they were.
-    """
-    if not is_finished(run):
-        raise ConfigError(f"run {run} is not finished: run_training with the same settings finishes it")
-    config = TrainConfig(**{**read_config(run), "data_dir": ""})  # its images may be gone
-    if config.method == "lora":
-        return load_adapter(new_model(config), run / CHECKPOINTS["lora"]).eval()
-    model = build_for(config)
-    path = run / CHECKPOINTS.get(config.method, TRAINED)
-    if path.name == TRAINED:
-        _require_base(model, run)
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ConfigError(f"{path} is missing or damaged: {error}") from error
-    if problems := tensor_differences(_state_to_save(model, config.method), tensors):
-        raise ConfigError(f"the weights in {run} do not fit their settings: {'; '.join(problems)}")
-    model.load_state_dict(tensors, strict=False)
-    return model.eval()
+def _where_stopped(history: list[dict], config: TrainConfig, images: dict[str, Images]) -> dict[str, int]:
+    """Where training ended before its end, as metrics.json has it; empty if it did not."""
+    if not history or (len(history) == config.epochs and history[-1]["images"] == len(images["train"].dataset)):
+        return {}
+    return {"stopped_epoch": history[-1]["epoch"], "stopped_images": history[-1]["images"]}
 
 
-def _require_base(model: nn.Module, run: Path) -> None:
-    expected = json.loads((run / "config.json").read_text())["identity"]["initial_weights"]
-    found = hash_tensors(model.state_dict())
-    if found != expected:
-        raise ConfigError(
-            f"{run.name} started from other weights than these: hash {expected[:12]}..., here {found[:12]}..."
-        )
-
-
-def _state_to_save(model: nn.Module, method: str) -> dict[str, Tensor]:
-    """What a checkpoint holds: the whole model, or, where only some of it trained, that."""
-    if method in CHECKPOINTS:
-        return model.state_dict()
-    return {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
+def _write_config(run: Path, config: TrainConfig, identity: dict[str, Any], environment: dict[str, Any]) -> None:
+    run.mkdir(parents=True, exist_ok=True)
+    write_json(run / "config.json", {"config": config.to_dict(), "identity": identity, "environment": environment})
 
 
 def _evaluate(model: nn.Module, images: Images, transform: Transform, config: TrainConfig) -> Evaluation:
@@ -165,19 +153,18 @@ def _evaluate(model: nn.Module, images: Images, transform: Transform, config: Tr
     return evaluate(model, images.pixels, labels, transform, precision=config.precision, device=device)
 
 
-def _train(model, images, transform, config, run, report) -> tuple[list[dict], dict]:
+def _train(model, images, transform, config, run, report, monitor) -> tuple[list[dict], dict]:
     if config.method == "zero-shot":
         return [], {}
     device = pick_device(config.device)
     validate = (lambda model: _evaluate(model, images["val"], transform, config)) if "val" in images else None
     train = images["train"]
-    on_step, on_epoch = reporters(config, len(train.dataset), report)
+    watch = watchers(config, len(train.dataset), report, monitor)
     model.to(device)
     pixels = near(train.pixels, device)
     with measure_peak_memory(device) as memory:  # what training takes beside the weights and the images
         history = fit(model, pixels, train.dataset.labels, transform, config, validate=validate,
-                      checkpoint=run / "checkpoint.pt", on_epoch=on_epoch, on_step=on_step)  # fmt: skip
-    write_history(run, history)
+                      checkpoint=run / "checkpoint.pt", **watch)  # fmt: skip
     return history, {
         "train_seconds": sum(record["seconds"] for record in history),
         "images_per_second": float(np.median([record["images_per_second"] for record in history])),
@@ -208,13 +195,9 @@ def _write_run(run, model, config, dataset, test: Evaluation, history, extra) ->
         clean = accuracy_interval(correct[unseen])
         metrics |= {"unseen_accuracy": clean.value, "unseen_accuracy_low": clean.low}
         metrics |= {"unseen_accuracy_high": clean.high, "num_unseen_images": clean.count}
-    file = run / CHECKPOINTS.get(config.method, TRAINED)
-    model.cpu()
-    if config.method == "lora":
-        save_adapter(model, config.lora, file)
-    else:
-        write_atomic(file, lambda temporary: save_file(_state_to_save(model, config.method), temporary))
-    metrics["checkpoint_bytes"] = file.stat().st_size
+    if history:
+        write_history(run, history)
+    metrics["checkpoint_bytes"] = save_run_model(run, model.cpu(), config).stat().st_size
     write_predictions(run, dataset.keys, test.labels.numpy(), test.logits.numpy())
     write_json(run / "metrics.json", {**metrics, **extra})
     (run / "checkpoint.pt").unlink(missing_ok=True)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from woofkit import loop
+from woofkit import evaluation, loop
 from woofkit.config import PROJECT_ROOT, LoRAConfig, TrainConfig
 from woofkit.data import load_dataset, load_pixels, make_transform
 from woofkit.environment import describe_environment
@@ -22,6 +22,7 @@ from woofkit.methods import build_for
 from woofkit.metrics import accuracy_interval
 from woofkit.models import data_config
 from woofkit.results import write_table
+from woofkit.speed import pick_device
 
 ACCURACIES = PROJECT_ROOT / "data" / "results" / "speed_accuracy.csv"
 NUM_VAL = 1000  # drawings; the test split stays untouched
@@ -52,8 +53,11 @@ def plain_adam(model: nn.Module, lr: float) -> torch.optim.Adam:
 
 # What stands in for what, and where, when an optimisation is undone.
 SWITCHES = {
-    "fused attention": [(loop, "prefer_fast_attention", fused_attention)],
-    "whole last block": [(loop, "class_logits", whole_model), (loop, "logits_for", lambda *long: whole_model)],
+    "fused attention": [(module, "prefer_fast_attention", fused_attention) for module in (loop, evaluation)],
+    "whole last block": [
+        (evaluation, "class_logits", whole_model),
+        (loop, "logits_for", lambda *long: whole_model),
+    ],
     "plain Adam": [(loop, "make_optimizer", plain_adam)],
     "two products": [(LoRALinear, "forward", two_products)],
 }
@@ -129,9 +133,9 @@ def _train(config: TrainConfig, val) -> dict[str, Any]:
     transform = make_transform(data_config(model), config.preprocess)
     train = load_dataset("sketchwoof", split="train", num=config.num_train, seed=config.seed)
     loop.fit(model, load_pixels(train, transform, progress=False), train.labels, transform, config)
-    device = loop.pick_device(config.device)
+    device = pick_device(config.device)
     pixels = load_pixels(val, transform, progress=False)
-    score = loop.evaluate(model, pixels, val.labels, transform, precision=config.precision, device=device)
+    score = evaluation.evaluate(model, pixels, val.labels, transform, precision=config.precision, device=device)
     interval = accuracy_interval((score.logits.argmax(1) == score.labels).numpy().astype(bool))
     environment = {name: describe_environment(device)[name] for name in ("date", "machine", "torch", "commit")}
     return {"accuracy": interval.value, "low": interval.low, "high": interval.high, "loss": score.loss,
