@@ -1,6 +1,7 @@
 # make study            run the five notebooks (PROFILE=demo; PARAMS="lr=1e-4 epochs=3" overrides parameters)
 # make test             ruff, pytest, and the notebooks with shrunk parameters
 # make lab              open JupyterLab on the notebooks
+# make report           make one HTML site of a finished study (PROFILE=demo): opens from disk, without Jupyter or network
 # make readme           put the tables and figures of a finished study (PROFILE=demo) into README.md and figures/
 # make backbone         pretrain the bundled backbone anew
 # make attention        measure where a study's models look, and judge the claims (PROFILE=demo; ATTENTION="--dogs 400")
@@ -20,7 +21,7 @@ VENV_PY   := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install study test lab attention sweep readme backbone bench
+.PHONY: help install study test lab attention sweep report readme backbone bench
 
 help:
 	@sed -n '/^# /s/^# //p' Makefile
@@ -50,6 +51,9 @@ attention: $(INSTALLED)
 
 sweep: $(INSTALLED)
 	$(VENV_PY) -m woofkit sweep $(SWEEP) $(addprefix -p ,$(PARAMS))
+
+report: $(INSTALLED)
+	$(VENV_PY) -m woofkit report --profile $(PROFILE)
 
 readme: $(INSTALLED)
 	$(VENV_PY) -m woofkit readme --profile $(PROFILE)

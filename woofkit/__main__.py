@@ -12,18 +12,8 @@ from typing import Any
 from woofkit.config import LABELS, METHODS, ConfigError, StudyConfig, resolve_path
 from woofkit.profiles import available_profiles, load_profile, parse_override
 
-RUN_COLUMNS = (
-    "method",
-    "dataset",
-    "scheme",
-    "epochs",
-    "lr",
-    "test_accuracy",
-    "test_loss",
-    "trainable_parameters",
-    "train_seconds",
-    "run",
-)
+RUN_COLUMNS = ("method", "dataset", "scheme", "epochs", "lr", "test_accuracy", "test_loss", "trainable_parameters",
+               "train_seconds", "run")  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -95,9 +85,11 @@ def _parser() -> argparse.ArgumentParser:
     runs = _command(commands, "runs", _runs, "print the finished runs as a table")
     runs.add_argument("--root", default="runs", metavar="FOLDER", help="where to look (default: %(default)s)")
 
-    readme = _command(commands, "readme", _readme, "write README.md's tables and figures/ from a finished study")
-    readme.add_argument("--profile", default="demo", metavar="NAME", help="the study (default: %(default)s)")
-    readme.add_argument("--runs-dir", default="runs", metavar="FOLDER", help="(default: %(default)s)")
+    place = argparse.ArgumentParser(add_help=False)
+    place.add_argument("--profile", default="demo", metavar="NAME", help="the study (default: %(default)s)")
+    place.add_argument("--runs-dir", default="runs", metavar="FOLDER", help="(default: %(default)s)")
+    _command(commands, "readme", _readme, "write README.md's tables and figures from a finished study", parents=[place])
+    _command(commands, "report", _report, "make one HTML site of a finished study, to open from disk", parents=[place])
 
     keep = _command(commands, "keep", _keep, "keep a profile's finished runs as a table in data/results/")
     keep.add_argument("--profile", required=True, metavar="NAME", help="the study")
@@ -216,6 +208,12 @@ def _readme(options: argparse.Namespace) -> None:
 
     for line in write_readme(options.profile, options.runs_dir):
         print(line)
+
+
+def _report(options: argparse.Namespace) -> None:
+    from woofkit.site import write_site
+
+    print(write_site(options.profile, options.runs_dir))
 
 
 def _sweep(options: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ papermill does the work; by itself it only warns of an unknown parameter and tak
 
 import ast
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterable
@@ -202,10 +203,14 @@ def _set_aside(names: list[str], run_root: Path) -> None:
         outdated += (run_root / "figures").glob(f"{name[:2]}_*.png")
     if NOTEBOOKS[-1] in names:
         outdated += [run_root / "results.md", run_root / "results.csv"]
+    outdated.append(run_root / "report")  # a site of all five
     for path in outdated:
         if path.exists():
-            (run_root / "previous").mkdir(exist_ok=True)
-            os.replace(path, run_root / "previous" / path.name)
+            aside = run_root / "previous" / path.name
+            aside.parent.mkdir(exist_ok=True)
+            if path.is_dir():
+                shutil.rmtree(aside, ignore_errors=True)  # a folder cannot replace one that is not empty
+            os.replace(path, aside)
 
 
 def _require_every_cell(executed: nbformat.NotebookNode) -> None:
