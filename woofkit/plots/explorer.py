@@ -1,31 +1,20 @@
 """What the attention explorer shows: a page with one map, drawn fast and without pyplot; and its twin on paper."""
 
-import base64
-import io
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from woofkit.plots.attention import attention_overlay
+from woofkit.plots.page import encoded, figure_png, img, new_figure
 from woofkit.plots.style import MAP_NAMES, method_color, method_name
 
-PANEL, BAR, DPI = 500, 140, 100  # pixels: the side of a map, and what its colour bar takes beside it
-PAGE_CLASS = "woofkit-explorer"
-STYLE = f"""<style>
-.{PAGE_CLASS} {{ --jp-widgets-font-size: 16px; --jp-widgets-inline-height: 34px; max-width: 1150px; }}
-.{PAGE_CLASS} .widget-hbox {{ flex-flow: row wrap; gap: 4px 16px; margin: 3px 0; overflow: visible; }}
-.{PAGE_CLASS} .widget-hbox > * {{ flex-shrink: 0; margin: 0; max-width: 100%; }}
-.{PAGE_CLASS} p, .{PAGE_CLASS} figcaption {{ font-size: 20px; line-height: 1.35; margin: 6px 0; }}
-.{PAGE_CLASS} figure {{ margin: 0; }}
-.{PAGE_CLASS} img {{ width: 100%; display: block; }}
-</style>"""
+PANEL, BAR = 500, 140  # pixels: the side of a map, and what its colour bar takes beside it
 
 
 def strongest(heatmap: np.ndarray, percent: float) -> np.ndarray:
@@ -75,9 +64,9 @@ def map_page(
     alt = f"{who}: {caption}, over the picture {title}. {lines[-1]} The scale ends at {vmax:.2g} even shares."
     return f"""<div style="display: flex; gap: 14px; align-items: flex-end">
 <figure style="flex: {PANEL}"><figcaption><b>{escape(title)}</b><br>picture</figcaption>
-{_img(_encoded(Image.fromarray(picture)), f"Picture {title}")}</figure>
+{img(encoded(Image.fromarray(picture)), f"Picture {title}")}</figure>
 <figure style="flex: {PANEL + BAR}"><figcaption><b>{escape(who)}</b><br>{escape(caption)}</figcaption>
-{_img(drawn, alt)}</figure>
+{img(drawn, alt)}</figure>
 </div><p>{"<br>".join(map(escape, lines))}</p>"""
 
 
@@ -87,20 +76,14 @@ def map_png(picture: np.ndarray, heatmap: np.ndarray, vmax: float, unit: str, si
     Arguments as for `attention_overlay`; `unit` stands beside the bar. No figure stays open.
     """
     width = PANEL + BAR
-    fig = Figure(figsize=(width / DPI, PANEL / DPI), dpi=DPI, layout="none")
-    canvas = FigureCanvasAgg(fig)
+    fig = new_figure(width, PANEL)
+    fig.set_layout_engine("none")
     ax = attention_overlay(picture, heatmap, fig.add_axes((0, 0, PANEL / width, 1)), vmax, signed)
     place = fig.add_axes(((PANEL + 16) / width, 0.03, 24 / width, 0.94))
     bar = fig.colorbar(ax.images[-1], cax=place, extend="both" if signed else "max", ticks=MaxNLocator(6))
     bar.set_label(unit, fontsize=17)
     bar.ax.tick_params(labelsize=16)
-    canvas.draw()
-    return _encoded(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
-
-
-def refusal(words: str) -> str:
-    """A sentence that says what was wrong, as HTML; screen readers read it out at once."""
-    return f'<p role="alert" style="color: var(--jp-error-color1, #B00020)">{escape(words)}</p>'
+    return figure_png(fig)
 
 
 def explorer_grid(
@@ -127,14 +110,3 @@ def explorer_grid(
         bar.set_label("1 = even share")
     fig.suptitle(title, fontweight="bold")
     return fig
-
-
-def _encoded(image: Image.Image) -> bytes:
-    memory = io.BytesIO()
-    image.save(memory, format="png", compress_level=1)  # a larger file, made in a third of the time
-    return memory.getvalue()
-
-
-def _img(png: bytes, alt: str) -> str:
-    data = base64.b64encode(png).decode()
-    return f'<img alt="{escape(alt)}" src="data:image/png;base64,{data}">'

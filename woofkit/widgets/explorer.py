@@ -3,20 +3,19 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ipywidgets import HTML, Button, Dropdown, HBox, IntSlider, Label, Text, VBox
+from ipywidgets import HTML, Label, Text, VBox
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from woofkit.config import ConfigError, require_range
 from woofkit.plots import MAP_NAMES
-from woofkit.plots.explorer import PAGE_CLASS, STYLE, difference_name, explorer_grid, map_page, refusal, verdict
+from woofkit.plots.explorer import difference_name, explorer_grid, map_page, verdict
+from woofkit.plots.page import refusal
 from woofkit.preprocess import Transform
 from woofkit.views import KINDS, look
+from woofkit.widgets.controls import LABEL, WIDE, button, dropdown, in_lines, slider
 from woofkit.widgets.maps import BEFORE, PREDICTED, Choice, ExplorerMaps
 from woofkit.widgets.photos import read_photo
-
-NARROW, WIDE = {"width": "auto"}, {"width": "auto", "flex": "1 0 220px"}
-LABEL = {"description_width": "initial"}  # as wide as the words
 
 
 def attention_explorer(
@@ -51,17 +50,17 @@ def attention_explorer(
     titles = [_title(index, label, class_names) for index, label in enumerate(truth)]
     pairs = [(name, "") for name in models] + [(name, BEFORE) for name in models if BEFORE in models and name != BEFORE]
 
-    image = _dropdown("image", titles, range(len(titles)), start)
-    model = _dropdown("model", [difference_name(*pair) for pair in pairs], pairs)
-    kind = _dropdown("map", [MAP_NAMES[kind] for kind in KINDS], KINDS)
-    layer = _slider("block", blocks, blocks)
-    head = _dropdown("head", ["mean", *map(str, range(1, heads + 1))], range(heads + 1))
-    asked = _dropdown("class", ["the prediction", *class_names], range(PREDICTED, len(class_names)))
-    share = _slider("show the strongest", 100, 100)
+    image = dropdown("image", titles, range(len(titles)), start)
+    model = dropdown("model", [difference_name(*pair) for pair in pairs], pairs)
+    kind = dropdown("map", [MAP_NAMES[kind] for kind in KINDS], KINDS)
+    layer = slider("block", blocks, blocks)
+    head = dropdown("head", ["mean", *map(str, range(1, heads + 1))], range(heads + 1))
+    asked = dropdown("class", ["the prediction", *class_names], range(PREDICTED, len(class_names)))
+    share = slider("show the strongest", 100, 100)
     path = Text(
         description="own photo (path)", placeholder="~/dog.jpg", continuous_update=False, style=LABEL, layout=WIDE
     )
-    previous, following, add = (Button(description=words, layout=NARROW) for words in ("◀ previous", "next ▶", "load"))
+    previous, following, add = (button(words) for words in ("◀ previous", "next ▶", "load"))
     page, message = HTML(), HTML()
 
     def draw(_change=None) -> None:
@@ -104,9 +103,7 @@ def attention_explorer(
     draw()
     lines = [(previous, image, following, model), (kind, layer, head),
              (share, Label("% of the patches"), asked), (path, add), (message,)]  # fmt: skip
-    explorer = VBox([HTML(STYLE), *map(HBox, lines), page])
-    explorer.add_class(PAGE_CLASS)
-    return explorer
+    return in_lines(lines, page)
 
 
 def explorer_figure(
@@ -171,13 +168,3 @@ def _words(choice: Choice, asked: str) -> str:
         "relevance": f" for {asked}",
     }[choice.kind]
     return f"{MAP_NAMES[choice.kind]}{which}"
-
-
-def _dropdown(name: str, words: Sequence[str], values: Sequence, value=None) -> Dropdown:
-    options = list(zip(words, values, strict=True))
-    value = options[0][1] if value is None else value
-    return Dropdown(description=name, options=options, value=value, style=LABEL, layout=WIDE)
-
-
-def _slider(name: str, highest: int, value: int) -> IntSlider:
-    return IntSlider(description=name, min=1, max=highest, value=value, style=LABEL, layout=WIDE)

@@ -1,0 +1,34 @@
+"""The controls that all explorers share: each has its name beside it and works with the keyboard."""
+
+from collections.abc import Sequence
+
+from ipywidgets import HTML, Button, Dropdown, HBox, IntSlider, VBox, Widget
+
+from woofkit.plots.page import PAGE_CLASS, STYLE
+
+NARROW, WIDE = {"width": "auto"}, {"width": "auto", "flex": "1 0 220px"}
+LABEL = {"description_width": "initial"}  # as wide as the words
+
+
+def dropdown(name: str, words: Sequence[str], values: Sequence, value=None) -> Dropdown:
+    """A choice among `values`, shown as `words`; the first is chosen unless `value` says another."""
+    options = list(zip(words, values, strict=True))
+    value = options[0][1] if value is None else value
+    return Dropdown(description=name, options=options, value=value, style=LABEL, layout=WIDE)
+
+
+def slider(name: str, highest: int, value: int, lowest: int = 1) -> IntSlider:
+    """A whole number from `lowest` to `highest`."""
+    return IntSlider(description=name, min=lowest, max=highest, value=value, style=LABEL, layout=WIDE)
+
+
+def button(words: str) -> Button:
+    """A button as wide as its words."""
+    return Button(description=words, layout=NARROW)
+
+
+def in_lines(lines: Sequence[Sequence[Widget]], page: Widget) -> VBox:
+    """Lines of controls with what they change below them, in the explorers' look."""
+    explorer = VBox([HTML(STYLE), *(HBox(line) for line in lines), page])
+    explorer.add_class(PAGE_CLASS)
+    return explorer
