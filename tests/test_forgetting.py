@@ -12,7 +12,7 @@ from torch import nn
 from woofkit import cache, data, forgetting_study, sketch, source_tasks
 from woofkit.config import ConfigError, StudyConfig
 from woofkit.forgetting import forgetting_rows, hits_path, kept_hits, neighbour_votes, pooled_features, source_hits
-from woofkit.forgetting_study import forgetting_markdown, study_forgetting
+from woofkit.forgetting_study import forgetting_by_setting, forgetting_markdown, study_forgetting
 from woofkit.source_tasks import IMAGENETTE, SourceTask, load_source_task
 from woofkit.train import run_training
 
@@ -151,3 +151,22 @@ def test_a_study_shows_that_nothing_trained_is_nothing_forgotten(tmp_path, monke
     assert forgetting_markdown(searched) == text  # a search on a quarter of the images is not shown
     kept = sorted(path.name.split("-")[0] for path in (study.run_root / "forgetting").iterdir())
     assert kept == ["lora", "off", "probe", "untouched"]
+
+
+def test_lines_of_settings_vary_one_thing_alone(tmp_path):
+    layers, every = "['attn.qkv']", {"label_fraction": 1.0, "epochs": 5, "head": 0.6, "test_accuracy": 0.8}
+    untouched = {"method": "untouched", "head": 0.9}
+    full = [{"method": "full", "lr": lr, **every} for lr in (1e-4, 1e-3)]
+    lora = [{"method": "lora", "lr": lr, "rank": 12, "targets": layers, **every} for lr in (1e-4, 4e-4, 1e-3)]
+    ranks = [{"method": "lora", "lr": 4e-4, "rank": rank, "targets": layers, **every} for rank in (1, 64)]
+    others = [lora[0] | {"targets": "['mlp.fc1']"}, full[0] | {"epochs": 20}, full[0] | {"label_fraction": 0.1}]
+    table = pd.DataFrame([untouched, *full, *lora, *ranks, *others])
+    table.to_csv(tmp_path / "forgetting_sketchwoof_rigor.csv", index=False)
+    table.head(3).to_csv(tmp_path / "forgetting_sketchwoof_demo.csv", index=False)
+    lines = forgetting_by_setting("sketchwoof", tmp_path)
+    assert set(lines["untouched"]) == {0.9}
+    by_lr, by_rank = lines[lines["line"] == "lr"], lines[lines["line"] == "rank"]
+    assert list(by_lr["method"]) == ["full"] * 2 + ["lora"] * 3
+    assert set(by_rank["lr"]) == {4e-4}
+    assert sorted(by_rank["rank"]) == [1, 12, 64]
+    assert forgetting_by_setting("imagewoof", tmp_path).empty

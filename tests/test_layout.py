@@ -57,6 +57,7 @@ ORDER = (
     "views",
     "attention_evidence",
     "duplicates",
+    "exercises",
     "paper",
     "comparison",
     "forgetting_study",

@@ -20,10 +20,10 @@ from woofkit.plots.evidence import (
     method_marker,
     reliability_diagram,
     seed_dots,
-    sweep_lines,
     target_versus_source,
     verdict_table,
 )
+from woofkit.plots.sweeps import forgetting_lines, run_dots, sweep_lines, sweep_panels
 
 
 @pytest.fixture(autouse=True)
@@ -206,3 +206,47 @@ def test_text_is_large_enough_for_a_projector():
     verdict_table(verdicts(), axes[4])
     fig.draw_without_rendering()
     assert min(text.get_fontsize() for text in fig.findobj(Text) if text.get_text()) >= 12
+
+
+# --- figures of a whole sweep ---
+
+
+def kept(grid, **columns):
+    """Rows of `sweep_results.kept_runs`, two seeds a setting."""
+    [(name, values)] = columns.items()
+    shared = {"grid": grid, "method": "lora", "lr": 1e-3, "rank": 12, "label_fraction": 1.0, "epochs": 5,
+              "targets": "['attn.qkv', 'attn.proj']", "low": 0.7, "high": 0.9, "val_accuracy": 0.8}  # fmt: skip
+    rows = [shared | {name: value, "seed": seed, "test_accuracy": 0.8 + seed / 100} for value in values
+            for seed in (0, 1)]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_each_grid_that_is_there_has_a_panel():
+    frame = pd.concat([kept("lr", lr=[1e-4, 1e-3]), kept("ranks", rank=[1, 12]), kept("seeds-best-lr", lr=[1e-3])])
+    fig = sweep_panels(frame)
+    assert [ax.get_title() for ax in fig.axes if ax.axison] == ["Which learning rate?", "Which rank?"]
+    assert [ax.get_ylabel() for ax in fig.axes if ax.axison] == ["validation accuracy", "test accuracy"]
+    with pytest.raises(ValueError, match="no grid to draw: lr, labels, ranks, epochs are known"):
+        sweep_panels(frame[frame["grid"] == "seeds-best-lr"])
+
+
+def test_dots_name_methods_with_their_rate_and_layers_by_name():
+    frame = pd.concat([kept("seeds-best-lr", method=["lora", "full"]), kept("targets", targets=["['attn.qkv[qv]']"])])
+    methods, layers = run_dots(frame).axes
+    names = [text.get_text() for text in methods.get_yticklabels()]
+    assert names == ["Full fine-tuning\n0.001", "LoRA\n0.001"]
+    assert [text.get_text() for text in layers.get_yticklabels()] == ["attn.qkv[qv]"]
+    with pytest.raises(ValueError, match="no grid to draw: seeds-paper-lr"):
+        run_dots(kept("lr", lr=[1e-4]))
+
+
+def test_a_line_of_forgetting_runs_through_the_means_in_the_order_of_its_setting(ax):
+    rows = [("full", 1e-3, "lr", 0.9, 0.5), ("full", 1e-4, "lr", 0.8, 0.7), ("full", 1e-4, "lr", 0.8, 0.9)]
+    frame = pd.DataFrame(rows, columns=["method", "lr", "line", "test_accuracy", "head"]).assign(rank=np.nan)
+    forgetting_lines(frame, ax, backbone=0.85)
+    [line] = [line for line in ax.get_lines() if "learning rates" in line.get_label()]
+    assert line.get_xdata() == pytest.approx([0.8, 0.9])
+    assert line.get_ydata() == pytest.approx([0.8, 0.5])
+    assert [text.get_text() for text in ax.texts] == ["0.0001", "0.001"]
+    with pytest.raises(ValueError, match="head must be fractions"):
+        forgetting_lines(frame.assign(head=50), ax, backbone=0.85)

@@ -113,6 +113,29 @@ def forgetting_markdown(table: pd.DataFrame) -> str:
     return "\n".join([*lines, "", notes])
 
 
+def forgetting_by_setting(dataset: str, folder: Path = RESULTS) -> pd.DataFrame:
+    """Kept runs whose learning rate alone or, for LoRA, whose rank alone differs, for `plots.forgetting_lines`.
+
+    Of every table kept for the dataset, the one with the most learning rates: the rows with all labels and most runs'
+    epochs and layers, with `line` ("lr" or "rank") and `untouched`, the backbone's accuracy before. Empty without one.
+    """
+    tables = [pd.read_csv(path) for path in sorted(folder.glob(f"forgetting_{dataset}_*.csv"))]
+    if not tables:
+        return pd.DataFrame()
+    table = max(tables, key=lambda each: each["lr"].nunique())
+    before = table["head"].iloc[0]
+    runs = table[table["test_accuracy"].notna() & (table["label_fraction"] == 1)]
+    runs = runs[(runs["epochs"] == runs["epochs"].mode()[0]) & runs["method"].isin(("full", "lora", "probe", "bitfit"))]
+    usual = {name: runs[name].dropna().mode() for name in ("rank", "targets")}
+    lora = runs["method"] == "lora"
+    rank_is, targets_are = (~lora | runs[name].isin(usual[name][:1]) for name in ("rank", "targets"))
+    by_lr = runs[rank_is & targets_are].assign(line="lr")
+    ranks = runs[lora & targets_are]
+    ranks = ranks[ranks["lr"] == ranks.loc[~ranks["rank"].isin(usual["rank"][:1]), "lr"].max()].assign(line="rank")
+    parts = [rows for rows, name in ((by_lr, "lr"), (ranks, "rank")) if rows[name].nunique() > 1]
+    return pd.concat(parts).assign(untouched=before) if parts else pd.DataFrame()
+
+
 def _switched_off(study: StudyConfig, run: Path) -> nn.Module:
     """The backbone, after LoRA's adapter has been put on and taken off."""
     model = build_model(study.model_name, weights=study.weights)

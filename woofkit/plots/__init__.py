@@ -14,7 +14,6 @@ from woofkit.plots.evidence import (
     method_marker,
     reliability_diagram,
     seed_dots,
-    sweep_lines,
     target_versus_source,
     verdict_table,
 )
@@ -46,14 +45,17 @@ from woofkit.plots.style import (
     save_figure,
     use_style,
 )
+from woofkit.plots.sweeps import DOTS, PANELS, forgetting_lines, run_dots, sweep_lines, sweep_panels
 from woofkit.plots.weights import captured_curves, layer_heatmap, matrix_values, overlap_bars, singular_values
 
 __all__ = [
+    "DOTS",
     "MAP_LOOKS",
     "MAP_NAMES",
     "METHOD_COLORS",
     "METHOD_MARKERS",
     "METHOD_NAMES",
+    "PANELS",
     "PART_COLORS",
     "VERDICT_LOOKS",
     "accuracy_intervals",
@@ -67,6 +69,7 @@ __all__ = [
     "contact_sheet",
     "cost_bars",
     "faithfulness_curves",
+    "forgetting_lines",
     "image_sizes",
     "interval_dots",
     "layer_heatmap",
@@ -83,6 +86,7 @@ __all__ = [
     "per_class_accuracy",
     "pretraining_overlap",
     "reliability_diagram",
+    "run_dots",
     "sample_grid",
     "sanity_lines",
     "save_figure",
@@ -91,6 +95,7 @@ __all__ = [
     "singular_values",
     "stacked_costs",
     "sweep_lines",
+    "sweep_panels",
     "target_versus_source",
     "throughput_bars",
     "throughput_figure",

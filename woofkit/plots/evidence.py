@@ -1,4 +1,4 @@
-"""What the evidence says: calibration, runs by seed, sweeps, what is kept and what is gained, verdicts."""
+"""What the evidence says: calibration, runs by seed, what is kept and what is gained, verdicts."""
 
 from collections.abc import Mapping
 from textwrap import fill
@@ -6,7 +6,7 @@ from textwrap import fill
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from woofkit.claims import CONTRADICTED, SUPPORTED, UNDECIDED
 from woofkit.metrics import proportion_interval
@@ -16,7 +16,7 @@ METHOD_MARKERS = dict(zip(METHOD_COLORS, "XpDosv<^hd", strict=True))
 # How a verdict looks: colour and marker; its word stands beside it.
 VERDICT_LOOKS = {SUPPORTED: ("#009E73", "o"), CONTRADICTED: ("#D55E00", "X"), UNDECIDED: ("#56B4E9", "D")}
 PERCENT = PercentFormatter(1.0, decimals=0, symbol=" %")
-PERCENT_OR_TENTHS = PercentFormatter(1.0, symbol=" %")  # as many decimals as the ticks need
+PERCENT_OR_TENTHS = FuncFormatter(lambda share, _: f"{100 * share:.4g} %")  # as many decimals as the ticks need
 
 
 def method_marker(method: str) -> str:
@@ -66,7 +66,7 @@ def seed_dots(frame: pd.DataFrame, ax: Axes, value: str = "accuracy", reference:
     low and high, the same for all runs of a row, are the interval of its mean (`uncertainty.seed_and_image_variance`).
     `reference` is drawn as a dashed line.
     """
-    _check_fractions(frame, value)
+    check_fractions(frame, value)
     named = frame.assign(label=frame["label"] if "label" in frame else frame["method"].map(method_name))
     rows = list(named.groupby(["method", "label"], sort=False))
     for row, ((method, _), runs) in enumerate(rows):
@@ -86,58 +86,6 @@ def seed_dots(frame: pd.DataFrame, ax: Axes, value: str = "accuracy", reference:
     return ax
 
 
-def sweep_lines(
-    frame: pd.DataFrame,
-    x: str,
-    ax: Axes,
-    value: str = "accuracy",
-    log: bool = True,
-    best: bool = True,
-    paper: float | None = None,
-) -> Axes:
-    """Draw `value` (0 to 1) against a setting `x`: a mark a seed, a line a method through the means over seeds.
-
-    `frame` has a row a run: method, `x`, `value`; columns low and high, the same for all runs of a method and setting,
-    are drawn as a band. `best` rings each method's highest mean (of what is drawn: choose on validation images).
-    `paper`, the report's value of `x`, is a dashed line.
-    """
-    _check_fractions(frame, value)
-    if log and not (frame[x] > 0).all():
-        raise ValueError(f"a logarithmic axis needs {x} above 0, got {frame[x].min()}")
-    if paper is not None:
-        ax.axvline(paper, color="0.4", linestyle="--", linewidth=1.8, zorder=0, label=f"the report's {paper:g}")
-    for method, runs in frame.groupby("method", sort=False):
-        color, marker, settings = method_color(method), method_marker(method), runs.groupby(x)
-        means = settings[value].mean()
-        if {"low", "high"} <= set(runs):
-            ends = settings[["low", "high"]].first()
-            ax.fill_between(means.index, ends["low"], ends["high"], color=color, alpha=0.18, linewidth=0)
-        ax.plot(
-            means.index,
-            means,
-            marker=marker,
-            color=color,
-            markeredgecolor=color,
-            markersize=10,
-            label=method_name(method),
-        )
-        ax.scatter(runs[x], runs[value], s=45, marker=marker, color=color, alpha=0.55, linewidths=0)
-        if best:
-            ax.scatter(means.idxmax(), means.max(), s=330, facecolors="none", edgecolors=color, linewidths=2.5,
-                       zorder=4)  # fmt: skip
-    swept = np.sort(frame[x].unique())
-    if log:
-        ax.set_xscale("log")
-    if len(swept) <= 8:
-        ax.xaxis.set_major_locator(FixedLocator(swept))
-        ax.xaxis.set_minor_locator(NullLocator())
-        ax.xaxis.set_major_formatter(lambda number, _: f"{number:g}")
-    ax.set(xlabel=x, ylabel=value)
-    ax.yaxis.set_major_formatter(PERCENT_OR_TENTHS)
-    ax.legend(loc="best")
-    return ax
-
-
 def target_versus_source(
     frame: pd.DataFrame, ax: Axes, backbone: float | None = None, target: str = "target", source: str = "source"
 ) -> Axes:
@@ -146,8 +94,8 @@ def target_versus_source(
     `frame` has method, `target` and `source` (0 to 1) and, if wanted, `label`, written beside the mark. `backbone`, the
     untouched backbone's accuracy on the old task, is a dashed line: what lies below it was forgotten.
     """
-    _check_fractions(frame, target)
-    _check_fractions(frame, source)
+    check_fractions(frame, target)
+    check_fractions(frame, source)
     for method, runs in frame.groupby("method", sort=False):
         ax.scatter(runs[target], runs[source], s=110, marker=method_marker(method), color=method_color(method),
                    edgecolors="white", label=method_name(method), zorder=3)  # fmt: skip
@@ -207,6 +155,7 @@ def _effect(row) -> str:
     return f"{numbers[0]} ({numbers[1]} to {numbers[2]}) {row.unit}".rstrip()
 
 
-def _check_fractions(frame: pd.DataFrame, name: str) -> None:
+def check_fractions(frame: pd.DataFrame, name: str) -> None:
+    """Raise ValueError unless the column `name` holds fractions from 0 to 1 and nothing else."""
     if not frame[name].between(0, 1).all():
         raise ValueError(f"{name} must be fractions from 0 to 1, not per cent, and none may be missing")
