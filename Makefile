@@ -1,5 +1,6 @@
 # make study            run the five notebooks (PROFILE=demo; PARAMS="lr=1e-4 epochs=3" overrides parameters)
-# make test             ruff, pytest, and the notebooks with shrunk parameters
+# make test             ruff, pytest, and the notebooks with shrunk parameters, in a browser too where there is Chromium
+# make test-long        the same, with all five notebooks in the browser
 # make lab              open JupyterLab on the notebooks
 # make report           make one HTML site of a finished study (PROFILE=demo): opens from disk, without Jupyter or network
 # make readme           put the tables and figures of a finished study (PROFILE=demo) into README.md and figures/
@@ -21,7 +22,7 @@ VENV_PY   := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install study test lab attention sweep report readme backbone bench
+.PHONY: help install study test test-long lab attention sweep report readme backbone bench
 
 help:
 	@sed -n '/^# /s/^# //p' Makefile
@@ -40,8 +41,13 @@ study: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(VENV_PY) -m ruff check .
-	$(VENV_PY) -m pytest --ignore tests/test_notebooks.py
-	$(VENV_PY) -m pytest tests/test_notebooks.py -s
+	$(VENV_PY) -m pytest --ignore tests/test_notebooks.py --ignore tests/test_browser.py
+	$(VENV_PY) -m pytest tests/test_notebooks.py tests/test_browser.py -s
+
+test-long: $(INSTALLED)
+	$(VENV_PY) -m ruff check .
+	$(VENV_PY) -m pytest --ignore tests/test_notebooks.py --ignore tests/test_browser.py -m "long or not long"
+	$(VENV_PY) -m pytest tests/test_notebooks.py tests/test_browser.py -s -m "long or not long"
 
 lab: $(INSTALLED)
 	$(VENV_PY) -m jupyter lab --notebook-dir notebooks

@@ -4,39 +4,30 @@ nbmake cannot pass parameters, so papermill writes them into copies first. The c
 and train each model once; they run last to first, so that none leans on another having run before it.
 """
 
+import shutil
 import subprocess
 import sys
 import time
 
-import papermill
+import nbformat
 import pytest
 
-from woofkit.config import StudyConfig
-from woofkit.profiles import load_profile
-from woofkit.study import NOTEBOOKS, NOTEBOOKS_DIR, check_kernel, check_parameters
+from woofkit.site import write_site
+from woofkit.study import NOTEBOOKS, check_kernel
 
 SECONDS_A_CELL = 240
 
 
 @pytest.fixture(scope="module")
-def copies(tmp_path_factory):
+def copies(test_study):
     """A folder with the notebooks' copies, and beside it runs/, where they write."""
-    folder = tmp_path_factory.mktemp("study") / "notebooks"
-    folder.mkdir()
-    parameters = load_profile("test") | {"runs_dir": str(folder.parent / "runs")}
-    study = StudyConfig.from_dict(parameters)
-    for name in NOTEBOOKS:
-        source = NOTEBOOKS_DIR / f"{name}.ipynb"
-        check_parameters(source, parameters, study)
-        options = {"kernel_name": "python3", "language": "python", "progress_bar": False}
-        papermill.execute_notebook(source, folder / source.name, parameters, prepare_only=True, **options)
-    return folder
+    return test_study.copy("notebooks")
 
 
 def test_nbmake_runs_every_notebook(copies):
     check_kernel()
     (copies.parent / "pytest.ini").write_text("[pytest]\n")  # not the project's own settings
-    command = [sys.executable, "-m", "pytest", "--nbmake", f"--nbmake-timeout={SECONDS_A_CELL}"]
+    command = [sys.executable, "-m", "pytest", "--nbmake", "--overwrite", f"--nbmake-timeout={SECONDS_A_CELL}"]
     command += ["-c", "pytest.ini", "-p", "no:cacheprovider", "-v", "--durations=0"]
     started = time.monotonic()
     done = subprocess.run(
@@ -44,6 +35,15 @@ def test_nbmake_runs_every_notebook(copies):
     )
     print(f"five notebooks in {time.monotonic() - started:.0f} s")
     assert done.returncode == 0, "nbmake failed: see above"
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_nothing_is_said_on_stderr(copies, name):
+    notebook = nbformat.read(copies / f"{name}.ipynb", as_version=4)
+    assert any(cell.outputs for cell in notebook.cells if cell.cell_type == "code")
+    said = [output.text for cell in notebook.cells for output in cell.get("outputs", [])
+            if output.output_type == "stream" and output.name == "stderr"]  # fmt: skip
+    assert not said
 
 
 def test_they_wrote_the_studys_results(copies):
@@ -56,3 +56,10 @@ def test_they_wrote_the_studys_results(copies):
     methods = [name.split("-")[0] for name in finished]
     assert len(methods) == len(set(methods)), f"a model was trained twice: {finished}"
     assert {"full", "lora"} <= set(methods)
+
+
+def test_they_make_a_site(copies):
+    root = copies.parent / "runs" / "test"
+    shutil.copytree(copies, root / "notebooks")
+    contents = write_site("test", str(root.parent))
+    assert {path.stem for path in contents.parent.glob("*.html")} == {"index", *NOTEBOOKS}

@@ -108,11 +108,12 @@ def top_predictions(
     probabilities: np.ndarray,
     class_names: Sequence[str],
     k: int = 3,
-    color: str = METHOD_COLORS["lora"],
+    color: str | Sequence[str] = METHOD_COLORS["lora"],
 ) -> Figure:
     """Show images (H, W, 3), one below the other, each beside its `k` most probable classes as bars.
 
     `probabilities` is (N, C), fractions from 0 to 1. All bars share one scale, so that rows can be compared.
+    `color` is that of all bars, or one an image.
     """
     probabilities = np.asarray(probabilities, dtype=float)
     if not len(images) or len(images) != len(titles):
@@ -128,12 +129,13 @@ def top_predictions(
         raise ValueError("probabilities must be fractions from 0 to 1, not logits or per cent")
     fig, axes = plt.subplots(len(images), 2, figsize=(11, 3.4 * len(images)), squeeze=False, width_ratios=(1, 1.6),
                              layout="constrained")  # fmt: skip
-    for (left, right), image, title, row in zip(axes, images, titles, probabilities, strict=True):
+    colors = [color] * len(images) if isinstance(color, str) else color
+    for (left, right), image, title, row, own in zip(axes, images, titles, probabilities, colors, strict=True):
         left.imshow(np.asarray(image))
         left.set_title(title)
         left.axis("off")
         top = np.argsort(-row, kind="stable")[:k]
-        bars = right.barh(range(k), row[top], 0.62, color=color)
+        bars = right.barh(range(k), row[top], 0.62, color=own)
         right.bar_label(bars, [f"{value:.0%}".replace("%", " %") for value in row[top]], padding=4, fontsize=16)
         right.set_yticks(range(k), [class_names[label] for label in top], fontsize=16)
         right.set(xlim=(0, 1.18), ylim=(k - 0.5, -0.5), xticks=[])  # every bar carries its value

@@ -40,10 +40,9 @@ def encoded(image: Image.Image) -> bytes:
     return memory.getvalue()
 
 
-def img(png: bytes, alt: str) -> str:
-    """A PNG as an HTML element, with the words for those who cannot see it."""
-    data = base64.b64encode(png).decode()
-    return f'<img alt="{escape(alt)}" src="data:image/png;base64,{data}">'
+def img(data: bytes, alt: str, kind: str = "png") -> str:
+    """A PNG, or a "jpeg", as an HTML element, with the words for those who cannot see it."""
+    return f'<img alt="{escape(alt)}" src="data:image/{kind};base64,{base64.b64encode(data).decode()}">'
 
 
 def refusal(words: str) -> str:

@@ -52,9 +52,7 @@ def mask_sheet(images: np.ndarray, masks: np.ndarray, names: Sequence[str], part
     if masks.size and masks.max() >= len(part_names):
         raise ValueError(f"a mask holds the value {masks.max()}, but only {len(part_names)} parts are named")
     colors = [PART_COLORS[part % len(PART_COLORS)] for part in range(len(part_names))]
-    tints = 255 * np.array([to_rgb(color) for color in colors], np.float32)[masks]  # (rows, columns, H, W, 3)
-    grey = images.mean(axis=-1, keepdims=True, dtype=np.float32)  # a coat's own colour would shift the part's
-    fig = contact_sheet((MASK_STRENGTH * tints + (1 - MASK_STRENGTH) * grey).astype(np.uint8), names)
+    fig = contact_sheet(tinted(images, masks, colors), names)
     handles = [Patch(color=color, label=name) for color, name in zip(colors, part_names, strict=True)]
     columns = len(handles) if images.shape[1] > 6 else 3  # as many as fit below the sheet
     rows = -(-len(handles) // columns)
@@ -63,3 +61,10 @@ def mask_sheet(images: np.ndarray, masks: np.ndarray, names: Sequence[str], part
                handlelength=1, handletextpad=0.4, columnspacing=1,
                borderaxespad=0)  # fmt: skip
     return fig
+
+
+def tinted(images: np.ndarray, masks: np.ndarray, colors: Sequence[str]) -> np.ndarray:
+    """Images uint8 (..., H, W, 3) in grey, each pixel tinted in the colour of its mask value, (..., H, W)."""
+    tints = 255 * np.array([to_rgb(color) for color in colors], np.float32)[masks]  # (..., H, W, 3)
+    grey = images.mean(axis=-1, keepdims=True, dtype=np.float32)  # a coat's own colour would shift the part's
+    return (MASK_STRENGTH * tints + (1 - MASK_STRENGTH) * grey).astype(np.uint8)

@@ -1,8 +1,9 @@
 """The controls that all explorers share: each has its name beside it and works with the keyboard."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
-from ipywidgets import HTML, Button, Dropdown, HBox, IntSlider, VBox, Widget
+from ipywidgets import HTML, Button, Checkbox, Dropdown, HBox, IntSlider, VBox, Widget
 
 from woofkit.plots.page import PAGE_CLASS, STYLE
 
@@ -25,6 +26,24 @@ def slider(name: str, highest: int, value: int, lowest: int = 1) -> IntSlider:
 def button(words: str) -> Button:
     """A button as wide as its words."""
     return Button(description=words, layout=NARROW)
+
+
+def checkbox(name: str, value: bool = False) -> Checkbox:
+    """A choice of yes or no, as wide as its words."""
+    return Checkbox(description=name, value=value, indent=False, style=LABEL, layout=NARROW)
+
+
+@contextmanager
+def drawn_once(draw: Callable, controls: Sequence[Widget]) -> Iterator[None]:
+    """Answer all changes made inside together: `draw`, which observes the controls, is called once, at the end."""
+    for control in controls:
+        control.unobserve(draw, "value")
+    try:
+        yield
+    finally:
+        for control in controls:
+            control.observe(draw, "value")
+    draw()
 
 
 def in_lines(lines: Sequence[Sequence[Widget]], page: Widget) -> VBox:
