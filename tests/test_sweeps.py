@@ -21,7 +21,7 @@ from woofkit.config import METHODS, PROJECT_ROOT, ConfigError, LoRAConfig
 from woofkit.results import is_finished, write_history, write_json, write_predictions
 from woofkit.sweep_command import job_table, summary
 from woofkit.sweep_plan import best_lr, hold_folder, plan, planned_folder, val_accuracy
-from woofkit.sweep_results import collect, keep, kept_runs
+from woofkit.sweep_results import collect, keep, kept_markdown, kept_runs
 from woofkit.sweep_time import RATES, agenda_file, effort, expected_seconds, measured_rates, progress_line, write_agenda
 from woofkit.sweeps import available_sweeps, load_sweep
 from woofkit.train import run_training
@@ -411,6 +411,21 @@ def test_what_was_kept_stays_when_its_run_is_gone_and_gives_way_to_a_new_one(wri
     assert kept.to_dict() == {"full": 0.4, "lora": 0.7, "bitfit": 0.4}
     keep(load_sweep(write_sweep("a: {method: [full, lora]}")), tmp_path)
     assert set(kept_runs("sketchwoof", tmp_path)["method"]) == {"full", "lora"}  # grid b is gone
+
+
+def test_the_table_in_words_has_a_line_for_runs_that_differ_in_their_seed_alone(write_sweep, tmp_path):
+    sweep = load_sweep(write_sweep(
+        "seeds-best-lr: {method: [lora, full], seed: [0, 1]}\nepochs: {method: full, epochs: [2, 1]}\n"
+        "targets: {method: lora, targets: [[attn.qkv], [attn.qkv, attn.proj]]}"))  # fmt: skip
+    for job in plan(sweep):
+        pretend(job.run, job.config, 0.5, test_accuracy=0.75, date="2026-01-02", machine="a machine")
+    keep(sweep, tmp_path)
+    lines = kept_markdown(kept_runs("sketchwoof", tmp_path)).splitlines()
+    assert lines[2].startswith("| seeds, the best rate | full fine-tuning | 0.0004 |  | 2 | 75.0 % (")
+    assert lines[3].startswith("| seeds, the best rate | LoRA")
+    assert [line.split(" | ")[3] for line in lines[4:8]] == [
+        "1 epochs", "2 epochs", "`attn.qkv`", "`attn.qkv` and `attn.proj`"]  # fmt: skip
+    assert lines[-1] == "6 runs; the interval counts seeds and images. Measured 2026-01-02, a machine."
 
 
 def test_the_longer_sweep_of_the_same_runs_counts(tmp_path):

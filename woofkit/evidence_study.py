@@ -1,4 +1,4 @@
-"""`python -m woofkit evidence SWEEP`: the effects of a sweep's finished runs, kept for the verdicts of notebook 05."""
+"""`python -m woofkit evidence SWEEP`: what a sweep's finished runs say, kept for the verdicts of notebook 05."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -13,6 +13,7 @@ from woofkit.data import make_transform
 from woofkit.environment import describe_environment
 from woofkit.evidence import difference, sweep_effects
 from woofkit.forgetting import hits_path, kept_hits
+from woofkit.forgetting_study import study_forgetting
 from woofkit.kept_evidence import RESULTS, effect_as_json
 from woofkit.models import build_model, data_config, original_head
 from woofkit.profiles import parse_override
@@ -23,11 +24,15 @@ from woofkit.sweep_results import collect
 from woofkit.sweeps import Sweep, load_sweep
 from woofkit.train import load_run_model
 
+FORGETTING_GRIDS = ("lr", "ranks", "seeds-paper-lr", "seeds-best-lr")
+
 
 def study_evidence(
     sweep: Sweep, source_dir: str = "", folder: Path = RESULTS, report: Callable[[str], None] = print
 ) -> Path:
     """Compute every effect that the sweep's finished runs allow, forgetting included, and write them as JSON.
+
+    Beside them goes a table of what the runs of FORGETTING_GRIDS have forgotten, forgetting_<dataset>_<sweep>.csv.
 
     Args:
         source_dir: folder with Imagenette for weights of ImageNet; "" downloads it.
@@ -41,6 +46,9 @@ def study_evidence(
     effects = sweep_effects(frame) | forgetting_effects(sweep, frame, source_dir, report)
     for name, effect in effects.items():
         report(f"{name}: {effect.value:.4f} ({effect.low:.4f} to {effect.high:.4f}), {effect.source}")
+    shown = frame[frame["grid"].isin(FORGETTING_GRIDS)]
+    if len(shown):
+        study_forgetting(sweep.study, source_dir, folder=folder, report=report, only=set(shown["run"]), name=sweep.name)
     environment = describe_environment(pick_device("auto"))
     kept = {name: environment[name] for name in ("date", "machine", "torch", "commit")}
     folder.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 Each run is measured once and kept under the study's folder; the table goes to data/results/.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pandas as pd
@@ -35,6 +35,8 @@ def study_forgetting(
     num_drawings: int = NUM_DRAWINGS,
     folder: Path = RESULTS,
     report: Callable[[str], None] = print,
+    only: Collection[str] | None = None,
+    name: str = "",
 ) -> Path:
     """Measure the untouched backbone and every finished run of the study on what the backbone was pretrained for.
 
@@ -43,6 +45,8 @@ def study_forgetting(
     Args:
         source_dir: folder with Imagenette for weights of ImageNet; "" downloads it.
         num_drawings: of the invented breeds, for the bundled weights.
+        only: folders of the runs to measure; None is all of them.
+        name: of the table, instead of the profile's.
 
     Raises:
         ConfigError: no finished run of the study's model and weights, or as `load_source_task`.
@@ -50,6 +54,7 @@ def study_forgetting(
     runs = load_runs(study.run_root)
     if not runs.empty:
         runs = runs[(runs["model_name"] == study.model_name) & (runs["weights"] == study.weights)]
+        runs = runs if only is None else runs[runs["run"].isin(only)]
     if runs.empty:
         raise ConfigError(f"no finished run with weights {study.weights!r} in {study.run_root}: train some first")
     device = pick_device("auto")
@@ -81,7 +86,7 @@ def study_forgetting(
         source=task.name, num_source_images=len(task.labels), date=environment["date"], machine=environment["machine"]
     )
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"forgetting_{study.dataset}_{study.profile}.csv"
+    path = folder / f"forgetting_{study.dataset}_{name or study.profile}.csv"
     write_table(table.round(5), path)
     return path
 

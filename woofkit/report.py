@@ -23,6 +23,7 @@ from woofkit.config import METHODS, PROJECT_ROOT, ConfigError, resolve_path
 from woofkit.forgetting_study import forgetting_markdown
 from woofkit.results import load_runs, write_atomic, write_table
 from woofkit.study import NOTEBOOKS
+from woofkit.sweep_results import kept_markdown, kept_runs
 
 README = PROJECT_ROOT / "README.md"
 FIGURES = PROJECT_ROOT / "figures"
@@ -46,6 +47,7 @@ def _forgetting_markdown(path: Path) -> str:
 RENDERED = {
     "bench": (KEPT_RESULTS / "bench.json", lambda path: as_markdown(_read_json(path))),
     "speed_accuracy": (ACCURACIES, lambda path: accuracies_markdown(pd.read_csv(path))),
+    "sweep-drawings": (KEPT_RESULTS / "sweep_rigor-small.csv", lambda path: kept_markdown(kept_runs("sketchwoof"))),
     "forgetting-drawings": (KEPT_RESULTS / "forgetting_sketchwoof_demo.csv", _forgetting_markdown),
     "forgetting-photographs": (KEPT_RESULTS / "forgetting_imagewoof_clean.csv", _forgetting_markdown),
     "attention-drawings": (KEPT_RESULTS / "attention_sketchwoof_demo.json", _attention_markdown),

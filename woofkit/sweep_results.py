@@ -1,11 +1,13 @@
 """What came of a sweep: its finished runs as a table, kept in data/results/ and read back for notebook 05."""
 
+import ast
 import io
 from pathlib import Path
 
 import pandas as pd
 
-from woofkit.config import ConfigError
+from woofkit.comparison import METHOD_LABELS, percent
+from woofkit.config import METHODS, ConfigError
 from woofkit.evidence import read_answers
 from woofkit.kept_evidence import RESULTS
 from woofkit.metrics import accuracy_interval
@@ -14,6 +16,15 @@ from woofkit.sweep_plan import plan, val_accuracy
 from woofkit.sweeps import Sweep
 from woofkit.uncertainty import seed_and_image_variance
 
+WORDS = {
+    "seeds-paper-lr": "seeds, the report's rate",
+    "seeds-best-lr": "seeds, the best rate",
+    "labels": "labels",
+    "epochs": "epochs",
+    "ranks": "rank",
+    "targets": "layers",
+}
+VARIES = {"labels": "label_fraction", "epochs": "epochs", "ranks": "rank", "targets": "targets"}  # a grid's setting
 SAME = ("grid", "method", "lr", "rank", "targets", "blocks", "label_fraction", "epochs", "num_train_images")
 MEASURED = ("val_accuracy", "test_accuracy", "test_accuracy_low", "test_accuracy_high", "low", "high", "test_loss",
             "trainable_parameters", "checkpoint_bytes", "images_per_second", "train_seconds", "date",
@@ -87,6 +98,33 @@ def kept_runs(dataset: str, folder: Path = RESULTS) -> pd.DataFrame:
     table = pd.concat([pd.read_csv(path) for path in paths], ignore_index=True)
     table = table[table["dataset"] == dataset]
     return table[~_settings(table).duplicated(keep="last")].reset_index(drop=True)
+
+
+def kept_markdown(runs: pd.DataFrame) -> str:
+    """The rows of `kept_runs` as a table in markdown: a line for runs that differ in their seed alone."""
+    lines = ["| what varies | method | learning rate | setting | seeds | test accuracy (95 % interval) |",
+             "|---|---|---:|---|---:|---:|"]  # fmt: skip
+    for grid, words in WORDS.items():
+        rows = runs[runs["grid"] == grid].sort_values(["lr", *filter(None, [VARIES.get(grid)])], kind="stable")
+        rows = rows.sort_values("method", key=lambda each: each.map(METHODS.index), kind="stable")
+        for _, same in rows.groupby(list(SAME), sort=False, dropna=False):
+            first = same.iloc[0]
+            setting = _in_words(first, VARIES.get(grid, ""))
+            value = f"{percent(same['test_accuracy'].mean())} ({100 * first['low']:.1f} to {100 * first['high']:.1f})"
+            name = METHOD_LABELS.get(first["method"], first["method"])
+            lines.append(f"| {words} | {name} | {first['lr']:g} | {setting} | {len(same)} | {value} |")
+    dates, machines = sorted(runs["date"].str[:10].unique()), sorted(runs["machine"].unique())
+    note = f"{len(runs.drop_duplicates(['method', *SAME[2:], 'seed']))} runs; the interval counts seeds and images."
+    return "\n".join([*lines, "", f"{note} Measured {' to '.join(dict.fromkeys((dates[0], dates[-1])))}, "
+                                  f"{'; '.join(machines)}."])  # fmt: skip
+
+
+def _in_words(row: pd.Series, name: str) -> str:
+    if name == "targets":
+        return " and ".join(f"`{target}`" for target in ast.literal_eval(row["targets"]))
+    if name == "label_fraction":
+        return f"{row[name]:.0%} of the labels".replace("%", " %")
+    return {"epochs": f"{row['epochs']} epochs", "rank": f"rank {row['rank']:g}"}.get(name, "")
 
 
 def _settings(table: pd.DataFrame) -> pd.Series:
