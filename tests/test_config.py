@@ -1,6 +1,8 @@
 """Settings: what is refused, and that it is named."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -85,3 +87,11 @@ def test_the_runs_of_a_study_share_its_settings_and_lie_below_its_profile(tmp_pa
     full, lora = study.train_config("full"), study.train_config("lora")
     assert (full.lr, full.lora, lora.lora) == (0.1, None, LoRAConfig.paper(3))
     assert {**full.to_dict(), "method": "lora", "lora": lora.to_dict()["lora"]} == lora.to_dict()
+
+
+def test_a_notebook_shows_the_sentence_and_no_traceback():
+    code = "from woofkit.config import StudyConfig; StudyConfig(rank='4')"
+    command = [sys.executable, "-m", "IPython", "--colors=NoColor", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert "ConfigError: rank must be of type int, not str ('4')" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr

@@ -8,7 +8,13 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
 
 class ConfigError(ValueError):
-    """A setting is unknown, has the wrong type or lies out of range."""
+    """A setting is unknown, has the wrong type or lies out of range.
+
+    A notebook shows its sentence alone: who has mistyped a parameter is not helped by the lines it passed through.
+    """
+
+    def _render_traceback_(self) -> list[str]:  # IPython asks for it
+        return [f"{type(self).__name__}: {self}"]
 
 
 def resolve_path(path: str | Path) -> Path:
