@@ -8,7 +8,15 @@ import pytest
 
 from woofkit.claims import CONTRADICTED, SUPPORTED, UNDECIDED, UNMEASURED, Effect, judge_all
 from woofkit.decisions import NEEDS, decide, decisions_markdown
-from woofkit.evidence import accuracy_effects, cost_effects, difference, read_answers, sweep_effects, verdict_frame
+from woofkit.evidence import (
+    accuracy_effects,
+    cost_effects,
+    difference,
+    effect_unit,
+    read_answers,
+    sweep_effects,
+    verdict_frame,
+)
 from woofkit.hypotheses import HYPOTHESES
 from woofkit.kept_evidence import effect_as_json, kept_effects
 from woofkit.results import write_json, write_predictions
@@ -168,3 +176,17 @@ def test_an_undecided_effect_is_undecided():
     effects |= {f"{name}, best lr": effect for name, effect in effects.items()}
     judged = {each.hypothesis.id: each.verdict for each in judge_all(HYPOTHESES, effects)}
     assert (judged["H1"], judged["H8"]) == (UNDECIDED, UNDECIDED)
+
+
+@pytest.mark.parametrize(
+    ("effect", "unit"),
+    [("accuracy, full minus lora, best lr", "points"), ("share without dog, lora", "%"), ("time, full over lora", "times"),
+     ("density on legs, full minus lora", "even shares"), ("area under deletion, lora minus centre", "")],
+)  # fmt: skip
+def test_effects_are_counted_in_their_units(effect, unit):
+    assert effect_unit(effect) == unit
+
+
+def test_every_effect_but_an_area_has_a_unit():
+    names = [condition.effect for hypothesis in HYPOTHESES for condition in hypothesis.conditions]
+    assert all(effect_unit(name) or name.startswith("area") for name in names)

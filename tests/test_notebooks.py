@@ -38,8 +38,9 @@ def test_nbmake_runs_every_notebook(copies):
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_nothing_is_said_on_stderr(copies, name):
+def test_nothing_is_said_on_stderr_and_widgets_keep_their_state(copies, name):
     notebook = nbformat.read(copies / f"{name}.ipynb", as_version=4)
+    assert notebook.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"]
     assert any(cell.outputs for cell in notebook.cells if cell.cell_type == "code")
     said = [output.text for cell in notebook.cells for output in cell.get("outputs", [])
             if output.output_type == "stream" and output.name == "stderr"]  # fmt: skip

@@ -132,6 +132,16 @@ def _contrast(groups: Sequence[Sequence[Path]], weights: Sequence[int]) -> Effec
     return Effect(found.value, found.low, found.high, tuple(map(float, values.mean(1))), source, found.freedom)
 
 
+# What an effect is counted in, by the first word of its name; costs are "times".
+UNITS = {"accuracy": "points", "lead": "points", "gain": "points", "kept": "points", "share": "%",
+         "density": "even shares"}  # fmt: skip
+
+
+def effect_unit(name: str) -> str:
+    """ "points" or "%" (of a fraction, times 100), "times", "even shares", or "" for an area."""
+    return "times" if name.endswith("over lora") else UNITS.get(name.replace(",", "").split()[0], "")
+
+
 def verdict_frame(judgements: Sequence[Judgement]) -> pd.DataFrame:
     """A row a condition, for `plots.verdict_table` and for reading; conditions not measured have no numbers."""
     rows = []
@@ -143,7 +153,8 @@ def verdict_frame(judgements: Sequence[Judgement]) -> pd.DataFrame:
                 "hypothesis": judgement.hypothesis.id, "claim": judgement.hypothesis.claim or judgement.hypothesis.id,
                 "statement": condition.statement, "verdict": finding.verdict,
                 "value": value, "low": low, "high": high, "limit": condition.limit, "above": condition.above,
-                "margin": condition.margin, "p_value": judgement.p_value, "of_the_claim": judgement.verdict,
+                "margin": condition.margin, "unit": effect_unit(condition.effect), "p_value": judgement.p_value,
+                "of_the_claim": judgement.verdict,
                 "source": effect.source if effect else "",
             })  # fmt: skip
     return pd.DataFrame(rows)

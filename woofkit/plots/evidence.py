@@ -116,8 +116,8 @@ def verdict_table(verdicts: pd.DataFrame, ax: Axes) -> Axes:
 
     `verdicts` has claim, statement, verdict, value, low and high; if wanted limit (default 0), above (default True:
     the claim holds above the limit), margin (default 0) and unit (written after the numbers; fractions with the unit
-    "points" are shown times 100). Effects have different units, so every row has a scale of its own and the axis no
-    numbers: the dashed line is the limit, right of it the claim holds, and the grey zone is the margin that is too
+    "points" or "%" are shown times 100). Effects have different units, so every row has a scale of its own and the axis
+    no numbers: the dashed line is the limit, right of it the claim holds, and the grey zone is the margin that is too
     small to be worth the name. An effect of nan has no mark.
 
     Raises ValueError if an interval does not hold its value.
@@ -139,7 +139,7 @@ def verdict_table(verdicts: pd.DataFrame, ax: Axes) -> Axes:
         ax.scatter(value, place, s=150, marker=marker, color=color, edgecolors="white", zorder=3)
         ax.text(1.08, place, _effect(row), va="top", fontsize=12)
     ax.axvline(0, color="0.3", linestyle="--", linewidth=1.8, zorder=1)
-    names = [fill(f"{row.claim}: {row.statement}", 42) for row in rows.itertuples()]
+    names = [fill(f"{row.claim}: {row.statement}", 46) for row in rows.itertuples()]
     ax.set_yticks(range(len(rows)), names)
     ax.set(xlim=(-1.05, 1.05), ylim=(len(rows) - 0.5, -0.5), xticks=[])
     ax.set_xlabel("← against the claim    |    for the claim →")
@@ -150,9 +150,10 @@ def verdict_table(verdicts: pd.DataFrame, ax: Axes) -> Axes:
 
 
 def _effect(row) -> str:
-    factor = 100 if row.unit == "points" else 1
+    factor = 100 if row.unit in ("points", "%") else 1
     numbers = [f"{factor * number:.3g}".replace("-", "−") for number in (row.value, row.low, row.high)]
-    return f"{numbers[0]} ({numbers[1]} to {numbers[2]}) {row.unit}".rstrip()
+    interval = f" ({numbers[1]} to {numbers[2]})" if row.low < row.high else ""  # what is counted has none
+    return f"{numbers[0]}{interval} {row.unit}".rstrip()
 
 
 def check_fractions(frame: pd.DataFrame, name: str) -> None:
