@@ -180,9 +180,14 @@ def test_an_undecided_effect_is_undecided():
 
 @pytest.mark.parametrize(
     ("effect", "unit"),
-    [("accuracy, full minus lora, best lr", "points"), ("share without dog, lora", "%"), ("time, full over lora", "times"),
-     ("density on legs, full minus lora", "even shares"), ("area under deletion, lora minus centre", "")],
-)  # fmt: skip
+    [
+        ("accuracy, full minus lora, best lr", "points"),
+        ("share without dog, lora", "%"),
+        ("time, full over lora", "times"),
+        ("density on legs, full minus lora", "even shares"),
+        ("area under deletion, lora minus centre", ""),
+    ],
+)
 def test_effects_are_counted_in_their_units(effect, unit):
     assert effect_unit(effect) == unit
 
