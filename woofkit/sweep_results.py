@@ -124,7 +124,9 @@ def _in_words(row: pd.Series, name: str) -> str:
         return " and ".join(f"`{target}`" for target in ast.literal_eval(row["targets"]))
     if name == "label_fraction":
         return f"{row[name]:.0%} of the labels".replace("%", " %")
-    return {"epochs": f"{row['epochs']} epochs", "rank": f"rank {row['rank']:g}"}.get(name, "")
+    if name == "epochs":
+        return f"{row[name]} epoch" + "s" * (row[name] > 1)
+    return f"rank {row[name]:g}" if name else ""
 
 
 def _settings(table: pd.DataFrame) -> pd.Series:
