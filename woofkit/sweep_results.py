@@ -125,7 +125,7 @@ def _in_words(row: pd.Series, name: str) -> str:
     if name == "label_fraction":
         return f"{row[name]:.0%} of the labels".replace("%", " %")
     if name == "epochs":
-        return f"{row[name]} epoch" + "s" * (row[name] > 1)
+        return f"{row[name]} epoch{'s' if row[name] > 1 else ''}"
     return f"rank {row[name]:g}" if name else ""
 
 
