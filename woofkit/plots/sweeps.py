@@ -135,7 +135,7 @@ def _in_order(methods: pd.Series) -> pd.Series:
 def forgetting_lines(frame: pd.DataFrame, ax: Axes, backbone: float) -> Axes:
     """Draw what is kept of the earlier task against what is learned of the new one, as a setting grows.
 
-    A line a method through its learning rates, and one through LoRA's ranks; each mark carries its setting.
+    A line a method through its learning rates, and one through LoRA's ranks; the last mark is the largest setting.
 
     Args:
         frame: a row a run: method, lr, rank, test_accuracy and head (the earlier task's accuracy), 0 to 1, and `line`,
@@ -149,15 +149,14 @@ def forgetting_lines(frame: pd.DataFrame, ax: Axes, backbone: float) -> Axes:
     for (method, setting), runs in frame.groupby(["method", "line"], sort=False):
         means = runs.groupby(setting)[["test_accuracy", "head"]].mean().sort_index()
         over = {"lr": "learning rates", "rank": "ranks"}[setting]
-        ax.plot(means["test_accuracy"], means["head"], marker=method_marker(method), color=method_color(method),
-                linestyle="-" if setting == "lr" else ":", markersize=10,
-                markerfacecolor=method_color(method) if setting == "lr" else "white",
-                label=f"{method_name(method)}, {over}")  # fmt: skip
-        for value, place in zip(means.index, means.to_numpy(), strict=True):
-            ax.annotate(f"{value:g}", place, xytext=(7, 6), textcoords="offset points", fontsize=11)
+        color, face = method_color(method), method_color(method) if setting == "lr" else "white"
+        ax.plot(means["test_accuracy"], means["head"], marker=method_marker(method), color=color, markersize=9,
+                linestyle="-" if setting == "lr" else ":", markerfacecolor=face,
+                label=f"{method_name(method)},\n{over} {means.index[0]:g} to {means.index[-1]:g}")  # fmt: skip
+        ax.plot(*means.to_numpy()[-1], marker=method_marker(method), color=color, markersize=18, markerfacecolor=face)
     ax.set(xlabel="test accuracy on the new task", ylabel="accuracy kept on the earlier task")
     ax.xaxis.set_major_formatter(PERCENT_OR_TENTHS)
     ax.yaxis.set_major_formatter(PERCENT_OR_TENTHS)
-    ax.margins(0.1)
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    ax.margins(0.06)
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, title="the large mark is the largest setting")
     return ax
