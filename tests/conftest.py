@@ -1,6 +1,7 @@
 """Models and settings small enough for a test."""
 
 import os
+import sys
 from pathlib import Path
 
 import papermill
@@ -67,3 +68,11 @@ class StudyCopies:
 def test_study(tmp_path_factory):
     """One study for all tests that run notebooks: what one has trained, the others find."""
     return StudyCopies(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(autouse=True)
+def no_figure_left():
+    """A figure that a test has left open is not there for the next one."""
+    yield
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close("all")
