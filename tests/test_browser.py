@@ -209,10 +209,11 @@ def test_the_site_opens_from_disk_without_a_network(browser, test_study):
     page.goto((site / "index.html").as_uri())
     for name in NOTEBOOKS:
         page.locator(f'a[href="{name}.html"]').first.click()
+        page.wait_for_url(f"**/{name}.html", wait_until="load")
         title = nbformat.read(NOTEBOOKS_DIR / f"{name}.ipynb", 4).cells[0].source.splitlines()[0].removeprefix("# ")
         assert page.locator("h1").first.inner_text().strip().startswith(title)
         broken = "() => [...document.images].filter(image => !image.naturalWidth).length"
         assert page.evaluate(broken) == 0
-        page.go_back()
+        page.go_back(wait_until="load")
     assert not complaints
     context.close()
