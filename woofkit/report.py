@@ -48,6 +48,7 @@ RENDERED = {
     "bench": (KEPT_RESULTS / "bench.json", lambda path: as_markdown(_read_json(path))),
     "speed_accuracy": (ACCURACIES, lambda path: accuracies_markdown(pd.read_csv(path))),
     "sweep-drawings": (KEPT_RESULTS / "sweep_rigor-small.csv", lambda path: kept_markdown(kept_runs("sketchwoof"))),
+    "sweep-photographs": (KEPT_RESULTS / "sweep_imagewoof.csv", lambda path: kept_markdown(kept_runs("imagewoof"))),
     "forgetting-drawings": (KEPT_RESULTS / "forgetting_sketchwoof_demo.csv", _forgetting_markdown),
     "forgetting-photographs": (KEPT_RESULTS / "forgetting_imagewoof_clean.csv", _forgetting_markdown),
     "attention-drawings": (KEPT_RESULTS / "attention_sketchwoof_demo.json", _attention_markdown),

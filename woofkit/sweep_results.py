@@ -19,6 +19,8 @@ from woofkit.uncertainty import seed_and_image_variance
 WORDS = {
     "seeds-paper-lr": "seeds, the report's rate",
     "seeds-best-lr": "seeds, the best rate",
+    "full-paper-lr": "the report's rate",
+    "full-best-lr": "the best rate",
     "labels": "labels",
     "epochs": "epochs",
     "ranks": "rank",
@@ -104,13 +106,16 @@ def kept_markdown(runs: pd.DataFrame) -> str:
     """The rows of `kept_runs` as a table in markdown: a line for runs that differ in their seed alone."""
     lines = ["| what varies | method | learning rate | setting | seeds | test accuracy (95 % interval) |",
              "|---|---|---:|---|---:|---:|"]  # fmt: skip
+    runs = runs[runs["grid"].isin(WORDS)]
     for grid, words in WORDS.items():
         rows = runs[runs["grid"] == grid].sort_values(["lr", *filter(None, [VARIES.get(grid)])], kind="stable")
         rows = rows.sort_values("method", key=lambda each: each.map(METHODS.index), kind="stable")
         for _, same in rows.groupby(list(SAME), sort=False, dropna=False):
             first = same.iloc[0]
             setting = _in_words(first, VARIES.get(grid, ""))
-            value = f"{percent(same['test_accuracy'].mean())} ({100 * first['low']:.1f} to {100 * first['high']:.1f})"
+            own = {name: first[f"test_accuracy_{name}"] for name in ("low", "high")}  # of tables kept without the others
+            ends = [first[name] if pd.notna(first[name]) else end for name, end in own.items()]
+            value = "{} ({:.1f} to {:.1f})".format(percent(same["test_accuracy"].mean()), *(100 * end for end in ends))
             name = METHOD_LABELS.get(first["method"], first["method"])
             lines.append(f"| {words} | {name} | {first['lr']:g} | {setting} | {len(same)} | {value} |")
     dates, machines = sorted(runs["date"].str[:10].unique()), sorted(runs["machine"].unique())
