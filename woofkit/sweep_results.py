@@ -113,7 +113,7 @@ def kept_markdown(runs: pd.DataFrame) -> str:
         for _, same in rows.groupby(list(SAME), sort=False, dropna=False):
             first = same.iloc[0]
             setting = _in_words(first, VARIES.get(grid, ""))
-            own = {name: first[f"test_accuracy_{name}"] for name in ("low", "high")}  # of tables kept without the others
+            own = {name: first[f"test_accuracy_{name}"] for name in ("low", "high")}  # all that older tables have
             ends = [first[name] if pd.notna(first[name]) else end for name, end in own.items()]
             value = "{} ({:.1f} to {:.1f})".format(percent(same["test_accuracy"].mean()), *(100 * end for end in ends))
             name = METHOD_LABELS.get(first["method"], first["method"])
