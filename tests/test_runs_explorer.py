@@ -277,3 +277,12 @@ def test_of_many_runs_the_figure_draws_the_best_and_says_so(tmp_path):
 def test_the_profile_of_a_run_is_its_folder(root):
     assert set(run_rows.read_runs(root)["profile"]) == {"demo", "paper"}
     assert set(run_rows.read_runs(root / "demo")["profile"]) == {"demo"}
+
+
+def test_a_run_that_names_something_else_than_breeds_says_so(root):
+    make_run(root, "demo-pose/lora-r12-s0-ffffffff", "lora", label="pose")
+    frame = run_rows.read_runs(root)
+    labels = dict(zip(frame["folder"], run_rows.run_labels(frame), strict=True))
+    assert labels["demo-pose/lora-r12-s0-ffffffff"] == "LoRA (pose), rank 12, lr 0.0004, seed 0"
+    assert labels["demo/lora-r12-s0-bbbbbbbb"] == "LoRA, rank 12, lr 0.001, seed 0"
+    assert "LoRA (pose)" in [row[1] for row in table(runs_explorer(root))]

@@ -69,7 +69,7 @@ def run_cells(run: Any, number: int, frame: pd.DataFrame) -> list[str]:
     stopped = "" if pd.isna(run.stopped_epoch) else f", stopped in epoch {run.stopped_epoch:g}"
     cells = {
         "run": str(number),
-        "method": method_name(run.method) + stopped,
+        "method": _method(run) + stopped,
         "profile": run.profile,
         "test accuracy (interval)": accuracy,
         "learning rate": _written(run.lr, "g"),
@@ -103,11 +103,17 @@ def run_settings(frame: pd.DataFrame, run: pd.Series, whole: bool) -> tuple[dict
 
 
 def _label(run: Any) -> str:
-    words = [method_name(run.method)]
+    words = [_method(run)]
     for name, value in (("rank", run.rank), ("lr", run.lr), ("seed", run.seed)):
         words += [f"{name} {value:g}"] if pd.notna(value) else []
     words += [f"stopped in epoch {run.stopped_epoch:g}"] if pd.notna(run.stopped_epoch) else []
     return ", ".join(words)
+
+
+def _method(run: Any) -> str:
+    """The method, and what it has learned to name if that is not the breed."""
+    label = getattr(run, "label", "breed")
+    return method_name(run.method) + ("" if label == "breed" else f" ({label})")
 
 
 def _written(value: float, pattern: str) -> str:
