@@ -119,7 +119,8 @@ def kept_markdown(runs: pd.DataFrame) -> str:
             name = METHOD_LABELS.get(first["method"], first["method"])
             lines.append(f"| {words} | {name} | {first['lr']:g} | {setting} | {len(same)} | {value} |")
     dates, machines = sorted(runs["date"].str[:10].unique()), sorted(runs["machine"].unique())
-    note = f"{len(runs.drop_duplicates(['method', *SAME[2:], 'seed']))} runs; the interval counts seeds and images, with one seed the images alone."
+    count = len(runs.drop_duplicates(["method", *SAME[2:], "seed"]))
+    note = f"{count} runs; the interval counts seeds and images, with one seed the images alone."
     return "\n".join([*lines, "", f"{note} Measured {' to '.join(dict.fromkeys((dates[0], dates[-1])))}, "
                                   f"{'; '.join(machines)}."])  # fmt: skip
 
