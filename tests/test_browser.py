@@ -13,6 +13,7 @@ import urllib.request
 
 import nbformat
 import pytest
+from playwright.sync_api import expect, sync_playwright
 
 from woofkit.results import load_runs
 from woofkit.study import NOTEBOOKS, NOTEBOOKS_DIR
@@ -56,8 +57,6 @@ def lab(test_study):
 
 @pytest.fixture(scope="module")
 def browser():
-    from playwright.sync_api import sync_playwright
-
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield chromium
@@ -91,12 +90,24 @@ class Notebook:
         page.goto(f"{lab}/doc/tree/{path.parent.name}/{path.name}?token={TOKEN}")
         self.cells = page.locator(".jp-Notebook .jp-CodeCell")
         self.cells.first.wait_for(timeout=MINUTE)
-        page.get_by_text("Idle").first.wait_for(timeout=MINUTE, state="attached")
+        self.wait_until_idle()
+
+    def wait_until_idle(self):
+        """Wait until the kernel has answered all that JupyterLab asks at first.
+
+        The page shows "Idle" for a moment before it is connected, and a restart in that moment loses the cells.
+        """
+        idle = self.page.locator(".jp-StatusBar-TextItem", has_text="(ipykernel) | Idle")
+        for _ in range(2):
+            idle.wait_for(timeout=MINUTE)
+            self.page.wait_for_timeout(1000)
 
     def restart_and_run_all(self):
         self.page.get_by_role("menuitem", name="Kernel", exact=True).click()
         self.page.locator(".lm-Menu-itemLabel", has_text="Restart Kernel and Run All Cells").click()
         self.page.locator(".jp-Dialog button.jp-mod-accept").click()
+        first = self.cells.first.locator(".jp-InputArea-prompt")
+        expect(first).to_have_text(re.compile(r"\[\d+\]"), timeout=MINUTE)  # the kernel has got the cells
 
     def wait_until_done(self, minutes=6):
         """Wait for a number beside every cell with code in it."""

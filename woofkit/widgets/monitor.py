@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from html import escape
 
-from ipywidgets import HTML, Button, FloatProgress
+from ipywidgets import HTML, FloatProgress
 
 from woofkit.config import TrainConfig
 from woofkit.loop import Means
@@ -14,6 +14,7 @@ from woofkit.plots.live import live_curves
 from woofkit.plots.page import img
 from woofkit.plots.style import method_color, method_name
 from woofkit.widgets.controls import in_lines
+from woofkit.widgets.prompt import PromptButton
 
 WORDS_EVERY = 0.5  # seconds between two lines of words
 CURVES_EVERY, CURVES_SHARE = 2.0, 0.05  # seconds between two pictures, and the most of the time that they may take
@@ -30,7 +31,7 @@ class TrainingMonitor:
     def __init__(self):
         self.heading, self.curves, self.message = HTML(), HTML(), HTML()
         self.bar = FloatProgress(min=0, max=1, layout={"width": "100%"})
-        self.button = Button(description=STOP, layout={"width": "auto"}, disabled=True)
+        self.button = PromptButton(description=STOP, layout={"width": "auto"}, disabled=True)
         self.button.on_click(lambda _button: self.ask_to_stop())
         self.widget = in_lines([(self.heading,), (self.bar,), (self.button,), (self.message,)], self.curves)
         self._asked = threading.Event()  # the click comes in another thread than the one that trains

@@ -1,0 +1,34 @@
+"""A button whose clicks are answered at once, also while a cell runs."""
+
+from comm.base_comm import BaseComm
+from ipykernel.jsonutil import json_clean
+from ipykernel.kernelbase import Kernel
+from ipywidgets import Button, __protocol_version__
+
+
+class PromptComm(BaseComm):
+    """A widget's line to its page that leaves it to the page which of the kernel's threads gets a message.
+
+    JupyterLab addresses what a widget sends to a thread (a subshell) that no cell keeps busy. ipykernel's own line
+    readdresses it, from 7.4 on, to the thread that last spoke on the line: to the one in which the cell runs, and a
+    click then waits for the cell's end.
+    """
+
+    def publish_msg(self, msg_type, data=None, metadata=None, buffers=None, **keys) -> None:
+        """Send a message to the page."""
+        kernel = Kernel.instance()
+        content = json_clean({"data": data or {}, "comm_id": self.comm_id, **keys})
+        kernel.session.send(kernel.iopub_socket, msg_type, content, metadata=json_clean(metadata or {}),
+                            parent=kernel.get_parent(), ident=self.topic, buffers=buffers)  # fmt: skip
+
+
+class PromptButton(Button):
+    """A button that can be pressed while the cell that made it runs, where the page and the kernel have subshells."""
+
+    def open(self) -> None:
+        """Tell the page of the button; outside a kernel, as every other widget does."""
+        if self.comm is None and Kernel.initialized():
+            state = {"state": self.get_state(), "buffer_paths": []}  # a button has no binary state
+            self.comm = PromptComm("jupyter.widget", state, {"version": __protocol_version__})
+        else:
+            super().open()
