@@ -90,8 +90,6 @@ def test_a_slow_picture_takes_no_more_than_its_share(now, monkeypatch):
 
 
 def test_stop_ends_a_real_training_and_keeps_what_was_learned(tiny_run, tmp_path):
-    watch = TrainingMonitor()
-
     class Pressed(TrainingMonitor):
         def step(self, epoch, images, means):
             self.button.click()
