@@ -49,8 +49,9 @@ test-long: $(INSTALLED)
 	$(VENV_PY) -m pytest --ignore tests/test_notebooks.py --ignore tests/test_browser.py -m "long or not long"
 	$(VENV_PY) -m pytest tests/test_notebooks.py tests/test_browser.py -s -m "long or not long"
 
+# Encrypted, as others on the machine could listen; without it, each kernel warns of that.
 lab: $(INSTALLED)
-	$(VENV_PY) -m jupyter lab --notebook-dir notebooks
+	$(VENV_PY) -m jupyter lab --notebook-dir notebooks --KernelManager.transport_encryption=auto
 
 attention: $(INSTALLED)
 	$(VENV_PY) -m woofkit attention --profile $(PROFILE) $(ATTENTION)

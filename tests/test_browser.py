@@ -40,7 +40,7 @@ def lab(test_study):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     options = [f"--port={port}", "--ip=127.0.0.1", "--no-browser", f"--IdentityProvider.token={TOKEN}"]
-    options += [f"--ServerApp.root_dir={test_study.folder}"]
+    options += [f"--ServerApp.root_dir={test_study.folder}", "--KernelManager.transport_encryption=auto"]  # as make lab
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         options.append("--allow-root")
     places = {"JUPYTERLAB_SETTINGS_DIR": str(home / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces")}

@@ -19,7 +19,7 @@ from woofkit.config import PROJECT_ROOT, ConfigError, LoRAConfig, StudyConfig, T
         ({"schedule": "linear"}, "unknown schedule 'linear'"),
         ({"precision": "fp16"}, "unknown precision 'fp16'"),
         ({"num_train": -1}, "num_train = -1 is out of range: allowed is from 10"),
-        ({"num_test": 5}, "num_test = 5 is out of range: allowed is from 10"),
+        ({"num_test": 19}, "num_test = 19 is out of range: allowed is from 20"),  # two a breed
         ({"num_train": "600"}, "num_train must be of type int, not str"),
         ({"label_fraction": 0.0}, "label_fraction = 0.0 is out of range: allowed is above 0 to 1"),
         ({"label_fraction": 1.5}, "label_fraction = 1.5 is out of range"),

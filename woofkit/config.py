@@ -214,6 +214,8 @@ class StudyConfig:
             raise ConfigError(f"profile {self.profile!r} names a folder: allowed are letters, digits, '-' and '_'")
         if not self.runs_dir:
             raise ConfigError("runs_dir is empty: name the folder that takes the runs, such as 'runs'")
+        if self.num_test != 0:  # 0 is "all"; no interval is known with one image a breed
+            require_range("num_test", self.num_test, 2 * NUM_BREEDS, 10_000_000)
         for method in METHODS:  # whatever a run would refuse, the study refuses before it starts
             self.train_config(method)
 
