@@ -47,6 +47,7 @@ def test_the_words_give_epoch_images_rate_and_time_left(now, drawn):
     assert watch.button.disabled
     watch.begin(TrainConfig(epochs=4), 600, [RECORD | {"epoch": 1, "images": 600}])
     assert not watch.button.disabled
+    assert watch.bar.value == 1 / 4
     now[0] = 10.0
     watch.step(2, 300, lambda: Means(1.2, 0.5))
     words = watch.heading.value

@@ -50,6 +50,7 @@ class TrainingMonitor:
         self._asked.clear()
         self.button.disabled, self.button.description = False, STOP
         self.bar.style.bar_color = method_color(config.method)
+        self.bar.value = min(1.0, len(history) / config.epochs)
         self.message.value = ""
         self._begin = self._words_at = self._curves_at = time.monotonic()
         self._done_before, self._pause = len(history) * num_images, CURVES_EVERY
