@@ -3,6 +3,8 @@
 import base64
 import math
 import re
+import subprocess
+import sys
 from html import unescape
 from pathlib import Path
 
@@ -478,3 +480,9 @@ def test_models_of_several_shapes_are_refused(models, pixels):
     )
     with pytest.raises(ConfigError, match=match):
         attention_explorer(models, pixels, LABELS, TRANSFORM, BREEDS)
+
+
+def test_a_full_collection_does_not_walk_through_the_imported_libraries():
+    code = "import gc, woofkit.widgets; print(gc.get_freeze_count() > 100_000 > len(gc.get_objects()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
