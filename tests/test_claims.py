@@ -19,6 +19,7 @@ from woofkit.claims import (
     p_value,
     worst,
 )
+from woofkit.evidence import difference
 from woofkit.hypotheses import HYPOTHESES, hypotheses_markdown
 from woofkit.power import detectable_difference
 from woofkit.views import KINDS
@@ -68,7 +69,20 @@ def test_a_claim_is_as_good_as_the_worst_of_its_conditions():
 def test_p_values_are_those_of_the_interval():
     assert p_value(BELOW, Effect(0.05, 0.0, 0.1)) == pytest.approx(1)
     assert p_value(Condition("", "m"), Effect(1.96, 0, 3.92)) == pytest.approx(0.05, abs=1e-4)
-    assert p_value(Condition("", "m", limit=10), Effect(31.1, 31.1, 31.1)) == 0
+    assert p_value(Condition("", "m", limit=10), Effect(31.1, 31.1, 31.1, (), "counted")) == 0
+
+
+def test_a_measured_interval_without_width_proves_nothing():
+    """Right on two images of one breed that the other gets wrong, and equal elsewhere, is not certain."""
+    first, second = np.ones((1, 20), dtype=bool), np.ones((1, 20), dtype=bool)
+    labels = np.repeat(np.arange(10), 2)
+    second[0, labels == 3] = False
+    effect = difference(first, second, labels, "1 seed, 20 test images")
+    assert effect.low == effect.high == pytest.approx(0.1)
+    condition = Condition("full is ahead", "m", margin=0.01)
+    assert p_value(condition, effect) == 1
+    (judged,) = judge_all([Hypothesis("H", "", "", "", (condition,), "")], {"m": effect})
+    assert judged.verdict == UNDECIDED
 
 
 def test_few_degrees_of_freedom_make_a_p_value_larger():

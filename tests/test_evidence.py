@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from woofkit.claims import CONTRADICTED, SUPPORTED, UNDECIDED, UNMEASURED, Effect, judge_all
+from woofkit.config import ConfigError
 from woofkit.decisions import NEEDS, decide, decisions_markdown
 from woofkit.evidence import (
     accuracy_effects,
@@ -88,7 +89,8 @@ def test_runs_on_other_images_are_not_compared(runs, tmp_path):
 def test_costs_are_ratios_of_full_to_lora(runs):
     costs = pd.DataFrame({
         "method": ["full", "lora"], "forward_gflops": [2.0, 2.0], "backward_gflops": [4.0, 2.0],
-        "peak_mb": [300.0, 200.0], "round_seconds": [(3.0, 3.3, 2.8), (2.0, 2.0, 2.0)],
+        "weights_mb": [100.0, 101.0], "optimizer_mb": [40.0, 2.0], "gradients_mb": [20.0, 1.0],
+        "activations_mb": [140.0, 96.0], "round_seconds": [(3.0, 3.3, 2.8), (2.0, 2.0, 2.0)],
     })  # fmt: skip
     effects = cost_effects(costs, {method: folders[0] for method, folders in runs.items()})
     assert effects["operations, full over lora"][:3] == (1.5, 1.5, 1.5)
@@ -121,6 +123,7 @@ def test_a_sweeps_effects_are_those_that_were_planted(tmp_path):
     assert effects["accuracy, full minus lora"].value == pytest.approx(0.02)
     lead = effects["lead of lora, a tenth of the labels minus all"]
     assert lead.value == pytest.approx(0.05)
+    assert effects["accuracy, lora minus full, a tenth of the labels"].value == pytest.approx(0.03)
     assert 0 < lead.low < 0.05 < lead.high
     assert effects["gain of 20 epochs over 5, full"].value == pytest.approx(0.04)
     assert "gain of 20 epochs over 5, lora" not in effects
@@ -129,6 +132,46 @@ def test_a_sweeps_effects_are_those_that_were_planted(tmp_path):
     assert judged["H4"] == SUPPORTED
     assert judged["H7"] == CONTRADICTED
     assert judged["H8"] == CONTRADICTED
+
+
+def test_a_method_that_lacks_seeds_is_not_measured_yet(tmp_path):
+    frame = sweep_frame(tmp_path)
+    lora = (frame["grid"] == "seeds-paper-lr") & (frame["method"] == "lora")
+    assert "accuracy, full minus lora" in sweep_effects(frame)
+    assert "accuracy, full minus lora" not in sweep_effects(frame[~lora | (frame["seed"] == 0)])
+
+
+def test_seeds_are_paired_by_their_number(tmp_path):
+    frame = sweep_frame(tmp_path)
+    few = (frame["grid"] == "labels") & (frame["method"] == "lora") & (frame["label_fraction"] == 0.1)
+    effect = sweep_effects(frame[~few | (frame["seed"] != 1)])["accuracy, lora minus full, a tenth of the labels"]
+    assert effect.source == "2 seeds, 1,000 test images"
+    assert effect.by_seed == pytest.approx((0.03, 0.03))  # place by place it would be 0.03 and 0.032
+
+
+def test_two_runs_of_one_seed_are_refused(tmp_path):
+    frame = sweep_frame(tmp_path)
+    twice = frame[(frame["grid"] == "labels") & (frame["seed"] == 0)]
+    with pytest.raises(ConfigError, match="'labels' has two runs of one seed for method full, label_fraction"):
+        sweep_effects(pd.concat([frame, twice]))
+
+
+def test_few_labels_are_answered_by_who_is_ahead_there():
+    """LoRA 20 points behind with all labels and 10 behind with few has gained, and is still behind."""
+    effects = {
+        "accuracy, lora minus full, a tenth of the labels": Effect(-0.1, -0.12, -0.08, (), "3 seeds"),
+        "lead of lora, a tenth of the labels minus all": Effect(0.1, 0.08, 0.12, (), "3 seeds"),
+    }
+    assert "| Few labels? | **full fine-tuning** |" in decisions_markdown(effects)
+
+
+def test_whether_to_train_is_answered_at_each_methods_best_rate_where_that_is_known():
+    usual = {"accuracy, full minus untouched": Effect(0.03, 0.02, 0.05)}
+    assert "**train it** | accuracy, full minus untouched: +3.0" in decisions_markdown(usual)
+    best = {"accuracy, full minus untouched, best lr": Effect(0.0, -0.02, 0.02)}
+    assert "**a linear probe first: it may be enough** | accuracy, full minus untouched, best lr" in decisions_markdown(
+        usual | best
+    )
 
 
 def test_verdicts_as_a_frame_have_a_row_a_condition():
@@ -162,7 +205,7 @@ def test_an_answer_follows_its_effect_and_cites_it():
     assert decide(need, Effect(-0.15, -0.2, -0.1)) == "full fine-tuning"
     assert "no difference" in decide(need, Effect(0.01, -0.1, 0.1))
     assert decide(need, None) == "not measured"
-    text = decisions_markdown({need.effect: Effect(0.15, 0.1, 0.2, (), "3 seeds")})
+    text = decisions_markdown({need.effects[0]: Effect(0.15, 0.1, 0.2, (), "3 seeds")})
     assert "| Must the old task survive? | **LoRA** |" in text
     assert "+15.0 points (+10.0 to +20.0); 3 seeds" in text
     assert text.count("not measured") == len(NEEDS) - 1

@@ -128,7 +128,7 @@ def test_an_unknown_head_and_a_folder_without_images_are_refused(tmp_path):
 def test_a_study_shows_that_nothing_trained_is_nothing_forgotten(tmp_path, monkeypatch):
     monkeypatch.setitem(data.SKETCH_SIZES, "val", 10)
     monkeypatch.setattr(cache, "CACHE", tmp_path / "cache")
-    sizes = {"num_train": 20, "num_test": 10, "epochs": 1, "batch_size": 10, "lr": 1e-2}
+    sizes = {"num_train": 20, "num_test": 20, "epochs": 1, "batch_size": 10, "lr": 1e-2}
     study = StudyConfig(**sizes, profile="tiny", runs_dir=str(tmp_path / "runs"))
     with pytest.raises(ConfigError, match="no finished run with weights 'bundled'"):
         study_forgetting(study, report=lambda _: None)
@@ -170,3 +170,14 @@ def test_lines_of_settings_vary_one_thing_alone(tmp_path):
     assert set(by_rank["lr"]) == {4e-4}
     assert sorted(by_rank["rank"]) == [1, 12, 64]
     assert forgetting_by_setting("imagewoof", tmp_path).empty
+
+
+def test_other_ranks_and_layers_are_no_seeds():
+    every = {"label_fraction": 1.0, "epochs": 5, "head": 0.6, "test_accuracy": 0.8, "lr": 4e-4, "blocks": np.nan,
+             "head_change": -0.2, "head_change_low": -0.3, "head_change_high": -0.1, "num_source_images": 20,
+             "source": "litter", "date": "2026-01-02", "machine": "a machine"}  # fmt: skip
+    usual = {"method": "lora", "rank": 12.0, "targets": "['attn.qkv', 'attn.proj']", **every}
+    rows = [{"method": "untouched", **every}, *[usual] * 3, usual | {"rank": 1.0}, usual | {"targets": "['mlp.fc1']"}]
+    lines = forgetting_markdown(pd.DataFrame(rows)).splitlines()[2:6]
+    assert [line.split(" | ")[0] for line in lines] == [
+        "| untouched", "| LoRA, 3 seeds", "| LoRA, rank 1", "| LoRA, targets mlp.fc1"]  # fmt: skip

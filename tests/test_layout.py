@@ -59,6 +59,7 @@ ORDER = (
     "duplicates",
     "exercises",
     "paper",
+    "settings",
     "comparison",
     "forgetting_study",
     "claims",

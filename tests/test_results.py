@@ -1,6 +1,7 @@
 """Files, tables, intervals, and the report's numbers."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,11 +10,12 @@ import torch
 
 from woofkit import paper
 from woofkit.comparison import compare_runs, results_markdown
-from woofkit.config import ConfigError
+from woofkit.config import ConfigError, LoRAConfig
 from woofkit.costs import measure_peak_memory
 from woofkit.environment import describe_environment
 from woofkit.metrics import accuracy_interval, confusion_matrix, errors_within, mcnemar_test
 from woofkit.results import load_runs, read_metrics, write_atomic
+from woofkit.train import run_training
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -117,10 +119,10 @@ def test_runs_that_differ_in_their_seed_alone_make_one_row_of_means():
             {"accuracy": 0.50, "seconds": 30.0, "seed": 0, "lr": 1e-4, **shared}]  # fmt: skip
     text = results_markdown(pd.DataFrame(rows))
     interval = accuracy_interval(np.arange(1000) < 900)
-    expected = f"| LoRA | 90.0 % ({100 * interval.low:.1f} to {100 * interval.high:.1f}) | 0.500 | 9 | 15 |"
+    expected = f"| LoRA, lr 0.001 | 90.0 % ({100 * interval.low:.1f} to {100 * interval.high:.1f}) | 0.500 | 9 | 15 |"
     assert expected in text
-    assert "| LoRA | 50.0 % (0.0 to 100.0) | 0.500 | 9 | 30 |" in text
-    assert "By seed: LoRA 88.0 %, 92.0 %; LoRA 50.0 %." in text
+    assert "| LoRA, lr 0.0001 | 50.0 % (0.0 to 100.0) | 0.500 | 9 | 30 |" in text
+    assert "By seed: LoRA, lr 0.001: 88.0 %, 92.0 %; LoRA, lr 0.0001: 50.0 %." in text
 
 
 def test_errors_within_groups_by_hand():
@@ -157,3 +159,16 @@ def test_a_machine_without_git_is_described_all_the_same(monkeypatch):
     environment = describe_environment(torch.device("cpu"))
     assert environment["commit"] == "unknown"
     assert environment["torch"].split("+")[0] == torch.__version__.split("+")[0]
+
+
+def test_runs_of_other_ranks_or_labels_are_no_seeds_of_one_another(tiny_run, tmp_path):
+    usual = replace(tiny_run, method="lora", lora=LoRAConfig.paper())
+    changes = [{"lora": LoRAConfig.paper(1)}, {"label_fraction": 0.999}, {"seed": 1}]
+    runs = [run_training(config, tmp_path, report=lambda line: None)
+            for config in (usual, *(replace(usual, **change) for change in changes))]  # fmt: skip
+    frame = compare_runs(runs, "tiny")
+    assert frame["other"].str.startswith("num_train 10; num_test 10").all()
+    lines = results_markdown(frame).splitlines()
+    names = [line.split(" | ")[0].removeprefix("| ") for line in lines if line.startswith("| LoRA")]
+    assert names == ["LoRA", "LoRA, rank 1", "LoRA, label_fraction 0.999"]
+    assert "By seed: LoRA: " in lines[-1]

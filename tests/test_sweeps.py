@@ -45,7 +45,7 @@ def profile(tmp_path):
     """A profile that trains timm's smallest Vision Transformer on ten drawings, into a folder of the test's own."""
     path = tmp_path / "tiny.yaml"
     path.write_text(
-        "{model_name: test_vit, weights: random, precision: fp32, num_train: 10, num_test: 10, epochs: 1, "
+        "{model_name: test_vit, weights: random, precision: fp32, num_train: 10, num_test: 20, epochs: 1, "
         f"batch_size: 4, runs_dir: {tmp_path / 'runs'}}}"
     )
     return path
@@ -429,8 +429,22 @@ def test_the_table_in_words_has_a_line_for_runs_that_differ_in_their_seed_alone(
     assert lines[-1].endswith("Measured 2026-01-02, a machine.")
 
 
+def test_an_axis_of_any_setting_is_no_seed(write_sweep, tmp_path):
+    sweep = load_sweep(write_sweep("targets: {method: lora, alpha: [1, 12], dropout: [0.0, 0.1], seed: [0, 1]}"))
+    for job in plan(sweep):
+        pretend(job.run, job.config, 0.5, test_accuracy=0.75, date="2026-01-02", machine="a machine")
+    keep(sweep, tmp_path)
+    kept = kept_runs("sketchwoof", tmp_path)
+    assert len(kept) == 8
+    lines = kept_markdown(kept).splitlines()[2:6]
+    assert [line.split(" | ")[3] for line in lines] == [
+        "`attn.qkv` and `attn.proj`, alpha 1", "`attn.qkv` and `attn.proj`, alpha 1, dropout 0.1",
+        "`attn.qkv` and `attn.proj`", "`attn.qkv` and `attn.proj`, dropout 0.1"]  # fmt: skip
+    assert [line.split(" | ")[4] for line in lines] == ["2"] * 4
+
+
 def test_the_longer_sweep_of_the_same_runs_counts(tmp_path):
-    row = dict.fromkeys(sweep_results.KEPT, 0) | {"dataset": "sketchwoof", "grid": "a"}
+    row = dict.fromkeys(sweep_results.KEPT, 0) | {"dataset": "sketchwoof", "grid": "a", "other": ""}
     for name, accuracy in (("rigor", 0.8), ("rigor-small", 0.7)):
         pd.DataFrame([row | {"test_accuracy": accuracy}]).to_csv(tmp_path / f"sweep_{name}.csv", index=False)
     assert list(kept_runs("sketchwoof", tmp_path)["test_accuracy"]) == [0.8]

@@ -11,6 +11,7 @@ import pandas as pd
 
 from woofkit.metrics import proportion_interval
 from woofkit.results import load_run, write_atomic, write_table
+from woofkit.settings import other_settings
 
 METHOD_LABELS = {
     "zero-shot": "zero-shot",
@@ -39,11 +40,14 @@ RENAMED = {
 def compare_runs(runs: Iterable[Path], profile: str) -> pd.DataFrame:
     """A row a finished run, in the given order: profile, method, accuracy with interval, loss, costs, settings.
 
+    `other` has in words what is neither the default nor in a column of its own.
+
     Raises:
         ConfigError: a run is not finished.
     """
-    columns = ["method", *RENAMED, *MEASURED, *SETTINGS]
-    frame = pd.DataFrame([load_run(run) for run in runs]).reindex(columns=columns).rename(columns=RENAMED)
+    columns = ["method", *RENAMED, *MEASURED, *SETTINGS, "other"]
+    rows = [{**row, "other": other_settings(row, SETTINGS)} for row in map(load_run, runs)]
+    frame = pd.DataFrame(rows).reindex(columns=columns).rename(columns=RENAMED)
     frame.insert(0, "profile", profile)
     return frame
 
@@ -54,7 +58,7 @@ def over_seeds(frame: pd.DataFrame) -> pd.DataFrame:
     All seeds face the same test images, so the interval counts each image once: it says how far another test
     could move the mean. How far another training could move it shows in `by_seed`, the single accuracies.
     """
-    same = [name for name in ("profile", "method", *SETTINGS) if name in frame and name != "seed"]
+    same = [name for name in ("profile", "method", *SETTINGS, "other") if name in frame and name != "seed"]
     rows = []
     for _, runs in frame.groupby(same, sort=False, dropna=False):
         row = runs.iloc[0].copy()
@@ -70,9 +74,11 @@ def over_seeds(frame: pd.DataFrame) -> pd.DataFrame:
 def results_markdown(frame: pd.DataFrame) -> str:
     """The results table in markdown, with date and machine below it; what was not measured is a dash.
 
-    Runs that differ in their seed alone make one row, of their means.
+    Runs that differ in their seed alone make one row, of their means. Where a method has several rows in a profile,
+    each says what sets it apart.
     """
     frame = over_seeds(frame)
+    frame["name"] = _row_names(frame)
     several = frame["profile"].nunique() > 1
     head = ["profile"] if several else []
     head += ["method", "test accuracy (95 % interval)", "test loss", "trainable parameters", "training, s", "images/s"]
@@ -81,7 +87,7 @@ def results_markdown(frame: pd.DataFrame) -> str:
     for row in frame.itertuples():
         cells = [row.profile] if several else []
         cells += [
-            METHOD_LABELS[row.method],
+            row.name,
             f"{percent(row.accuracy)} ({100 * row.low:.1f} to {100 * row.high:.1f})",
             _number(row.loss, ".3f"),
             _number(row.trainable_parameters, ",.0f"),
@@ -95,19 +101,33 @@ def results_markdown(frame: pd.DataFrame) -> str:
     measured = "; ".join(sorted({f"{row.date[:10]}, {row.machine}, {row.precision}" for row in frame.itertuples()}))
     notes = [f"{tests} test images. Measured {measured}."]
     if (frame["by_seed"].str.len() > 1).any():
-        names = [f"{row.profile}, " * several + METHOD_LABELS[row.method] for row in frame.itertuples()]
-        seeds = [f"{name} {', '.join(map(percent, row))}" for name, row in zip(names, frame["by_seed"], strict=True)]
+        names = [f"{row.profile}, " * several + row.name for row in frame.itertuples()]
+        seeds = [f"{name}: {', '.join(map(percent, row))}" for name, row in zip(names, frame["by_seed"], strict=True)]
         notes.append(f"Means over training seeds; the interval is about the test images. By seed: {'; '.join(seeds)}.")
     if frame.get("unseen_accuracy", pd.Series(dtype=float)).notna().any():
         for profile, rows in frame[frame["unseen_accuracy"].notna()].groupby("profile", sort=False):
             accuracies = [
-                f"{METHOD_LABELS[row.method]} {percent(row.unseen_accuracy)} "
+                f"{row.name} {percent(row.unseen_accuracy)} "
                 f"({100 * row.unseen_accuracy_low:.1f} to {100 * row.unseen_accuracy_high:.1f})"
                 for row in rows.itertuples()
             ]
             notes.append(f"Profile {profile}, on the {rows['num_unseen_images'].iloc[0]:.0f} test images that "
                          f"pretraining has not seen: {', '.join(accuracies)}.")  # fmt: skip
     return "\n".join([*lines, "", "\n\n".join(notes)])
+
+
+def _row_names(frame: pd.DataFrame) -> pd.Series:
+    """Each row's method, and where its profile has several of it, the settings in which they differ."""
+    names = frame["method"].map(METHOD_LABELS)
+    for _, rows in frame.groupby(["profile", "method"]):
+        other = rows["other"].fillna("").str.split("; ") if "other" in rows else pd.Series([[]] * len(rows), rows.index)
+        shared = set.intersection(*map(set, other))
+        varying = [name for name in SETTINGS if name in rows and name != "seed" and rows[name].nunique() > 1]
+        for place, words in other.items():
+            apart = [f"{name} {rows.at[place, name]}" for name in varying]
+            apart += [each for each in words if each and each not in shared]
+            names[place] = ", ".join([names[place], *apart])
+    return names
 
 
 def percent(fraction: float) -> str:

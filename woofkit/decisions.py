@@ -7,10 +7,13 @@ from woofkit.claims import Effect
 
 
 class Need(NamedTuple):
-    """What somebody may need, the effect that decides, and what it says above `limit`, below it, and in between."""
+    """What somebody may need, the effect that decides, and what it says above `limit`, below it, and in between.
+
+    Of several effects the first that was measured decides.
+    """
 
     question: str
-    effect: str
+    effects: tuple[str, ...]
     above: str
     below: str
     between: str
@@ -20,16 +23,16 @@ class Need(NamedTuple):
 
 FULL, LORA, EITHER = "full fine-tuning", "LoRA", "either: no difference was shown"
 NEEDS = (
-    Need("One model, the best accuracy?", "accuracy, full minus lora, best lr", FULL, LORA, EITHER),
-    Need("The report's learning rate, no search?", "accuracy, full minus lora", FULL, LORA, EITHER),
-    Need("Is the backbone good as it is?", "accuracy, full minus untouched", "train it", "leave it alone: a new head "
-         "or none does as well", "a linear probe first: it may be enough"),
-    Need("Few labels?", "lead of lora, a tenth of the labels minus all", LORA, FULL,
-         "no reason to change the method for it"),
-    Need("Little memory to train in?", "memory, full over lora", LORA, FULL, EITHER, 1.0, "times"),
-    Need("Little time to train?", "time, full over lora", LORA, FULL, EITHER, 1.0, "times"),
-    Need("Many tasks to store?", "file, full over lora", LORA, FULL, EITHER, 1.0, "times"),
-    Need("Must the old task survive?", "kept of the earlier task, lora minus full", LORA, FULL, EITHER),
+    Need("One model, the best accuracy?", ("accuracy, full minus lora, best lr",), FULL, LORA, EITHER),
+    Need("The report's learning rate, no search?", ("accuracy, full minus lora",), FULL, LORA, EITHER),
+    Need("Is the backbone good as it is?",
+         ("accuracy, full minus untouched, best lr", "accuracy, full minus untouched"), "train it",
+         "leave it alone: a new head or none does as well", "a linear probe first: it may be enough"),
+    Need("Few labels?", ("accuracy, lora minus full, a tenth of the labels",), LORA, FULL, EITHER),
+    Need("Little memory to train in?", ("memory, full over lora",), LORA, FULL, EITHER, 1.0, "times"),
+    Need("Little time to train?", ("time, full over lora",), LORA, FULL, EITHER, 1.0, "times"),
+    Need("Many tasks to store?", ("file, full over lora",), LORA, FULL, EITHER, 1.0, "times"),
+    Need("Must the old task survive?", ("kept of the earlier task, lora minus full",), LORA, FULL, EITHER),
 )  # fmt: skip
 
 
@@ -46,17 +49,18 @@ def decisions_markdown(effects: Mapping[str, Effect]) -> str:
     """The table in markdown: a row a need, with the advice and the effect that it rests on."""
     lines = ["| you need | take | because |", "|---|---|---|"]
     for need in NEEDS:
-        effect = effects.get(need.effect)
-        lines.append(f"| {need.question} | **{decide(need, effect)}** | {_evidence(need, effect)} |")
+        name = next((name for name in need.effects if name in effects), need.effects[0])
+        effect = effects.get(name)
+        lines.append(f"| {need.question} | **{decide(need, effect)}** | {_evidence(need, name, effect)} |")
     return "\n".join(lines)
 
 
-def _evidence(need: Need, effect: Effect | None) -> str:
+def _evidence(need: Need, name: str, effect: Effect | None) -> str:
     if effect is None:
-        return need.effect
+        return name
     if need.scale == "times":
         numbers = f"{effect.value:.2f} times"
         numbers += f" ({effect.low:.2f} to {effect.high:.2f})" if effect.low < effect.high else ""
     else:
         numbers = "{:+.1f} points ({:+.1f} to {:+.1f})".format(*(100 * number for number in effect[:3]))
-    return f"{need.effect}: {numbers}; {effect.source}"
+    return f"{name}: {numbers}; {effect.source}"

@@ -11,10 +11,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from woofkit.claims import Effect, Judgement
+from woofkit.claims import COUNTED, Effect, Judgement
+from woofkit.config import ConfigError
 from woofkit.metrics import mean_interval
 from woofkit.results import read_metrics, read_predictions
 from woofkit.uncertainty import crossed_mean, paired_bootstrap, paired_over_seeds
+
+HELD = ["weights_mb", "optimizer_mb", "gradients_mb", "activations_mb"]  # by a training step, of `measure_costs`
 
 
 def read_answers(runs: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
@@ -60,7 +63,7 @@ def accuracy_effects(runs: Mapping[str, Sequence[Path]], note: str = "") -> dict
     effects = {}
     for first, second in permutations(answers, 2):
         (ours, labels), (theirs, _) = answers[first], answers[second]
-        source = f"{_seeds(max(len(ours), len(theirs)))}, {len(labels):,} test images"
+        source = f"{_seeds(len(ours), len(theirs))}, {len(labels):,} test images"
         effects[f"accuracy, {first} minus {second}{note}"] = difference(ours, theirs, labels, source)
     return effects
 
@@ -68,7 +71,8 @@ def accuracy_effects(runs: Mapping[str, Sequence[Path]], note: str = "") -> dict
 def cost_effects(costs: pd.DataFrame, runs: Mapping[str, Path]) -> dict[str, Effect]:
     """What full fine-tuning takes over what LoRA takes, from `costs.measure_costs` and two finished runs.
 
-    Counts have no interval. That of time spans the rounds' ratios, which with five rounds hold the median in 94 %.
+    Counts have no interval; memory is that of the tensors which a step holds. The interval of time spans the rounds'
+    ratios, which with five rounds hold the median in 94 %.
     """
     by_method = costs.set_index("method")
     full, lora = by_method.loc["full"], by_method.loc["lora"]
@@ -76,11 +80,11 @@ def cost_effects(costs: pd.DataFrame, runs: Mapping[str, Path]) -> dict[str, Eff
     exact = {
         "operations": (full["forward_gflops"] + full["backward_gflops"])
         / (lora["forward_gflops"] + lora["backward_gflops"]),
-        "memory": full["peak_mb"] / lora["peak_mb"],
+        "memory": full[HELD].sum() / lora[HELD].sum(),
         "file": metrics["full"]["checkpoint_bytes"] / metrics["lora"]["checkpoint_bytes"],
         "parameters": metrics["full"]["trainable_parameters"] / metrics["lora"]["trainable_parameters"],
     }
-    effects = {f"{name}, full over lora": Effect(ratio, ratio, ratio, (), "counted") for name, ratio in exact.items()}
+    effects = {f"{name}, full over lora": Effect(ratio, ratio, ratio, (), COUNTED) for name, ratio in exact.items()}
     rounds = np.divide(full["round_seconds"], lora["round_seconds"])
     time = Effect(float(np.median(rounds)), float(min(rounds)), float(max(rounds)), (), f"{len(rounds)} rounds")
     return effects | {"time, full over lora": time}
@@ -89,47 +93,67 @@ def cost_effects(costs: pd.DataFrame, runs: Mapping[str, Path]) -> dict[str, Eff
 def sweep_effects(frame: pd.DataFrame) -> dict[str, Effect]:
     """The effects that take many runs, from the frame of `sweep_results.collect`; a grid that is missing has none.
 
-    Grids by name: "seeds-paper-lr" and "seeds-best-lr" (methods), "labels" (label fractions), "epochs".
+    Grids by name: "seeds-paper-lr" and "seeds-best-lr" (methods), "labels" (label fractions), "epochs". A method that
+    lacks some of a grid's seeds has not been measured there.
+
+    Raises:
+        ConfigError: a grid has two runs of one seed: something else differs too.
     """
     effects = {}
     for grid, note in (("seeds-paper-lr", ""), ("seeds-best-lr", ", best lr")):
-        runs = _by_seed(frame[frame["grid"] == grid], ["method"])
-        if len(runs) > 1:
-            effects |= accuracy_effects({method: folders for (method,), folders in runs.items()}, note)
-    labels = _by_seed(frame[frame["grid"] == "labels"], ["method", "label_fraction"])
-    wanted = [("lora", 0.1), ("full", 0.1), ("lora", 1.0), ("full", 1.0)]
-    if all(key in labels for key in wanted):
-        found = _contrast([labels[key] for key in wanted], (1, -1, -1, 1))
-        effects["lead of lora, a tenth of the labels minus all"] = found
-    epochs = _by_seed(frame[frame["grid"] == "epochs"], ["method", "epochs"])
+        runs = _by_seed(frame, grid, ["method"])
+        most = max(map(len, runs.values()), default=0)
+        whole = {method: [*seeds.values()] for (method,), seeds in runs.items()
+                 if len(seeds) == most or method == "zero-shot"}  # fmt: skip
+        if len(whole) > 1:
+            effects |= accuracy_effects(whole, note)
+    labels = _by_seed(frame, "labels", ["method", "label_fraction"])
+    few = [("lora", 0.1), ("full", 0.1)]
+    effects |= _contrast(labels, few, (1, -1), "accuracy, lora minus full, a tenth of the labels")
+    effects |= _contrast(labels, [*few, ("lora", 1.0), ("full", 1.0)], (1, -1, -1, 1),
+                         "lead of lora, a tenth of the labels minus all")  # fmt: skip
+    epochs = _by_seed(frame, "epochs", ["method", "epochs"])
     for method in ("full", "lora"):
-        if (method, 20) in epochs and (method, 5) in epochs:
-            effects[f"gain of 20 epochs over 5, {method}"] = _contrast([epochs[method, 20], epochs[method, 5]], (1, -1))
+        effects |= _contrast(epochs, [(method, 20), (method, 5)], (1, -1), f"gain of 20 epochs over 5, {method}")
     return effects
 
 
-def _by_seed(frame: pd.DataFrame, names: list[str]) -> dict[tuple, list[Path]]:
-    """Settings -> the folders of their runs in the order of their seeds."""
-    groups = frame.sort_values("seed").groupby(names, sort=False)
-    return {key: [Path(run) for run in rows["run"]] for key, rows in groups}
+def common_seeds(*groups: Mapping[int, object]) -> list[int]:
+    """The seeds that all groups have, in rising order."""
+    return sorted(set.intersection(*map(set, groups)))
 
 
-def _seeds(count: int) -> str:
-    return f"{count} seed" + "s" * (count > 1)
+def _by_seed(frame: pd.DataFrame, grid: str, names: list[str]) -> dict[tuple, dict[int, Path]]:
+    """Settings -> seed -> the folder of the run, the seeds in rising order."""
+    groups = {}
+    for key, rows in frame[frame["grid"] == grid].sort_values("seed").groupby(names, sort=False):
+        if rows["seed"].duplicated().any():
+            setting = ", ".join(f"{name} {value}" for name, value in zip(names, key, strict=True))
+            raise ConfigError(f"grid {grid!r} has two runs of one seed for {setting}: let nothing else vary there")
+        groups[key] = dict(zip(rows["seed"], map(Path, rows["run"]), strict=True))
+    return groups
 
 
-def _contrast(groups: Sequence[Sequence[Path]], weights: Sequence[int]) -> Effect:
-    """The weighted sum of the groups' accuracies; a seed of one group goes with the same place in the others."""
-    seeds = min(map(len, groups))
-    answers = [read_answers(folders[:seeds]) for folders in groups]
+def _seeds(*counts: int) -> str:
+    words = [f"{count:g}" for count in sorted(set(counts))]
+    return f"{' and '.join(words)} seed" + "s" * (words != ["1"])
+
+
+def _contrast(
+    groups: Mapping[tuple, Mapping[int, Path]], keys: Sequence[tuple], weights: Sequence[int], name: str
+) -> dict[str, Effect]:
+    """The weighted sum of some groups' accuracies over the seeds that all of them have; {} where one has no run."""
+    if not all(key in groups for key in keys) or not (seeds := common_seeds(*(groups[key] for key in keys))):
+        return {}
+    answers = [read_answers([groups[key][seed] for seed in seeds]) for key in keys]
     labels = answers[0][1]
     values = sum(weight * correct.astype(float) for weight, (correct, _) in zip(weights, answers, strict=True))
-    source = f"{_seeds(seeds)}, {len(labels):,} test images"
-    if seeds == 1:
+    source = f"{_seeds(len(seeds))}, {len(labels):,} test images"
+    if len(seeds) == 1:
         found = mean_interval(values[0])
-        return Effect(found.value, found.low, found.high, (found.value,), source)
+        return {name: Effect(found.value, found.low, found.high, (found.value,), source)}
     found = crossed_mean(values, labels)
-    return Effect(found.value, found.low, found.high, tuple(map(float, values.mean(1))), source, found.freedom)
+    return {name: Effect(found.value, found.low, found.high, tuple(map(float, values.mean(1))), source, found.freedom)}
 
 
 # What an effect is counted in, by the first word of its name; costs are "times".

@@ -5,13 +5,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from woofkit.claims import Effect
 from woofkit.config import ConfigError
 from woofkit.data import make_transform
 from woofkit.environment import describe_environment
-from woofkit.evidence import difference, sweep_effects
+from woofkit.evidence import common_seeds, difference, sweep_effects
 from woofkit.forgetting import hits_path, kept_hits
 from woofkit.forgetting_study import study_forgetting
 from woofkit.kept_evidence import RESULTS, effect_as_json
@@ -69,19 +70,19 @@ def forgetting_effects(
     task = load_source_task(head.out_features, transform, source_dir, report=report)
     effects = {}
     for grid, note in (("seeds-paper-lr", ""), ("seeds-best-lr", ", best lr")):
-        rows, answers = frame[frame["grid"] == grid].sort_values("seed"), {}
-        for method in ("lora", "full"):
-            runs = [Path(run) for run in rows.loc[rows["method"] == method, "run"]]
-            hits = []
-            for run in runs:
+        rows = frame[frame["grid"] == grid]
+        runs = {method: rows[rows["method"] == method].set_index("seed")["run"] for method in ("lora", "full")}
+        hits = {method: [] for method in runs}
+        for seed in common_seeds(*runs.values()):
+            for method, folders in runs.items():
+                run = Path(folders[seed])
                 report(f"{grid}: what {run.name} has kept")
                 path = hits_path(study.run_root, run.name, task, run)
                 measured = kept_hits(path, lambda run=run: load_run_model(run).to(device), head, task, transform)
-                hits.append(measured["head"].to_numpy())
-            answers[method] = hits
-        if all(answers.values()):
-            source = f"{len(answers['lora'])} seeds, {len(task.labels):,} images of {task.name}"
-            found = difference(*(pd.DataFrame(answers[m]).to_numpy() for m in ("lora", "full")), task.labels, source)
+                hits[method].append(measured["head"].to_numpy())
+        if count := len(hits["lora"]):
+            source = f"{count} seed{'s' * (count > 1)}, {len(task.labels):,} images of {task.name}"
+            found = difference(np.stack(hits["lora"]), np.stack(hits["full"]), task.labels, source)
             effects[f"kept of the earlier task, lora minus full{note}"] = found
     return effects
 

@@ -3,6 +3,7 @@
 Each run is measured once and kept under the study's folder; the table goes to data/results/.
 """
 
+import re
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from woofkit.environment import describe_environment
 from woofkit.forgetting import MEASURES, forgetting_rows, hits_path, kept_hits
 from woofkit.models import build_model, data_config, hash_tensors, original_head
 from woofkit.progress import counter
-from woofkit.results import load_runs, write_table
+from woofkit.results import load_run, load_runs, write_table
+from woofkit.settings import other_settings
 from woofkit.source_tasks import NUM_DRAWINGS, load_source_task
 from woofkit.speed import pick_device
 from woofkit.swapping import swap_adapter
@@ -25,6 +27,8 @@ from woofkit.train import load_run_model
 
 RESULTS = PROJECT_ROOT / "data" / "results"
 SETTINGS = ("method", "lr", "lora.rank", "lora.targets", "lora.blocks", "label_fraction", "epochs", "seed")
+NAMED = tuple(name.removeprefix("lora.") for name in SETTINGS)  # the rest is in `other`
+SAME = ("method", "lr", "rank", "targets", "blocks", "other")
 LEARNED = ("test_accuracy", "test_accuracy_low", "test_accuracy_high", "num_test_images")
 UNTOUCHED, SWITCHED_OFF = "untouched", "lora, switched off"
 
@@ -54,6 +58,7 @@ def study_forgetting(
     runs = load_runs(study.run_root)
     if not runs.empty:
         runs = runs[(runs["model_name"] == study.model_name) & (runs["weights"] == study.weights)]
+        runs = runs[runs["label"] == "breed"]
         runs = runs if only is None else runs[runs["run"].isin(only)]
     if runs.empty:
         raise ConfigError(f"no finished run with weights {study.weights!r} in {study.run_root}: train some first")
@@ -75,6 +80,8 @@ def study_forgetting(
         path = Path(run["run"])
         hits = measure(path.name, lambda path=path: load_run_model(path), path)
         row = {name.removeprefix("lora."): run.get(name) for name in (*SETTINGS, *LEARNED)}
+        row["lr"] = None if run["method"] == "zero-shot" else row["lr"]  # nothing was trained
+        row["other"] = other_settings(load_run(path), NAMED)
         rows.append({**row, **forgetting_rows(hits, before)})
         progress(number)
     if (lora := runs[runs["method"] == "lora"]["run"]).size:
@@ -92,7 +99,7 @@ def study_forgetting(
 
 
 def forgetting_markdown(table: pd.DataFrame) -> str:
-    """The table in markdown: a row a kind of run, means over its seeds, with what it learned and what it kept.
+    """The table in markdown: a row for runs that differ in their seed alone, with what they learned and what they kept.
 
     The change's interval is over images for a single run, and from the lowest to the highest of several seeds. Runs on
     fewer labels, or with more or fewer epochs than most, are left out.
@@ -102,20 +109,31 @@ def forgetting_markdown(table: pd.DataFrame) -> str:
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     whole = table[table["label_fraction"].fillna(1) == 1]
     whole = whole[whole["epochs"].isna() | (whole["epochs"] == whole["epochs"].mode()[0])]
-    for (method, lr), runs in whole.groupby(["method", "lr"], sort=False, dropna=False):
+    same = [name for name in SAME if name in whole]
+    usual = {name: whole[name].dropna().mode() for name in ("rank", "targets", "blocks")}
+    for (method, lr, *_), runs in whole.groupby(same, sort=False, dropna=False):
         low, high = runs[["head_change_low", "head_change_high"]].to_numpy()[0]
         if len(runs) > 1:
             low, high = runs["head_change"].min(), runs["head_change"].max()
         learned = "-" if runs["test_accuracy"].isna().all() else percent(runs["test_accuracy"].mean())
         cells = ["-" if pd.isna(lr) else f"{lr:g}", learned, *(percent(runs[name].mean()) for name in measures)]
         change = f"{100 * runs['head_change'].mean():+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
-        name = METHOD_LABELS.get(method, method) + (f", {len(runs)} seeds" if len(runs) > 1 else "")
+        first = runs.iloc[0]
+        apart = [f"{name} {_short(first[name])}" for name, most in usual.items()
+                 if pd.notna(first[name]) and first[name] not in set(most[:1])]  # fmt: skip
+        seeds = [f"{len(runs)} seeds"] * (len(runs) > 1)
+        name = ", ".join([METHOD_LABELS.get(method, method), *apart, *seeds])
         lines.append("| " + " | ".join([name, *cells, change]) + " |")
     first = table.iloc[0]
     notes = (f"{first['num_source_images']:,} images of {first['source']}; changes in points, with the 95 % interval "
              "over images or, of several seeds, from the lowest to the highest. "
              f"Measured {first['date'][:10]}, {first['machine']}.")  # fmt: skip
     return "\n".join([*lines, "", notes])
+
+
+def _short(value: float | str) -> str:
+    """A rank, or the names of layers, in words."""
+    return f"{value:g}" if isinstance(value, float) else " and ".join(re.findall(r"[\w.\[\]]+", value.strip("[]")))
 
 
 def forgetting_by_setting(dataset: str, folder: Path = RESULTS) -> pd.DataFrame:

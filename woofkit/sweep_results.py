@@ -12,6 +12,7 @@ from woofkit.evidence import read_answers
 from woofkit.kept_evidence import RESULTS
 from woofkit.metrics import accuracy_interval
 from woofkit.results import load_run, write_table
+from woofkit.settings import other_settings
 from woofkit.sweep_plan import plan, val_accuracy
 from woofkit.sweeps import Sweep
 from woofkit.uncertainty import seed_and_image_variance
@@ -27,7 +28,8 @@ WORDS = {
     "targets": "layers",
 }
 VARIES = {"labels": "label_fraction", "epochs": "epochs", "ranks": "rank", "targets": "targets"}  # a grid's setting
-SAME = ("grid", "method", "lr", "rank", "targets", "blocks", "label_fraction", "epochs", "num_train_images")
+NAMED = ("lr", "rank", "targets", "blocks", "label_fraction", "epochs")  # the rest is in `other`
+SAME = ("grid", "method", *NAMED, "num_train_images", "other")
 MEASURED = ("val_accuracy", "test_accuracy", "test_accuracy_low", "test_accuracy_high", "low", "high", "test_loss",
             "trainable_parameters", "checkpoint_bytes", "images_per_second", "train_seconds", "date",
             "machine")  # fmt: skip
@@ -37,7 +39,8 @@ KEPT = (*SAME, "seed", *MEASURED, "dataset")
 def collect(sweep: Sweep) -> pd.DataFrame:
     """Every finished run of a sweep as `load_run` gives it, with `grid`, `val_accuracy` and the adapter's settings.
 
-    A run in two grids has two rows. Empty, without a column, if none has finished.
+    `other` has in words what is neither the default nor among NAMED. A run in two grids has two rows. Empty, without a
+    column, if none has finished.
     """
     rows = []
     for job in plan(sweep):
@@ -45,6 +48,7 @@ def collect(sweep: Sweep) -> pd.DataFrame:
             continue
         row = load_run(job.run)
         adapter = {name: row.get(f"lora.{name}") for name in ("rank", "targets", "blocks")}
+        adapter["other"] = other_settings(row, NAMED)
         rows += [{"grid": grid, **adapter, "val_accuracy": val_accuracy(job.run), **row} for grid in job.grids]
     order = {grid: number for number, grid in enumerate(sweep.grids)}
     return pd.DataFrame(sorted(rows, key=lambda row: order[row["grid"]]))
@@ -66,8 +70,8 @@ def keep(sweep: Sweep, folder: Path = RESULTS) -> Path:
     table = with_intervals(table).reindex(columns=KEPT)
     path = folder / f"sweep_{sweep.name}.csv"
     if path.is_file():
-        fresh = pd.read_csv(io.StringIO(table.to_csv(index=False)))  # as it will be read back
-        before = pd.read_csv(path)
+        fresh = _read_kept(io.StringIO(table.to_csv(index=False)))  # as it will be read back
+        before = _read_kept(path)
         known = set(_settings(fresh))
         gone = ~_settings(before).map(known.__contains__) & before["grid"].isin(sweep.grids)
         order = {grid: number for number, grid in enumerate(sweep.grids)}
@@ -97,7 +101,7 @@ def kept_runs(dataset: str, folder: Path = RESULTS) -> pd.DataFrame:
     paths = sorted(folder.glob("sweep_*.csv"))  # ".csv" comes after "-small.csv"
     if not paths:
         return pd.DataFrame(columns=list(KEPT))
-    table = pd.concat([pd.read_csv(path) for path in paths], ignore_index=True)
+    table = pd.concat([_read_kept(path) for path in paths], ignore_index=True)
     table = table[table["dataset"] == dataset]
     return table[~_settings(table).duplicated(keep="last")].reset_index(drop=True)
 
@@ -112,7 +116,7 @@ def kept_markdown(runs: pd.DataFrame) -> str:
         rows = rows.sort_values("method", key=lambda each: each.map(METHODS.index), kind="stable")
         for _, same in rows.groupby(list(SAME), sort=False, dropna=False):
             first = same.iloc[0]
-            setting = _in_words(first, VARIES.get(grid, ""))
+            setting = ", ".join(filter(None, [_in_words(first, VARIES.get(grid, "")), *_apart(first, rows)]))
             own = {name: first[f"test_accuracy_{name}"] for name in ("low", "high")}  # all that older tables have
             ends = [first[name] if pd.notna(first[name]) else end for name, end in own.items()]
             value = "{} ({:.1f} to {:.1f})".format(percent(same["test_accuracy"].mean()), *(100 * end for end in ends))
@@ -125,6 +129,13 @@ def kept_markdown(runs: pd.DataFrame) -> str:
                                   f"{'; '.join(machines)}."])  # fmt: skip
 
 
+def _apart(row: pd.Series, rows: pd.DataFrame) -> list[str]:
+    """What of `other` not all rows of the method share."""
+    others = rows.loc[rows["method"] == row["method"], "other"].str.split("; ")
+    shared = set.intersection(*map(set, others))
+    return [words for words in row["other"].split("; ") if words not in shared]
+
+
 def _in_words(row: pd.Series, name: str) -> str:
     if name == "targets":
         return " and ".join(f"`{target}`" for target in ast.literal_eval(row["targets"]))
@@ -133,6 +144,10 @@ def _in_words(row: pd.Series, name: str) -> str:
     if name == "epochs":
         return f"{row[name]} epoch{'s' if row[name] > 1 else ''}"
     return f"rank {row[name]:g}" if name else ""
+
+
+def _read_kept(path: Path | io.StringIO) -> pd.DataFrame:
+    return pd.read_csv(path, dtype={"other": str}).fillna({"other": ""})
 
 
 def _settings(table: pd.DataFrame) -> pd.Series:
