@@ -156,6 +156,17 @@ def test_a_stopped_run_is_kept_by_itself_and_the_whole_one_goes_on(tiny_run, tmp
     assert watcher.ended == [f"full: found finished in {whole.name}"]
 
 
+def test_a_monitor_is_told_of_a_training_that_breaks_off(tiny_run, tmp_path):
+    class Interrupted(Watcher):
+        def step(self, epoch, images, means):
+            raise KeyboardInterrupt
+
+    watcher = Interrupted(steps=9)
+    with pytest.raises(KeyboardInterrupt):
+        run_training(tiny_run, tmp_path, report=lambda line: None, monitor=watcher)
+    assert watcher.ended == ["full: broken off (KeyboardInterrupt)"]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

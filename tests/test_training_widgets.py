@@ -1,6 +1,7 @@
 """Laws of the training monitor and the LoRA calculator."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from test_widgets import control
@@ -103,6 +104,21 @@ def test_stop_ends_a_real_training_and_keeps_what_was_learned(tiny_run, tmp_path
     assert 'role="status"' in watch.message.value
     whole = run_training(tiny_run, tmp_path, report=lambda line: None, monitor=TrainingMonitor())
     assert whole != stopped
+
+
+def test_a_monitor_says_what_became_of_what_never_began():
+    watch = TrainingMonitor()
+    watch.end("full: broken off (out of memory)")
+    assert "out of memory" in watch.message.value
+    assert watch.button.disabled
+
+
+def test_what_trains_nothing_has_a_monitor_all_the_same(tiny_run):
+    watch = TrainingMonitor()
+    watch.begin(replace(tiny_run, method="zero-shot"), 0, [])
+    watch.end("zero-shot: test accuracy 50.0 %")
+    assert "no epoch has ended yet" in watch.curves.value
+    assert watch.bar.value == 0
 
 
 def test_a_monitor_can_be_used_again(now, drawn):

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except ConnectionError as error:  # a download that broke off
+    except (ConnectionError, FloatingPointError) as error:  # a download that broke off, a loss that is no number
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

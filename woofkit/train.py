@@ -108,7 +108,8 @@ def run_training(
     if is_finished(run):
         report(found := f"{config.method}: found finished in {run.name}")
         if monitor:
-            monitor.begin(config, len(splits.get("train", ())), read_history(run).to_dict("records"))
+            history = [] if config.method == "zero-shot" else read_history(run).to_dict("records")
+            monitor.begin(config, len(splits.get("train", ())), history)
             monitor.end(found)
         return run
 
@@ -118,7 +119,12 @@ def run_training(
     }
     environment = describe_environment(device)
     _write_config(run, config, identity, environment)
-    history, costs = _train(model, images, transform, config, run, report, monitor)
+    try:
+        history, costs = _train(model, images, transform, config, run, report, monitor)
+    except BaseException as error:  # an interrupt, too
+        if monitor:
+            monitor.end(f"{config.method}: broken off ({str(error) or type(error).__name__})")
+        raise
     test = _evaluate(model, images["test"], transform, config)
     ended = f"test accuracy {test.accuracy:.1%}, loss {test.loss:.3f}"
     if stopped := _where_stopped(history, config, images):
@@ -155,6 +161,8 @@ def _evaluate(model: nn.Module, images: Images, transform: Transform, config: Tr
 
 def _train(model, images, transform, config, run, report, monitor) -> tuple[list[dict], dict]:
     if config.method == "zero-shot":
+        if monitor:
+            monitor.begin(config, 0, [])
         return [], {}
     device = pick_device(config.device)
     validate = (lambda model: _evaluate(model, images["val"], transform, config)) if "val" in images else None

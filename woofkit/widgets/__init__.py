@@ -1,7 +1,5 @@
 """Explorers for JupyterLab, each with a figure beside it for paper, or where no kernel runs."""
 
-import gc
-
 from woofkit.widgets.browser import browser_figure, dataset_browser
 from woofkit.widgets.calculator import calculator_figure, lora_calculator
 from woofkit.widgets.dog import draw_your_own_dog, own_dog_figure
@@ -22,8 +20,3 @@ __all__ = [
     "runs_explorer",
     "runs_figure",
 ]
-
-# The imported libraries stay. Walking through their half a million objects at each full collection would make every
-# twentieth change of a widget wait for a third of a second.
-gc.collect()
-gc.freeze()

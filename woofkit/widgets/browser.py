@@ -13,7 +13,7 @@ from woofkit.plots.page import refusal
 from woofkit.plots.thumbnails import Caption, thumbnail, thumbnails_figure, thumbnails_page
 from woofkit.sketch import PARTS, POSES
 from woofkit.widgets.answers import ALL, Answers, Given, checked_answers, of_breed, score
-from woofkit.widgets.controls import LABEL, button, checkbox, drawn_once, dropdown, in_lines
+from woofkit.widgets.controls import LABEL, button, checkbox, drawn_once, dropdown, in_lines, undisturbed
 
 ON_A_PAGE = 12
 KEPT = 50 * ON_A_PAGE  # thumbnails, of about 12 kB
@@ -63,6 +63,7 @@ def dataset_browser(
         only_wrong = wrong.value and split.value in answers
         return _select(splits[split.value], answers.get(split.value), orders[split.value], breed.value, only_wrong)
 
+    @undisturbed
     def draw(_change=None) -> None:
         dataset, said, indices = splits[split.value], answers.get(split.value), chosen()
         where = _where(split.value, names, breed.value, wrong.value and said is not None)

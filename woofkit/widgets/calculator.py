@@ -13,7 +13,7 @@ from woofkit.models import count_parameters
 from woofkit.plots.adapter_sizes import numbers_page, rank_figure, rank_lines_png
 from woofkit.plots.page import refusal
 from woofkit.targets import adapter_size, block_of, find_targets
-from woofkit.widgets.controls import LABEL, WIDE, in_lines, slider
+from woofkit.widgets.controls import LABEL, WIDE, in_lines, slider, undisturbed
 
 LAYERS = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
 RANKS = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -71,6 +71,7 @@ def lora_calculator(model: nn.Module, start: LoRAConfig | None = None) -> VBox:
     norm = _checkbox("train the final norm", "norm" in start.modules_to_save)
     page = HTML()
 
+    @undisturbed
     def draw(_change=None) -> None:
         chosen = tuple(name for name, box in boxes.items() if box.value)
         if not chosen:

@@ -1,7 +1,9 @@
 """The controls that all explorers share: each has its name beside it and works with the keyboard."""
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 
 from ipywidgets import HTML, Button, Checkbox, Dropdown, HBox, IntSlider, VBox, Widget
 
@@ -31,6 +33,26 @@ def button(words: str) -> Button:
 def checkbox(name: str, value: bool = False) -> Checkbox:
     """A choice of yes or no, as wide as its words."""
     return Checkbox(description=name, value=value, indent=False, style=LABEL, layout=NARROW)
+
+
+def undisturbed(draw: Callable[..., None]) -> Callable[..., None]:
+    """`draw`, during which the garbage collector rests.
+
+    A full collection walks through half a million objects of the imported libraries, for a third of a second or more.
+    It can wait until the change is shown.
+    """
+
+    @wraps(draw)
+    def drawn(*change) -> None:
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            draw(*change)
+        finally:
+            if collects:
+                gc.enable()
+
+    return drawn
 
 
 @contextmanager

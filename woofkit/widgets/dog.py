@@ -16,7 +16,7 @@ from woofkit.plots.own_dog import own_dog_page
 from woofkit.preprocess import Transform
 from woofkit.sketch import BREEDS, POSES, Drawing, Traits, breed_traits, draw_dog, trait_distance
 from woofkit.sketch.traits import CHOICES, NAMES, NUMBERS
-from woofkit.widgets.controls import button, drawn_once, dropdown, in_lines, slider
+from woofkit.widgets.controls import button, drawn_once, dropdown, in_lines, slider, undisturbed
 
 SEED = 50  # the stream of dogs that is in no split
 # Of the numbers, those that make one breed look like another; the others wait under "more traits".
@@ -50,6 +50,7 @@ def draw_your_own_dog(
     more.selected_index, more.layout.width = None, "100%"
     shown, dog = HTML(), [0]  # which dog of the stream
 
+    @undisturbed
     def draw(_change=None) -> None:
         now = Traits(**{name: _trait_value(name, control.value) for name, control in traits.items()})
         drawing = draw_dog(now, seed=seed, index=dog[0], size=transform.size, pose=pose.value or None)

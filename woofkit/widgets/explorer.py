@@ -13,7 +13,7 @@ from woofkit.plots.explorer import difference_name, explorer_grid, map_page, ver
 from woofkit.plots.page import refusal
 from woofkit.preprocess import Transform
 from woofkit.views import KINDS, look
-from woofkit.widgets.controls import LABEL, WIDE, button, dropdown, in_lines, slider
+from woofkit.widgets.controls import LABEL, WIDE, button, dropdown, in_lines, slider, undisturbed
 from woofkit.widgets.maps import BEFORE, PREDICTED, Choice, ExplorerMaps
 from woofkit.widgets.photos import read_photo
 
@@ -63,6 +63,7 @@ def attention_explorer(
     previous, following, add = (button(words) for words in ("◀ previous", "next ▶", "load"))
     page, message = HTML(), HTML()
 
+    @undisturbed
     def draw(_change=None) -> None:
         now = Choice(image.value, *model.value, kind.value, layer.value - 1, head.value, asked.value)
         layer.disabled = head.disabled = now.kind != "attention"

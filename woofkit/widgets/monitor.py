@@ -34,6 +34,7 @@ class TrainingMonitor:
         self.button = PromptButton(description=STOP, layout={"width": "auto"}, disabled=True)
         self.button.on_click(lambda _button: self.ask_to_stop())
         self.widget = in_lines([(self.heading,), (self.bar,), (self.button,), (self.message,)], self.curves)
+        self.config: TrainConfig | None = None
         self._asked = threading.Event()  # the click comes in another thread than the one that trains
         self._say("Training has not begun.")
 
@@ -54,7 +55,7 @@ class TrainingMonitor:
         self.message.value = ""
         self._begin = self._words_at = self._curves_at = time.monotonic()
         self._done_before, self._pause = len(history) * num_images, CURVES_EVERY
-        self._say(f"{method_name(config.method)}, epoch {len(history) + 1} of {config.epochs}")
+        self._say(f"{method_name(config.method)}, epoch {min(len(history) + 1, config.epochs)} of {config.epochs}")
         self._draw()
 
     def step(self, epoch: int, images: int, means: Callable[[], Means]) -> None:
@@ -85,7 +86,8 @@ class TrainingMonitor:
     def end(self, message: str) -> None:
         """Say what has become of the run."""
         self.button.disabled, self.button.description = True, STOP
-        self._say(f"{method_name(self.config.method)}, {len(self.history)} of {self.config.epochs} epochs")
+        if self.config:  # else it broke off before it began
+            self._say(f"{method_name(self.config.method)}, {len(self.history)} of {self.config.epochs} epochs")
         self.message.value = f'<p role="status">{escape(message)}</p>'
 
     def _say(self, words: str) -> None:

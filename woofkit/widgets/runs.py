@@ -12,7 +12,7 @@ from woofkit.plots.page import refusal
 from woofkit.plots.runs import curves_in_words, curves_png, run_page, runs_chart, runs_table
 from woofkit.plots.style import method_name
 from woofkit.results import read_history
-from woofkit.widgets.controls import LABEL, WIDE, button, checkbox, drawn_once, dropdown, in_lines
+from woofkit.widgets.controls import LABEL, WIDE, button, checkbox, drawn_once, dropdown, in_lines, undisturbed
 from woofkit.widgets.run_rows import read_runs, run_cells, run_columns, run_labels, run_settings, with_all_columns
 
 ON_A_PAGE, IN_A_FIGURE = 15, 20
@@ -51,6 +51,7 @@ def runs_explorer(root: str | Path) -> VBox:
     table, detail, listed = HTML(layout={"width": "100%"}), HTML(), [frame[0]]
     curves = lru_cache(64)(lambda folder, method: _curves(root / folder, method))
 
+    @undisturbed
     def draw(_change=None) -> None:
         first = (page.value - 1) * ON_A_PAGE
         here = listed[0].iloc[first : first + ON_A_PAGE]
