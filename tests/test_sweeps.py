@@ -370,7 +370,7 @@ def test_two_sweeps_do_not_work_in_one_folder(write_sweep):
     root = load_sweep(path).root
     with hold_folder(root), pytest.raises(ConfigError, match="another sweep is at work in"):
         sweep_command.main([str(path)])
-    hold_folder(root).close()  # given back
+    hold_folder(root).release()  # given back
 
 
 # --- what came of it ---

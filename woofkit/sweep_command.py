@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     print(summary(sweep, jobs))
     if options.dry_run:
         return 0
-    hold_folder(sweep.root).close()  # refuses here, in plain words; the Snakefile holds it
+    hold_folder(sweep.root).release()  # refuses here, in plain words; the Snakefile holds it
     file = options.sweep if options.sweep in available_sweeps() else str(resolve_path(options.sweep))
     status = run_snakemake(file, sweep.root, texts, options.cores, searches_left(jobs))
     left = sum(not job.done for job in plan(sweep))

@@ -4,16 +4,15 @@ A job is a run, and a run is known by its folder, whose name `run_training` make
 data and initial weights. What is done is there; a changed setting has another folder. Snakemake does the rest.
 """
 
-import fcntl
 import hashlib
 import json
 import math
-import time
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
+from filelock import BaseFileLock, FileLock, Timeout
 from torch import nn
 
 from woofkit.config import ConfigError, TrainConfig
@@ -172,20 +171,18 @@ def _known(config: TrainConfig, split: str, image_size: int) -> _Known:
 # --- one sweep at a time ---
 
 
-def hold_folder(root: Path) -> IO:
-    """Take the folder's lock and return it: a file that is held until the process ends, however it ends.
+def hold_folder(root: Path) -> BaseFileLock:
+    """Take the folder's lock and return it: it is held until it is released or the process ends, however it ends.
 
     Raises:
         ConfigError: another sweep holds it.
     """
     root.mkdir(parents=True, exist_ok=True)
-    lock = (root / ".sweep.lock").open("a+")
-    for attempt in range(10):  # a killed process may take a moment to be gone
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return lock
-        except BlockingIOError:
-            if attempt < 9:
-                time.sleep(0.2)
-    lock.close()
-    raise ConfigError(f"another sweep is at work in {root}: wait for it, or stop it, and give the same command again")
+    try:
+        lock = FileLock(root / ".sweep.lock", timeout=2)  # seconds: a killed process may take a moment to be gone
+        lock.acquire()
+    except Timeout:
+        raise ConfigError(
+            f"another sweep is at work in {root}: wait for it, or stop it, and give the same command again"
+        ) from None
+    return lock

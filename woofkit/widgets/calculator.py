@@ -63,7 +63,8 @@ def lora_calculator(model: nn.Module, start: LoRAConfig | None = None) -> VBox:
     start = start or LoRAConfig.paper()
     present, depth = _layers(model)
     linears = [target.linear for target in find_targets(model, replace(start, targets=present, blocks=None)).values()]
-    rank = slider("rank", min(min(linear.in_features, linear.out_features) for linear in linears), start.rank)
+    highest = min(min(linear.in_features, linear.out_features) for linear in linears)  # no update has a higher one
+    rank = slider("rank", max(highest, start.rank), start.rank)
     boxes = {name: _checkbox(name, name in start.targets) for name in present}
     blocks = IntRangeSlider(description="blocks", min=1, max=depth, style=LABEL, layout=WIDE,
                             value=(start.blocks[0] + 1, start.blocks[1]) if start.blocks else (1, depth))  # fmt: skip
