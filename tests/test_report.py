@@ -1,5 +1,7 @@
 """`make readme` changes the marked places and the pictures, all of them or none."""
 
+import json
+
 import pandas as pd
 import pytest
 
@@ -66,6 +68,16 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "results").mkdir()
     write_kept(tmp_path / "results" / "imagewoof_paper.csv", "paper")
     return tmp_path
+
+
+def test_a_study_of_different_parameters_is_none(project):
+    place = project / "runs" / "demo" / "notebooks" / "03_lora_finetune.ipynb"
+    place.write_text(json.dumps({"metadata": {"papermill": {"parameters": {"rank": 4, "lr": 4e-4, "runs_dir": "x"}}}}))
+    before = (project / "README.md").read_text()
+    message = "03_lora_finetune.ipynb of study 'demo' ran with rank = 4 and not 12 as 05_comparison.ipynb did"
+    with pytest.raises(ConfigError, match=message):
+        write_readme("demo", str(project / "runs"))
+    assert (project / "README.md").read_text() == before
 
 
 def test_a_finished_study_fills_its_place(project):

@@ -10,8 +10,10 @@ stays as it is.
 import json
 import re
 import shutil
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -19,7 +21,7 @@ from woofkit.attention_tables import measures_markdown, verdicts_markdown
 from woofkit.bench.accuracy import ACCURACIES, accuracies_markdown
 from woofkit.bench.result import as_markdown
 from woofkit.comparison import compare_runs, results_markdown
-from woofkit.config import METHODS, PROJECT_ROOT, ConfigError, resolve_path
+from woofkit.config import METHODS, PROJECT_ROOT, ConfigError, StudyConfig, resolve_path
 from woofkit.forgetting_study import forgetting_markdown
 from woofkit.results import load_runs, write_atomic, write_table
 from woofkit.study import NOTEBOOKS
@@ -114,7 +116,10 @@ def keep_results(profile: str, runs_dir: str = "runs") -> Path:
 
 
 def read_study_table(study: Path, profile: str) -> str:
-    """Return a finished study's results table. Raises ConfigError, with the command to run, without one."""
+    """Return a finished study's results table.
+
+    Raises ConfigError, with the command to run, without one, or if its notebooks ran with different parameters.
+    """
     needed = [study / "notebooks" / f"{name}.ipynb" for name in NOTEBOOKS] + [study / "results.md"]
     missing = [path for path in needed if not path.is_file()]
     if missing:
@@ -122,7 +127,26 @@ def read_study_table(study: Path, profile: str) -> str:
             f"there is no finished study of {profile!r}: {missing[0]} is missing; run:"
             f" make study PROFILE={profile} (or python -m woofkit run --profile {profile})"
         )
+    for path in needed[: len(NOTEBOOKS) - 1]:
+        _require_same_parameters(path, needed[len(NOTEBOOKS) - 1], profile)
     return (study / "results.md").read_text(encoding="utf-8").strip()
+
+
+def _require_same_parameters(path: Path, last: Path, profile: str) -> None:
+    one, other = _parameters(path), _parameters(last)
+    differ = [f"{name} = {one.get(name)!r} and not {other.get(name)!r}" for name in {**one, **other}
+              if name != "runs_dir" and one.get(name) != other.get(name)]  # fmt: skip
+    if differ:
+        raise ConfigError(
+            f"{path.name} of study {profile!r} ran with {', '.join(differ)} as {last.name} did: run all five again "
+            f"(make study PROFILE={profile}), or give what is different a name of its own (-p profile NAME)"
+        )
+
+
+def _parameters(path: Path) -> dict[str, Any]:
+    """All parameters with which papermill ran a notebook, the defaults too."""
+    given = _read_json(path).get("metadata", {}).get("papermill", {}).get("parameters", {})
+    return {field.name: field.default for field in fields(StudyConfig)} | given
 
 
 def find_places(text: str) -> list[str]:
