@@ -72,6 +72,13 @@ def test_p_values_are_those_of_the_interval():
     assert p_value(Condition("", "m", limit=10), Effect(31.1, 31.1, 31.1, (), "counted")) == 0
 
 
+def test_the_side_towards_the_limit_counts():
+    wide_above, wide_below = Effect(1.0, 0.5, 9.0), Effect(1.0, -7.0, 1.5)
+    assert p_value(Condition("", "m"), wide_above) == p_value(Condition("", "m"), Effect(1.0, 0.5, 1.5))
+    assert p_value(Condition("", "m"), wide_below) == p_value(Condition("", "m"), Effect(1.0, -7.0, 9.0))
+    assert 0 < p_value(Condition("", "m"), Effect(1.0, 1.0, 3.0)) < 1  # no width on this side
+
+
 def test_a_measured_interval_without_width_proves_nothing():
     """Right on two images of one breed that the other gets wrong, and equal elsewhere, is not certain."""
     first, second = np.ones((1, 20), dtype=bool), np.ones((1, 20), dtype=bool)

@@ -1,13 +1,16 @@
 """Effects measured on planted runs: what was planted is found with its size, what was not is not."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+from woofkit import evidence_study
 from woofkit.claims import CONTRADICTED, SUPPORTED, UNDECIDED, UNMEASURED, Effect, judge_all
-from woofkit.config import ConfigError
+from woofkit.config import ConfigError, StudyConfig
 from woofkit.decisions import NEEDS, decide, decisions_markdown
 from woofkit.evidence import (
     accuracy_effects,
@@ -21,6 +24,7 @@ from woofkit.evidence import (
 from woofkit.hypotheses import HYPOTHESES
 from woofkit.kept_evidence import effect_as_json, kept_effects
 from woofkit.results import write_json, write_predictions
+from woofkit.source_tasks import SourceTask
 
 IMAGES, LABELS = 1000, np.arange(1000) % 10
 
@@ -95,7 +99,11 @@ def test_costs_are_ratios_of_full_to_lora(runs):
     effects = cost_effects(costs, {method: folders[0] for method, folders in runs.items()})
     assert effects["operations, full over lora"][:3] == (1.5, 1.5, 1.5)
     assert effects["memory, full over lora"].value == 1.5
-    assert effects["time, full over lora"][:3] == pytest.approx((1.5, 1.4, 1.65))
+    assert effects["time, full over lora"][:3] == pytest.approx((1.5, 1.4, 1.65))  # of three rounds, the first and last
+    nine = [(9.0, 1, 2, 3, 4, 5, 6, 7, 8), (1,) * 9]
+    time = cost_effects(costs.assign(round_seconds=nine), {m: folders[0] for m, folders in runs.items()})
+    assert time["time, full over lora"][:3] == (5, 2, 8)
+    assert time["time, full over lora"].freedom == 8
     assert effects["parameters, full over lora"].value == 31
     judged = {each.hypothesis.id: each.verdict for each in judge_all(HYPOTHESES, effects)}
     assert (judged["H2"], judged["H3"], judged["H1"]) == (SUPPORTED, SUPPORTED, UNMEASURED)
@@ -238,3 +246,30 @@ def test_effects_are_counted_in_their_units(effect, unit):
 def test_every_effect_but_an_area_has_a_unit():
     names = [condition.effect for hypothesis in HYPOTHESES for condition in hypothesis.conditions]
     assert all(effect_unit(name) or name.startswith("area") for name in names)
+
+
+# --- what is forgotten ---
+
+
+def test_what_is_kept_is_compared_seed_by_seed(monkeypatch, tmp_path):
+    """LoRA keeps nine of ten, full fine-tuning eight; a seed that only one of them has does not count."""
+    toy = SourceTask("toy", torch.zeros(1000, 3, 8, 8, dtype=torch.uint8), LABELS, tuple(range(10)), "print")
+    kept = {"lora": 0.9, "full": 0.8}
+
+    def hits(path, model, head, task, transform):
+        method, seed = path.name.split("-")[:2]
+        return pd.DataFrame({"head": np.random.default_rng(int(seed)).permutation(IMAGES) < kept[method] * IMAGES})
+
+    monkeypatch.setattr(evidence_study, "load_source_task", lambda *_, **__: toy)
+    monkeypatch.setattr(evidence_study, "kept_hits", hits)
+    monkeypatch.setattr(evidence_study, "hits_path", lambda root, name, task, run: tmp_path / name)
+    sweep = SimpleNamespace(study=StudyConfig())
+    cells = [("lora", 0), ("lora", 1), ("lora", 2), ("full", 2), ("full", 0)]
+    frame = pd.DataFrame([{"grid": "seeds-best-lr", "method": method, "seed": seed, "run": f"{method}-{seed}-x"}
+                          for method, seed in cells])  # fmt: skip
+    effects = evidence_study.forgetting_effects(sweep, frame, "", lambda line: None)
+    assert list(effects) == ["kept of the earlier task, lora minus full, best lr"]
+    (effect,) = effects.values()
+    assert effect.value == pytest.approx(0.1)
+    assert effect.by_seed == pytest.approx((0.1, 0.1))
+    assert effect.source == "2 seeds, 1,000 images of toy"

@@ -93,12 +93,16 @@ def judge(condition: Condition, effect: Effect | None) -> str:
 def p_value(condition: Condition, effect: Effect) -> float:
     """Two-sided p of an effect at the limit, by the Student's (or normal) distribution that has its 95 % interval.
 
+    Of an interval that is not symmetric, the side towards the limit counts.
+
     What was counted has p = 0, or 1 on the limit. A measured effect whose interval has no width, because too few images
     differ, has p = 1: nothing is known of its error.
     """
     from scipy.stats import t
 
-    distance, error = abs(effect.value - condition.limit), (effect.high - effect.low) / 2
+    distance = abs(effect.value - condition.limit)
+    error = effect.value - effect.low if effect.value > condition.limit else effect.high - effect.value
+    error = error or (effect.high - effect.low) / 2
     if error == 0:
         return 1.0 if effect.source != COUNTED else float(distance == 0)
     return float(2 * t.sf(distance / error * t.ppf(0.975, effect.freedom), effect.freedom))

@@ -149,7 +149,7 @@ def measure_latencies(models: Iterable[nn.Module], image: Tensor, precision: str
     return [statistics.median(column) for column in zip(*times[1:], strict=True)]
 
 
-def measure_costs(configs: Iterable[TrainConfig], rounds: int = 5) -> pd.DataFrame:
+def measure_costs(configs: Iterable[TrainConfig], rounds: int = 9) -> pd.DataFrame:
     """Measure a training step of each run's model on made-up images; a row each, named by its method.
 
     The steps alternate, so that a machine whose speed drifts is as unfair to one as to another.

@@ -12,7 +12,7 @@ from woofkit.claims import Effect
 from woofkit.config import ConfigError
 from woofkit.data import make_transform
 from woofkit.environment import describe_environment
-from woofkit.evidence import common_seeds, difference, sweep_effects
+from woofkit.evidence import common_seeds, difference, runs_by_seed, sweep_effects
 from woofkit.forgetting import hits_path, kept_hits
 from woofkit.forgetting_study import study_forgetting
 from woofkit.kept_evidence import RESULTS, effect_as_json
@@ -70,12 +70,12 @@ def forgetting_effects(
     task = load_source_task(head.out_features, transform, source_dir, report=report)
     effects = {}
     for grid, note in (("seeds-paper-lr", ""), ("seeds-best-lr", ", best lr")):
-        rows = frame[frame["grid"] == grid]
-        runs = {method: rows[rows["method"] == method].set_index("seed")["run"] for method in ("lora", "full")}
+        groups = runs_by_seed(frame, grid, ["method"])
+        runs = {method: groups.get((method,), {}) for method in ("lora", "full")}
         hits = {method: [] for method in runs}
         for seed in common_seeds(*runs.values()):
-            for method, folders in runs.items():
-                run = Path(folders[seed])
+            for method, by_seed in runs.items():
+                run = by_seed[seed]
                 report(f"{grid}: what {run.name} has kept")
                 path = hits_path(study.run_root, run.name, task, run)
                 measured = kept_hits(path, lambda run=run: load_run_model(run).to(device), head, task, transform)
