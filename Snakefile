@@ -17,7 +17,7 @@ from snakemake.exceptions import WorkflowError
 
 from woofkit.config import ConfigError
 from woofkit.profiles import parse_override
-from woofkit.sweep_plan import hold_folder, plan
+from woofkit.sweep_plan import has_diverged, hold_folder, plan
 from woofkit.sweep_time import agenda_file, write_agenda
 from woofkit.sweeps import load_sweep
 
@@ -51,7 +51,7 @@ def runs_after(search):
         jobs[:] = plan(sweep)
         if lock:
             write_agenda(sweep, jobs, done_before)
-        return [metrics(job.run) for job in jobs if job.search and job.search.name == search]
+        return [metrics(job.run) for job in jobs if job.search and job.search.name == search and not job.diverged]
 
     return runs
 
@@ -75,7 +75,7 @@ wildcard_constraints:
 
 rule all:
     input:
-        [metrics(job.run) for job in jobs if job.run],
+        [metrics(job.run) for job in jobs if job.run and not job.diverged],
         *[runs_after(search) for search in searches],
 
 
@@ -92,7 +92,7 @@ rule train:
 
 checkpoint best_lr:
     input:
-        lambda wildcards: [metrics(run) for _, run in searches[wildcards.search].runs],
+        lambda wildcards: [metrics(run) for _, run in searches[wildcards.search].runs if not has_diverged(run)],
     output:
         "best_lr/{search}.json",
     params:

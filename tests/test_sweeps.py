@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from woofkit import data, sweep_command, sweep_plan, sweep_results, sweeps
+from woofkit import data, sweep_command, sweep_job, sweep_plan, sweep_results, sweeps
 from woofkit.config import METHODS, PROJECT_ROOT, ConfigError, LoRAConfig
 from woofkit.results import is_finished, write_history, write_json, write_predictions
 from woofkit.sweep_command import job_table, summary
@@ -301,6 +301,29 @@ def test_ties_go_to_the_smaller_lr_and_seeds_count_alike(write_sweep):
     for job in plan(sweep)[:4]:
         pretend(job.run, job.config, accuracy[job.config.lr, job.config.seed])
     assert plan(sweep)[-1].config.lr == 1e-3
+
+
+def test_a_learning_rate_that_diverges_is_the_worst_and_is_not_tried_again(write_sweep, monkeypatch, capsys):
+    sweep = load_sweep(write_sweep("search: {method: full, lr: [1e-4, 1.0]}\nbest: {method: full, lr: best of search}"))
+    fine, wild, _ = plan(sweep)
+    pretend(fine.run, fine.config, 0.1)
+
+    def diverge(config, root):
+        raise FloatingPointError("the loss is nan in epoch 1: try a lower lr than 1")
+
+    for name, instead in (("run_training", diverge), ("progress_line", lambda *_: ""), ("die_with", lambda _: None)):
+        monkeypatch.setattr(sweep_job, name, instead)
+    wild.run.mkdir()
+    given = {"config": wild.config.to_dict(), "run": str(wild.run), "agenda": "", "parent": 0}
+    assert sweep_job.main(["train", json.dumps(given)]) == 1
+    assert "error: the loss is nan in epoch 1: try a lower lr than 1" in capsys.readouterr().err
+    jobs = plan(sweep)
+    assert [job.config.lr for job in jobs] == [1e-4, 1.0]  # the best is the run that is there
+    assert jobs[0].grids == ("search", "best")
+    assert [(job.done, job.diverged) for job in jobs] == [(True, False), (False, True)]
+    assert sweep_command.what_is_left(sweep, jobs) == (
+        f"mini: every run is done; diverged, and left out from now on: {wild.run.name}")  # fmt: skip
+    assert re.search(r"in all +0 to do +1 done", summary(sweep, jobs))
 
 
 # --- time ---

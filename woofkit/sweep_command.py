@@ -39,9 +39,18 @@ def main(arguments: Sequence[str]) -> int:
     hold_folder(sweep.root).release()  # refuses here, in plain words; the Snakefile holds it
     file = options.sweep if options.sweep in available_sweeps() else str(resolve_path(options.sweep))
     status = run_snakemake(file, sweep.root, texts, options.cores, searches_left(jobs))
-    left = sum(not job.done for job in plan(sweep))
-    print(f"{left} runs are left: the same command goes on with them" if left else f"{sweep.name}: every run is done")
+    print(what_is_left(sweep, plan(sweep)))
     return status
+
+
+def what_is_left(sweep: Sweep, jobs: Sequence[Job]) -> str:
+    """In a sentence or two, what the same command would go on with, and what it would not try again."""
+    left = sum(not job.done and not job.diverged for job in jobs)
+    diverged = [job.run.name for job in jobs if job.diverged]
+    words = f"{left} runs are left: the same command goes on with them" if left else f"{sweep.name}: every run is done"
+    if diverged:
+        words += f"; diverged, and left out from now on: {', '.join(diverged)}"
+    return words
 
 
 def searches_left(jobs: Sequence[Job]) -> list[str]:
@@ -91,9 +100,9 @@ def summary(sweep: Sweep, jobs: list[Job]) -> str:
     width = max(len(grid) for grid in (*sweep.grids, "in all"))
     for name in (*sweep.grids, "in all"):
         mine = [job for job in jobs if name in (*job.grids, "in all")]
-        hours = sum(_seconds(job, rates) for job in mine if not job.done) / 3600
-        done = sum(job.done for job in mine)
-        lines.append(f"  {name:<{width}}  {len(mine) - done:4} to do  {done:4} done  {hours:6.2f} h")
+        left = [job for job in mine if not job.done and not job.diverged]
+        hours, done = sum(_seconds(job, rates) for job in left) / 3600, sum(job.done for job in mine)
+        lines.append(f"  {name:<{width}}  {len(left):4} to do  {done:4} done  {hours:6.2f} h")
     if len(sweep.grids) > 1:
         lines.append("  (a run that stands in several grids is done once)")
     return "\n".join(lines)
@@ -109,12 +118,12 @@ def _settings(job: Job) -> dict:
 
 
 def _state(job: Job, grid: str, rates: dict[str, float]) -> dict:
-    state = "done" if job.done else "to do"
+    state = "done" if job.done else "diverged" if job.diverged else "to do"
     if grid != job.grids[0]:
         state += f", as in {job.grids[0]}"
     elif job.run is None:
         state += ", after its search"
-    minutes = "" if job.done or grid != job.grids[0] else f"{_seconds(job, rates) / 60:.1f}"
+    minutes = "" if job.done or job.diverged or grid != job.grids[0] else f"{_seconds(job, rates) / 60:.1f}"
     return {"state": state, "minutes": minutes, "run": job.run.name if job.run else ""}
 
 

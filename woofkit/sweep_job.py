@@ -13,7 +13,7 @@ from typing import Any
 
 from woofkit.config import ConfigError, TrainConfig
 from woofkit.results import write_json
-from woofkit.sweep_plan import Search, best_lr, val_accuracies
+from woofkit.sweep_plan import DIVERGED, Search, best_lr, val_accuracies
 from woofkit.sweep_time import progress_line
 from woofkit.train import run_training
 
@@ -39,7 +39,11 @@ def train(config: dict[str, Any], run: str, agenda: str) -> None:
     """Train the run, or find it trained, in the folder where it was planned."""
     planned = Path(run)
     print(progress_line(Path(agenda), planned), flush=True)
-    made = run_training(TrainConfig(**config), planned.parent)
+    try:
+        made = run_training(TrainConfig(**config), planned.parent)
+    except FloatingPointError as error:
+        write_json(planned / DIVERGED, {"error": str(error)})
+        raise
     if made != planned:
         raise ConfigError(f"{made.name} was planned as {planned.name}: images, weights or code have changed meanwhile")
 

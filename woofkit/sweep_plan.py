@@ -24,6 +24,7 @@ from woofkit.sweeps import Cell, Sweep
 from woofkit.train import load_splits, run_folder, run_identity
 
 DATA_SETTINGS = ("dataset", "scheme", "data_dir", "image_variant", "label")
+DIVERGED = "diverged.json"  # in the folder of a run whose loss became no number; without it the run is tried again
 
 
 class Search(NamedTuple):
@@ -34,7 +35,7 @@ class Search(NamedTuple):
 
     @property
     def finished(self) -> bool:
-        return all(is_finished(run) for _, run in self.runs)
+        return all(is_finished(run) or has_diverged(run) for _, run in self.runs)
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,15 @@ class Job:
     @property
     def done(self) -> bool:
         return self.run is not None and is_finished(self.run)
+
+    @property
+    def diverged(self) -> bool:
+        return self.run is not None and has_diverged(self.run)
+
+
+def has_diverged(run: Path) -> bool:
+    """Whether this training was given up because its loss became no number: it would do so again."""
+    return not is_finished(run) and (run / DIVERGED).is_file()
 
 
 def plan(sweep: Sweep) -> list[Job]:
@@ -84,11 +94,11 @@ def settle(sweep: Sweep, cell: Cell) -> tuple[TrainConfig, Search | None]:
 
 
 def val_accuracies(search: Search) -> dict[float, float]:
-    """The validation accuracy of each learning rate of a finished search, a mean over its seeds."""
+    """The validation accuracy of each learning rate of a finished search, a mean over its seeds; 0 if one diverged."""
     by_lr: dict[float, list[float]] = {}
     for lr, run in search.runs:
-        by_lr.setdefault(lr, []).append(val_accuracy(run))
-    return {lr: sum(values) / len(values) for lr, values in sorted(by_lr.items())}
+        by_lr.setdefault(lr, []).append(-math.inf if has_diverged(run) else val_accuracy(run))
+    return {lr: max(sum(values) / len(values), 0.0) for lr, values in sorted(by_lr.items())}
 
 
 def best_lr(accuracies: dict[float, float]) -> float:
