@@ -39,15 +39,20 @@ $(INSTALLED): requirements.txt pyproject.toml
 study: $(INSTALLED)
 	$(VENV_PY) -m woofkit run --profile $(PROFILE) $(addprefix -p ,$(PARAMS))
 
+# Two processes of one thread each take two thirds of the time of one process of two: most models here are tiny.
+LAWS  := OMP_NUM_THREADS=1 $(VENV_PY) -m pytest --ignore tests/test_notebooks.py --ignore tests/test_browser.py \
+         -n 2 --dist loadfile
+PAGES := $(VENV_PY) -m pytest tests/test_notebooks.py tests/test_browser.py -s
+
 test: $(INSTALLED)
 	$(VENV_PY) -m ruff check .
-	$(VENV_PY) -m pytest --ignore tests/test_notebooks.py --ignore tests/test_browser.py
-	$(VENV_PY) -m pytest tests/test_notebooks.py tests/test_browser.py -s
+	$(LAWS)
+	$(PAGES)
 
 test-long: $(INSTALLED)
 	$(VENV_PY) -m ruff check .
-	$(VENV_PY) -m pytest --ignore tests/test_notebooks.py --ignore tests/test_browser.py -m "long or not long"
-	$(VENV_PY) -m pytest tests/test_notebooks.py tests/test_browser.py -s -m "long or not long"
+	$(LAWS) -m "long or not long"
+	$(PAGES) -m "long or not long"
 
 # Encrypted, as others on the machine could listen; without it, each kernel warns of that.
 lab: $(INSTALLED)
