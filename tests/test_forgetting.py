@@ -177,7 +177,9 @@ def test_other_ranks_and_layers_are_no_seeds():
              "head_change": -0.2, "head_change_low": -0.3, "head_change_high": -0.1, "num_source_images": 20,
              "source": "litter", "date": "2026-01-02", "machine": "a machine"}  # fmt: skip
     usual = {"method": "lora", "rank": 12.0, "targets": "['attn.qkv', 'attn.proj']", **every}
-    rows = [{"method": "untouched", **every}, *[usual] * 3, usual | {"rank": 1.0}, usual | {"targets": "['mlp.fc1']"}]
-    lines = forgetting_markdown(pd.DataFrame(rows)).splitlines()[2:6]
+    rows = [{"method": "untouched", **every}, *[usual] * 3, usual | {"rank": 1.0}, usual | {"targets": "['mlp.fc1']"},
+            usual | {"other": "batch_size 8"}]  # fmt: skip
+    lines = forgetting_markdown(pd.DataFrame(rows)).splitlines()[2:7]
     assert [line.split(" | ")[0] for line in lines] == [
-        "| untouched", "| LoRA, 3 seeds", "| LoRA, rank 1", "| LoRA, targets mlp.fc1"]  # fmt: skip
+        "| untouched", "| LoRA, 3 seeds", "| LoRA, rank 1", "| LoRA, targets mlp.fc1",
+        "| LoRA, batch_size 8"]  # fmt: skip

@@ -59,7 +59,7 @@ ORDER = (
     "duplicates",
     "exercises",
     "paper",
-    "settings",
+    "differences",
     "comparison",
     "forgetting_study",
     "claims",

@@ -324,6 +324,10 @@ def test_a_learning_rate_that_diverges_is_the_worst_and_is_not_tried_again(write
     assert sweep_command.what_is_left(sweep, jobs) == (
         f"mini: every run is done; diverged, and left out from now on: {wild.run.name}")  # fmt: skip
     assert re.search(r"in all +0 to do +1 done", summary(sweep, jobs))
+    shutil.copytree(wild.run, fine.run, dirs_exist_ok=True)
+    (fine.run / "metrics.json").unlink()
+    with pytest.raises(ConfigError, match=r"every learning rate tried for full-\w+ diverged \(0.0001, 1\): add lower"):
+        plan(sweep)
 
 
 # --- time ---

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from woofkit.differences import other_settings, set_apart
 from woofkit.metrics import proportion_interval
 from woofkit.results import load_run, write_atomic, write_table
-from woofkit.settings import other_settings
 
 METHOD_LABELS = {
     "zero-shot": "zero-shot",
@@ -120,13 +120,11 @@ def _row_names(frame: pd.DataFrame) -> pd.Series:
     """Each row's method, and where its profile has several of it, the settings in which they differ."""
     names = frame["method"].map(METHOD_LABELS)
     for _, rows in frame.groupby(["profile", "method"]):
-        other = rows["other"].fillna("").str.split("; ") if "other" in rows else pd.Series([[]] * len(rows), rows.index)
-        shared = set.intersection(*map(set, other))
+        other = rows["other"].fillna("") if "other" in rows else [""] * len(rows)
         varying = [name for name in SETTINGS if name in rows and name != "seed" and rows[name].nunique() > 1]
-        for place, words in other.items():
-            apart = [f"{name} {rows.at[place, name]}" for name in varying]
-            apart += [each for each in words if each and each not in shared]
-            names[place] = ", ".join([names[place], *apart])
+        for place, apart in zip(rows.index, set_apart(other), strict=True):
+            own = [f"{name} {rows.at[place, name]}" for name in varying]
+            names[place] = ", ".join([names[place], *own, *apart])
     return names
 
 

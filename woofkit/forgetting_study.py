@@ -14,12 +14,12 @@ from woofkit.adapters import read_adapter
 from woofkit.comparison import METHOD_LABELS, percent
 from woofkit.config import PROJECT_ROOT, ConfigError, StudyConfig
 from woofkit.data import make_transform
+from woofkit.differences import other_settings, set_apart
 from woofkit.environment import describe_environment
 from woofkit.forgetting import MEASURES, forgetting_rows, hits_path, kept_hits
 from woofkit.models import build_model, data_config, hash_tensors, original_head
 from woofkit.progress import counter
 from woofkit.results import load_run, load_runs, write_table
-from woofkit.settings import other_settings
 from woofkit.source_tasks import NUM_DRAWINGS, load_source_task
 from woofkit.speed import pick_device
 from woofkit.swapping import swap_adapter
@@ -109,9 +109,11 @@ def forgetting_markdown(table: pd.DataFrame) -> str:
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     whole = table[table["label_fraction"].fillna(1) == 1]
     whole = whole[whole["epochs"].isna() | (whole["epochs"] == whole["epochs"].mode()[0])]
-    same = [name for name in SAME if name in whole]
+    whole = whole.assign(other=whole["other"].fillna("") if "other" in whole else "")
+    for _, own in whole.groupby("method"):
+        whole.loc[own.index, "apart"] = [", ".join(words) for words in set_apart(own["other"])]
     usual = {name: whole[name].dropna().mode() for name in ("rank", "targets", "blocks")}
-    for (method, lr, *_), runs in whole.groupby(same, sort=False, dropna=False):
+    for (method, lr, *_), runs in whole.groupby(list(SAME), sort=False, dropna=False):
         low, high = runs[["head_change_low", "head_change_high"]].to_numpy()[0]
         if len(runs) > 1:
             low, high = runs["head_change"].min(), runs["head_change"].max()
@@ -122,7 +124,7 @@ def forgetting_markdown(table: pd.DataFrame) -> str:
         apart = [f"{name} {_short(first[name])}" for name, most in usual.items()
                  if pd.notna(first[name]) and first[name] not in set(most[:1])]  # fmt: skip
         seeds = [f"{len(runs)} seeds"] * (len(runs) > 1)
-        name = ", ".join([METHOD_LABELS.get(method, method), *apart, *seeds])
+        name = ", ".join(filter(None, [METHOD_LABELS.get(method, method), *apart, first["apart"], *seeds]))
         lines.append("| " + " | ".join([name, *cells, change]) + " |")
     first = table.iloc[0]
     notes = (f"{first['num_source_images']:,} images of {first['source']}; changes in points, with the 95 % interval "

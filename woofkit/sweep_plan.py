@@ -94,7 +94,14 @@ def settle(sweep: Sweep, cell: Cell) -> tuple[TrainConfig, Search | None]:
 
 
 def val_accuracies(search: Search) -> dict[float, float]:
-    """The validation accuracy of each learning rate of a finished search, a mean over its seeds; 0 if one diverged."""
+    """The validation accuracy of each learning rate of a finished search, a mean over its seeds; 0 if one diverged.
+
+    Raises:
+        ConfigError: all of them have diverged.
+    """
+    if all(has_diverged(run) for _, run in search.runs):
+        tried = ", ".join(f"{lr:g}" for lr in sorted({lr for lr, _ in search.runs}))
+        raise ConfigError(f"every learning rate tried for {search.name} diverged ({tried}): add lower ones")
     by_lr: dict[float, list[float]] = {}
     for lr, run in search.runs:
         by_lr.setdefault(lr, []).append(-math.inf if has_diverged(run) else val_accuracy(run))

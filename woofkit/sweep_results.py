@@ -8,11 +8,11 @@ import pandas as pd
 
 from woofkit.comparison import METHOD_LABELS, percent
 from woofkit.config import METHODS, ConfigError
+from woofkit.differences import other_settings, set_apart
 from woofkit.evidence import read_answers
 from woofkit.kept_evidence import RESULTS
 from woofkit.metrics import accuracy_interval
 from woofkit.results import load_run, write_table
-from woofkit.settings import other_settings
 from woofkit.sweep_plan import plan, val_accuracy
 from woofkit.sweeps import Sweep
 from woofkit.uncertainty import seed_and_image_variance
@@ -114,9 +114,11 @@ def kept_markdown(runs: pd.DataFrame) -> str:
     for grid, words in WORDS.items():
         rows = runs[runs["grid"] == grid].sort_values(["lr", *filter(None, [VARIES.get(grid)])], kind="stable")
         rows = rows.sort_values("method", key=lambda each: each.map(METHODS.index), kind="stable")
+        for _, own in rows.groupby("method"):
+            rows.loc[own.index, "apart"] = [", ".join(words) for words in set_apart(own["other"])]
         for _, same in rows.groupby(list(SAME), sort=False, dropna=False):
             first = same.iloc[0]
-            setting = ", ".join(filter(None, [_in_words(first, VARIES.get(grid, "")), *_apart(first, rows)]))
+            setting = ", ".join(filter(None, [_in_words(first, VARIES.get(grid, "")), first["apart"]]))
             own = {name: first[f"test_accuracy_{name}"] for name in ("low", "high")}  # all that older tables have
             ends = [first[name] if pd.notna(first[name]) else end for name, end in own.items()]
             value = "{} ({:.1f} to {:.1f})".format(percent(same["test_accuracy"].mean()), *(100 * end for end in ends))
@@ -127,13 +129,6 @@ def kept_markdown(runs: pd.DataFrame) -> str:
     note = f"{count} runs; the interval counts seeds and images, with one seed the images alone."
     return "\n".join([*lines, "", f"{note} Measured {' to '.join(dict.fromkeys((dates[0], dates[-1])))}, "
                                   f"{'; '.join(machines)}."])  # fmt: skip
-
-
-def _apart(row: pd.Series, rows: pd.DataFrame) -> list[str]:
-    """What of `other` not all rows of the method share."""
-    others = rows.loc[rows["method"] == row["method"], "other"].str.split("; ")
-    shared = set.intersection(*map(set, others))
-    return [words for words in row["other"].split("; ") if words not in shared]
 
 
 def _in_words(row: pd.Series, name: str) -> str:

@@ -121,19 +121,20 @@ def run_training(
     _write_config(run, config, identity, environment)
     try:
         history, costs = _train(model, images, transform, config, run, report, monitor)
+        test = _evaluate(model, images["test"], transform, config)
+        ended = f"test accuracy {test.accuracy:.1%}, loss {test.loss:.3f}"
+        if stopped := _where_stopped(history, config, images):
+            run = run_folder(config, identity | stopped, Path(root))
+            (run / "metrics.json").unlink(missing_ok=True)
+            _write_config(run, config, identity, environment)
+            costs |= stopped
+            ended += f", stopped in epoch {stopped['stopped_epoch']}; "
+            ended += "the same settings go on after the last whole epoch"
+        _write_run(run, model, config, images["test"].dataset, test, history, {**costs, **environment})
     except BaseException as error:  # an interrupt, too
         if monitor:
             monitor.end(f"{config.method}: broken off ({str(error) or type(error).__name__})")
         raise
-    test = _evaluate(model, images["test"], transform, config)
-    ended = f"test accuracy {test.accuracy:.1%}, loss {test.loss:.3f}"
-    if stopped := _where_stopped(history, config, images):
-        run = run_folder(config, identity | stopped, Path(root))
-        (run / "metrics.json").unlink(missing_ok=True)
-        _write_config(run, config, identity, environment)
-        costs |= stopped
-        ended += f", stopped in epoch {stopped['stopped_epoch']}; the same settings go on after the last whole epoch"
-    _write_run(run, model, config, images["test"].dataset, test, history, {**costs, **environment})
     return_freed_memory()  # an open notebook would hold a gigabyte that it no longer needs
     report(ended := f"{config.method}: {ended}, in {run.name}")
     if monitor:

@@ -1,6 +1,6 @@
 """What makes two runs differ, besides their seed: named, so that no table takes different runs for seeds of one."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -29,3 +29,10 @@ def other_settings(run: Mapping[str, Any], named: Collection[str] = ()) -> str:
     differ = [name for name in usual if name not in named and found[name] != usual[name]]
     return "; ".join(f"{name} {found[name]:g}" if isinstance(found[name], float) else f"{name} {found[name]}"
                      for name in differ)  # fmt: skip
+
+
+def set_apart(others: Sequence[str]) -> list[list[str]]:
+    """For each of some rows' `other_settings`, what not all of the rows share, a setting an item."""
+    each = [other.split("; ") if other else [] for other in others]
+    shared = set.intersection(*map(set, each)) if each else set()
+    return [[words for words in row if words not in shared] for row in each]
