@@ -16,10 +16,10 @@ import sys
 from snakemake.exceptions import WorkflowError
 
 from woofkit.config import ConfigError
-from woofkit.profiles import parse_override
-from woofkit.sweep_plan import has_diverged, hold_folder, plan
-from woofkit.sweep_time import agenda_file, write_agenda
-from woofkit.sweeps import load_sweep
+from woofkit.config import parse_override
+from woofkit.sweeps.plan import has_diverged, hold_folder, plan
+from woofkit.sweeps.time import agenda_file, write_agenda
+from woofkit.sweeps.grid import load_sweep
 
 if "sweep" not in config:
     raise WorkflowError("name a sweep: snakemake --config sweep=rigor ..., or python -m woofkit sweep rigor")
@@ -87,7 +87,7 @@ rule train:
         given=training,
     threads: workflow.cores
     shell:
-        "exec {sys.executable:q} -m woofkit.sweep_job train {params.given:q}"
+        "exec {sys.executable:q} -m woofkit.sweeps.job train {params.given:q}"
 
 
 checkpoint best_lr:
@@ -98,4 +98,4 @@ checkpoint best_lr:
     params:
         given=choosing,
     shell:
-        "exec {sys.executable:q} -m woofkit.sweep_job best {params.given:q}"
+        "exec {sys.executable:q} -m woofkit.sweeps.job best {params.given:q}"

@@ -9,9 +9,8 @@ import pytest
 import timm
 import torch
 
-from woofkit import cache, data
-from woofkit.config import StudyConfig, TrainConfig
-from woofkit.profiles import load_profile
+from woofkit import data
+from woofkit.config import StudyConfig, TrainConfig, load_profile
 from woofkit.study import NOTEBOOKS, NOTEBOOKS_DIR, check_parameters
 
 os.environ["TORCH_COMPILE_DISABLE"] = "1"  # before PyTorch's compiler is loaded: it would take a minute a model
@@ -20,7 +19,7 @@ os.environ["TORCH_COMPILE_DISABLE"] = "1"  # before PyTorch's compiler is loaded
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     """Each test's own folder for decoded images: none is found there, none is left in data/cache."""
-    monkeypatch.setattr(cache, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(data, "CACHE", tmp_path / "cache")
 
 
 @pytest.fixture

@@ -9,11 +9,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from woofkit.config import LABELS, METHODS, ConfigError, StudyConfig, resolve_path
-from woofkit.profiles import available_profiles, load_profile, parse_override
+from woofkit.config import (
+    LABELS,
+    METHODS,
+    ConfigError,
+    StudyConfig,
+    available_profiles,
+    load_profile,
+    parse_override,
+    resolve_path,
+)
 
-RUN_COLUMNS = ("method", "dataset", "scheme", "epochs", "lr", "test_accuracy", "test_loss", "trainable_parameters",
-               "train_seconds", "run")  # fmt: skip
+RUN_COLUMNS = (
+    "method",
+    "dataset",
+    "scheme",
+    "epochs",
+    "lr",
+    "test_accuracy",
+    "test_loss",
+    "trainable_parameters",
+    "train_seconds",
+    "run",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -141,7 +159,7 @@ def parse_parameters(pairs: Sequence[Sequence[str]]) -> dict[str, Any]:
 
 def _run(options: argparse.Namespace) -> int:
     parameters = parse_parameters(options.parameter)
-    from woofkit.study import StudyError, run_study  # a moment's import that --help does not need
+    from woofkit.study import StudyError, run_study
 
     try:
         run_study(options.profile, parameters, options.notebook)
@@ -166,8 +184,8 @@ def _train(options: argparse.Namespace) -> None:
 
 def _attention(options: argparse.Namespace) -> None:
     study = StudyConfig.from_dict(load_profile(options.profile) | parse_parameters(options.parameter))
-    from woofkit.attention_study import study_attention
-    from woofkit.attention_tables import verdict_lines
+    from woofkit.explain.study import study_attention
+    from woofkit.tables.attention import verdict_lines
 
     report = partial(print, flush=True)
     table, verdicts = study_attention(study, options.dogs, options.seeds, resolve_path(options.output), report)
@@ -176,7 +194,7 @@ def _attention(options: argparse.Namespace) -> None:
 
 def _forgetting(options: argparse.Namespace) -> None:
     study = StudyConfig.from_dict(load_profile(options.profile) | parse_parameters(options.parameter))
-    from woofkit.forgetting_study import study_forgetting
+    from woofkit.measure.forgetting_study import study_forgetting
 
     report, output = partial(print, flush=True), resolve_path(options.output)
     table = study_forgetting(study, options.source_dir, options.drawings, output, report)
@@ -198,44 +216,44 @@ def _runs(options: argparse.Namespace) -> None:
 
 
 def _keep(options: argparse.Namespace) -> None:
-    from woofkit.report import keep_results
+    from tools.readme import keep_results
 
     print(keep_results(options.profile, options.runs_dir))
 
 
 def _readme(options: argparse.Namespace) -> None:
-    from woofkit.report import write_readme
+    from tools.readme import write_readme
 
     for line in write_readme(options.profile, options.runs_dir):
         print(line)
 
 
 def _report(options: argparse.Namespace) -> None:
-    from woofkit.site import write_site
+    from tools.site.building import write_site
 
     print(write_site(options.profile, options.runs_dir))
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    from woofkit import sweep_command
+    from woofkit.sweeps import run as sweep_command
 
     return sweep_command.main(options.rest)
 
 
 def _evidence(options: argparse.Namespace) -> int:
-    from woofkit import evidence_study
+    from woofkit.claims import study as evidence_study
 
     return evidence_study.main(options.rest)
 
 
 def _backbone(options: argparse.Namespace) -> int:
-    from woofkit import pretrain
+    from tools import backbone as pretrain
 
     return pretrain.main(options.rest)
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from woofkit import bench
+    from tools import bench
 
     return bench.main(options.rest)
 

@@ -1,29 +1,87 @@
-"""Adapter files: what LoRA trained, the settings it was made with, and which base it belongs to.
+"""Adapters and checkpoints: saved, loaded, and exchanged on one base.
 
-The file holds every trained tensor (lora_A, lora_B, lora_bias and all of `modules_to_save`): LoRA matrices
-without the head and norm that were trained beside them are not the model.
+An adapter file holds every trained tensor (lora_A, lora_B, lora_bias and all of `modules_to_save`), the settings it
+was made with, and the hash of the base it belongs to: LoRA matrices without the head and norm that were trained
+beside them are not the model.
 """
 
 import copy
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from woofkit.config import ConfigError, LoRAConfig
-from woofkit.lora import LoRALinear, lora_layers
-from woofkit.models import hash_tensors, tensor_differences
-from woofkit.peft_format import read_peft, write_peft
-from woofkit.results import write_atomic
-from woofkit.swapping import Adapter, base_in_place, swap_adapter
-from woofkit.targets import adapter_shapes, find_targets
+from woofkit.config import ConfigError, LoRAConfig, TrainConfig
+from woofkit.files import write_atomic
+from woofkit.lora import SWAPPED, LoRALinear, adapter_shapes, find_targets, lora_layers, replace_module
+from woofkit.models import build_for, new_model
+from woofkit.results import is_finished, read_config
+from woofkit.storage.peft import read_peft, write_peft
+from woofkit.storage.weights import hash_tensors, tensor_differences
 
-__all__ = ["Adapter", "adapter_tensors", "export_peft", "hash_base", "import_peft", "load_adapter", "read_adapter",
-           "save_adapter", "swap_adapter"]  # fmt: skip
+
+class Adapter(NamedTuple):
+    """An adapter in memory, made for one base: the modules to put in the base's place, by name."""
+
+    config: LoRAConfig
+    modules: dict[str, nn.Module]
+
+
+def swap_adapter(model: nn.Module, adapter: Adapter | None) -> nn.Module:
+    """Put `adapter` in the place of the one that is on, in place; None gives back the base, all of it.
+
+    Nothing is computed and no tensor copied (but where the model has moved to another device or type since):
+    modules change places. What trains is left as it is; `load_adapter` leaves only the adapter trainable.
+
+    Raises:
+        ValueError: LoRA is on that was not swapped in, and has no way back to a base; or the adapter was read for
+            another model. Nothing is changed then.
+    """
+    originals = _originals(model)
+    for name, module in model.named_modules():
+        if (isinstance(module, LoRALinear) or hasattr(module, "unmerged")) and name not in originals:
+            raise ValueError(f"the LoRA on {name} was not swapped in: call remove_lora(model) first")
+    modules = adapter.modules if adapter else {}
+    here = dict(model.named_modules()) | originals
+    if any(isinstance(module, LoRALinear) and module.base is not here.get(name) for name, module in modules.items()):
+        raise ValueError("the adapter was read for another model: read_adapter(model, file) makes it for this one")
+    like = next(model.parameters())
+    for name, module in (originals | modules).items():
+        replace_module(model, name, module.to(like.device, like.dtype).train(model.training))
+    model.__dict__[SWAPPED] = {name: (module, here[name]) for name, module in modules.items()}
+    return model
+
+
+def _originals(model: nn.Module) -> dict[str, nn.Module]:
+    """The base's modules whose places are taken by an adapter that was swapped in, merged or not."""
+    here = dict(model.named_modules())
+    return {
+        name: original
+        for name, (put_in, original) in model.__dict__.get(SWAPPED, {}).items()
+        if put_in in (here.get(name), *getattr(here.get(name), "unmerged", ()))
+    }
+
+
+@contextmanager
+def base_in_place(model: nn.Module) -> Iterator[None]:
+    """Within the block the model is its base; afterwards what was swapped in is back, also after an exception."""
+    originals = _originals(model)
+    before = {name: model.get_submodule(name) for name in originals}
+    try:
+        for name, module in originals.items():
+            replace_module(model, name, module)
+        yield
+    finally:
+        for name, module in before.items():
+            replace_module(model, name, module)
+
 
 FORMAT = "woofkit-lora-1"
 OWN = {"base", "lora_A", "lora_B", "lora_bias"}  # what is part of an adapted layer
@@ -202,3 +260,60 @@ def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         found = metadata.get("format")
         raise ConfigError(f"{path.name} is not an adapter file: its format is {found!r}, not {FORMAT!r}")
     return tensors, metadata
+
+
+# What a finished run keeps of its model; where a method trained a few parameters of it, TRAINED holds those.
+CHECKPOINTS = {"full": "model.safetensors", "zero-shot": "model.safetensors", "lora": "adapter.safetensors"}
+TRAINED = "trained.safetensors"
+
+
+def save_run_model(run: Path, model: nn.Module, config: TrainConfig) -> Path:
+    """Write what the run keeps of its model, which is on the CPU, into its folder; return the file."""
+    file = run / CHECKPOINTS.get(config.method, TRAINED)
+    if config.method == "lora":
+        save_adapter(model, config.lora, file)
+    else:
+        write_atomic(file, lambda temporary: save_file(_state_to_save(model, config.method), temporary))
+    return file
+
+
+def load_run_model(run: Path) -> nn.Module:
+    """The model of a finished run, in eval mode; LoRA's with its adapters on and unmerged.
+
+    Raises:
+        ConfigError: the run is not finished, its weights are damaged or do not fit, or the weights that it started
+            from are no longer where they were.
+    """
+    if not is_finished(run):
+        raise ConfigError(f"run {run} is not finished: run_training with the same settings finishes it")
+    config = TrainConfig(**{**read_config(run), "data_dir": ""})  # its images may be gone
+    if config.method == "lora":
+        return load_adapter(new_model(config), run / CHECKPOINTS["lora"]).eval()
+    model = build_for(config)
+    path = run / CHECKPOINTS.get(config.method, TRAINED)
+    if path.name == TRAINED:
+        _require_base(model, run)
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f"{path} is missing or damaged: {error}") from error
+    if problems := tensor_differences(_state_to_save(model, config.method), tensors):
+        raise ConfigError(f"the weights in {run} do not fit their settings: {'; '.join(problems)}")
+    model.load_state_dict(tensors, strict=False)
+    return model.eval()
+
+
+def _require_base(model: nn.Module, run: Path) -> None:
+    expected = json.loads((run / "config.json").read_text())["identity"]["initial_weights"]
+    found = hash_tensors(model.state_dict())
+    if found != expected:
+        raise ConfigError(
+            f"{run.name} started from other weights than these: hash {expected[:12]}..., here {found[:12]}..."
+        )
+
+
+def _state_to_save(model: nn.Module, method: str) -> dict[str, Tensor]:
+    """What a checkpoint holds: the whole model, or, where only some of it trained, that."""
+    if method in CHECKPOINTS:
+        return model.state_dict()
+    return {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}

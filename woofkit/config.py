@@ -1,20 +1,66 @@
-"""Settings of the study: frozen, validated when made, and plain enough to be written as JSON.
+"""Settings of the study: frozen, checked when they are made, and plain enough to be written as JSON.
 
-Three levels, each a dataclass: `LoRAConfig` (an adapter), `TrainConfig` (one training run) and
-`StudyConfig` (the parameters of the notebooks, flat literals because papermill passes those).
-Every refusal is a `ConfigError` that names the setting, what was given and what is allowed.
+Three levels: `LoRAConfig` (an adapter), `TrainConfig` (one training run) and `StudyConfig` (the parameters of the
+notebooks, flat literals because papermill passes those). Profiles are StudyConfigs in YAML files, which follow
+YAML 1.2: `4e-4` is a number and `no` a word. Every refusal is a `ConfigError` that names the setting, what was given
+and what is allowed.
 """
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from woofkit.checks import PROJECT_ROOT, ConfigError, check_types, require_choice, require_range, resolve_path
+import yaml
 
-__all__ = ["DATASETS", "LABELS", "METHODS", "PROJECT_ROOT", "ConfigError", "LoRAConfig", "StudyConfig", "TrainConfig",
-           "require_choice", "require_range", "resolve_path"]  # fmt: skip
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+
+class ConfigError(ValueError):
+    """A setting is unknown, has the wrong type or lies out of range.
+
+    A notebook shows its sentence alone: who has mistyped a parameter is not helped by the lines it passed through.
+    """
+
+    def _render_traceback_(self) -> list[str]:  # IPython asks for it
+        return [f"{type(self).__name__}: {self}"]
+
+
+def resolve_path(path: str | Path) -> Path:
+    """Return `path` as an absolute path; a relative one starts at the project's root, not at the notebook."""
+    path = Path(path).expanduser()
+    return path if path.is_absolute() else PROJECT_ROOT / path
+
+
+def require_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    """Raise ConfigError unless `value` is one of `allowed`."""
+    if value not in allowed:
+        raise ConfigError(f"unknown {name} {value!r}: allowed are {', '.join(map(repr, allowed))}")
+
+
+def require_range(name: str, value: float, low: float, high: float, *, above: bool = False) -> None:
+    """Raise ConfigError unless low <= value <= high (low < value with `above`)."""
+    inside = (low < value if above else low <= value) and value <= high
+    if not inside:  # also catches nan
+        sign = "above" if above else "from"
+        raise ConfigError(f"{name} = {value!r} is out of range: allowed is {sign} {low:g} to {high:g}")
+
+
+def check_types(config: Any) -> None:
+    """Check each field of a dataclass against its annotation, strictly: no string for a number, no bool for an int.
+
+    An int is welcome where a float is expected and becomes one.
+    """
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if field.type is float and type(value) is int:
+            object.__setattr__(config, field.name, float(value))
+        elif field.type in (int, float, str, bool) and type(value) is not field.type:
+            kind = type(value).__name__
+            raise ConfigError(f"{field.name} must be of type {field.type.__name__}, not {kind} ({value!r})")
+
 
 NUM_BREEDS = 10
 DATASETS = ("sketchwoof", "imagewoof")
@@ -246,3 +292,95 @@ class StudyConfig:
     def run_root(self) -> Path:
         """The folder of this profile's runs, executed notebooks and figures."""
         return resolve_path(self.runs_dir) / self.profile
+
+
+PROFILES_DIR = PROJECT_ROOT / "notebooks" / "profiles"
+
+
+class _Yaml12Loader(yaml.SafeLoader):
+    """Safe YAML with the four scalars of the 1.2 core schema, and no name given twice."""
+
+    yaml_implicit_resolvers: dict = {}  # none of YAML 1.1's: octal 010, sexagesimal 1:30, yes/no, dates
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        names = [key.value for key, _ in node.value]
+        for name in names:
+            if names.count(name) > 1:
+                raise ConfigError(f"{name!r} is given twice{node.start_mark}")
+        return super().construct_mapping(node, deep=deep)
+
+
+def _core_scalar(tag: str, pattern: str, first: str, convert: Callable[[str], Any]) -> None:
+    # PyYAML looks resolvers up by a scalar's first character; "" is the empty scalar's.
+    starts = [*first, ""] if re.fullmatch(pattern, "") else list(first)
+    _Yaml12Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$"), starts)
+    _Yaml12Loader.add_constructor(f"tag:yaml.org,2002:{tag}", lambda _, node: convert(node.value))
+
+
+_core_scalar("null", "~|null|Null|NULL|", "~nN", lambda text: None)
+
+_core_scalar("bool", "true|True|TRUE|false|False|FALSE", "tTfF", lambda text: text.lower() == "true")
+
+_core_scalar("int", "[-+]?[0-9]+", "-+0123456789", int)
+
+_core_scalar("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", "-+.0123456789", float)
+
+
+def available_profiles() -> list[str]:
+    """Return the names of the profiles in notebooks/profiles, in alphabetical order."""
+    return sorted(path.stem for path in PROFILES_DIR.glob("*.yaml"))
+
+
+def load_profile(name_or_path: str | Path) -> dict[str, Any]:
+    """Return the parameters a profile sets, by name; `profile` is always among them.
+
+    `name_or_path` is a name from notebooks/profiles, or a YAML file's path relative to the project's root.
+    Raises ConfigError for an unknown profile, a missing file, or a file that does not map names to values.
+    """
+    text = str(name_or_path)
+    if text.endswith((".yaml", ".yml")):
+        path = resolve_path(text)
+        if not path.is_file():
+            raise ConfigError(f"there is no profile file {path}")
+    else:
+        if text not in available_profiles():
+            known = ", ".join(available_profiles())
+            raise ConfigError(f"unknown profile {text!r}: allowed are {known}, or the path of a .yaml file")
+        path = PROFILES_DIR / f"{text}.yaml"
+    parameters = _read_mapping(path)
+    # A copied file that keeps the old name would silently write into the other profile's folder.
+    if parameters.setdefault("profile", path.stem) != path.stem:
+        raise ConfigError(
+            f"{path.name} says profile: {parameters['profile']}, but must carry its own name, {path.stem}"
+        )
+    return parameters
+
+
+def parse_override(name: str, text: str) -> Any:
+    """Return the value of a parameter given as text on the command line.
+
+    A text parameter takes the text as it stands (`image_variant 160` is "160"); others read a YAML scalar.
+    Raises ConfigError for an unknown name.
+    """
+    types = {field.name: field.type for field in fields(StudyConfig)}
+    if name not in types:
+        raise ConfigError(f"unknown parameter {name!r}: allowed are {', '.join(types)}")
+    if types[name] is str:
+        return text
+    try:
+        return yaml.load(text, _Yaml12Loader)
+    except yaml.YAMLError:
+        return text  # StudyConfig refuses it by type, with the parameter's name
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _Yaml12Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not a YAML file: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    content = {} if content is None else content
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        raise ConfigError(f"{path} must hold lines of the form 'name: value', not {content!r}")
+    return content

@@ -1,25 +1,197 @@
-"""Low-Rank Adaptation (Hu et al. 2022, https://arxiv.org/abs/2106.09685) of a model's linear layers.
+"""Low-Rank Adaptation (LoRA; Hu et al. 2022, https://arxiv.org/abs/2106.09685) of a model's linear layers.
 
-The verbs work in place on a model that knows nothing of them, and return it:
+A frozen weight W (out x in) stays as it is and learns an update of low rank beside it:
+
+    h = W x + scaling * B A x        A: (rank, in), B: (out, rank), scaling = alpha / rank
+
+B starts at zero, so the adapted layer equals the frozen one before its first step. `LoRALinear` is that layer; the
+verbs below work in place on a model that knows nothing of LoRA, and return it:
 
     add_lora -> train -> merge_lora <-> unmerge_lora -> remove_lora;  with adapters_disabled(model): ...
 
-The layer itself, `LoRALinear`, is in lora_linear.py.
+timm computes queries, keys and values with one layer, `attn.qkv`, of 3 d outputs: rows 0 to d - 1 are the queries, the
+next d the keys, the last d the values. The target "attn.qkv" adapts it as one matrix; "attn.qkv[qv]" adapts only the
+rows of the queries and the values, as the LoRA paper does.
 """
 
+import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from woofkit.config import LoRAConfig
-from woofkit.lora_linear import LoRALinear
-from woofkit.targets import Target, adapter_size, find_targets
 
-__all__ = ["LoRALinear", "add_lora", "adapters_disabled", "count_lora_parameters", "lora_layers", "merge_lora",
-           "remove_lora", "replace_module", "unmerge_lora"]  # fmt: skip
+SWAPPED = "_swapped"  # where a model remembers, by name, an adapter's module and the base's module that it replaces
 
-SWAPPED = "_swapped"  # where a model remembers, by name, the adapter's module and the base's that it stands for
+
+class LoRALinear(nn.Module):
+    """A linear layer with a trainable low-rank update: `base(x) + scaling * (B A x + lora_bias)`.
+
+    Args:
+        base: the layer as it was; it is frozen, and neither copied nor changed.
+        config: rank, alpha, dropout (on the adapter's input), bias and the start of A.
+        parts: for a fused projection of queries, keys and values, those to adapt, such as "qv". The other rows of the
+            output are the base's.
+
+    Shapes: x (..., in) -> (..., out); lora_A (rank, in); lora_B (out, rank); lora_bias (out,) or None. With parts,
+    out stands for the adapted rows, and lora_A is (len(parts) * rank, in) unless the parts share one A.
+    """
+
+    def __init__(self, base: nn.Linear, config: LoRAConfig, parts: str = ""):
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.rank, self.scaling, self.parts = config.rank, config.scaling, parts
+        self.enabled = True
+        shape_A, shape_B = adapter_shapes(Target(base, parts), config)
+        like = {"device": base.weight.device, "dtype": base.weight.dtype}
+        self.lora_A = nn.Parameter(torch.empty(shape_A, **like))
+        self.lora_B = nn.Parameter(torch.zeros(shape_B, **like))
+        self.lora_bias = nn.Parameter(torch.zeros(shape_B[0], **like)) if config.bias else None
+        self.dropout = nn.Dropout(config.dropout)
+        if config.init_std is None:
+            nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
+        else:
+            nn.init.normal_(self.lora_A, std=config.init_std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.enabled:
+            return self.base(x)
+        A, B, bias = self.matrices()
+        Ax = F.linear(self.dropout(x), A)  # (..., rank)
+        BAx = F.linear(Ax, B, bias)  # (..., out)
+        return self.base(x) + self.scaling * BAx
+
+    def matrices(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """A (R, in), B (out, R) and the trained bias (out,) or None, over all rows of the output.
+
+        R is the rank, or the rows of all parts' A's. Rows of B and of the bias that are not adapted are zero, and where
+        each part has its own A, B is block-diagonal: so B A is the unscaled update of the whole layer.
+        """
+        if not self.parts:
+            return self.lora_A, self.lora_B, self.lora_bias
+        d, own_A = self.base.out_features // len(FUSED), len(self.lora_A) > self.rank
+        B = self.lora_B.new_zeros(self.base.out_features, len(self.lora_A))
+        bias = None if self.lora_bias is None else self.lora_bias.new_zeros(self.base.out_features)
+        for i, part in enumerate(self.parts):
+            start, column = d * FUSED.index(part), self.rank * i * own_A
+            B[start : start + d, column : column + self.rank] = self.lora_B[d * i : d * i + d]
+            if bias is not None:
+                bias[start : start + d] = self.lora_bias[d * i : d * i + d]
+        return self.lora_A, B, bias
+
+    def delta_weight(self) -> Tensor:
+        """The update of the weight, scaling * B A, of shape (out, in); zero in rows that are not adapted."""
+        A, B, _ = self.matrices()
+        with torch.autocast(A.device.type, enabled=False):  # it would round a small update to half precision
+            return self.scaling * B @ A
+
+    def adapted(self) -> tuple[Tensor, Tensor | None]:
+        """The weight W + scaling * B A, (out, in), and the bias b + scaling * lora_bias, (out,) or None."""
+        delta = self.matrices()[2]
+        biases = [self.base.bias, None if delta is None else self.scaling * delta]
+        biases = [bias for bias in biases if bias is not None]
+        return self.base.weight + self.delta_weight(), sum(biases) if biases else None
+
+    @torch.no_grad()
+    def merged(self) -> nn.Linear:
+        """A plain linear layer that computes the same."""
+        weight, bias = self.adapted()
+        out_features, in_features = weight.shape
+        like = {"device": weight.device, "dtype": weight.dtype}
+        linear = nn.utils.skip_init(nn.Linear, in_features, out_features, bias=bias is not None, **like)
+        linear.weight.copy_(weight)
+        if bias is not None:
+            linear.bias.copy_(bias)
+        return linear.requires_grad_(False).train(self.training)
+
+    def extra_repr(self) -> str:
+        settings = f"rank={self.rank}, scaling={self.scaling:g}, bias={self.lora_bias is not None}"
+        return settings + (f", parts={self.parts}" if self.parts else "")
+
+
+FUSED = "qkv"  # the name of a fused projection, and its parts in order
+
+
+class Target(NamedTuple):
+    """A layer to adapt: the linear layer, and which of "qkv" are meant ("" is all of it, as one matrix)."""
+
+    linear: nn.Linear
+    parts: str
+
+
+def find_targets(model: nn.Module, config: LoRAConfig) -> dict[str, Target]:
+    """The layers that `config.targets` and `config.blocks` choose, by name, in the model's order.
+
+    A target matches whole parts of a dotted name: "attn.proj" is never "patch_embed.proj".
+
+    Raises:
+        ValueError: a target matches no linear layer of the chosen blocks, or parts of a layer that is no fused
+            projection; two targets claim one layer; the blocks are not in the model.
+    """
+    linears = {
+        name.removesuffix(".base"): module for name, module in model.named_modules() if isinstance(module, nn.Linear)
+    }  # a layer that is adapted already keeps its name
+    candidates = {name: linear for name, linear in linears.items() if _in_blocks(name, config.blocks)}
+    if config.blocks:
+        last = max((block_of(name) for name in linears if block_of(name) is not None), default=-1)
+        if config.blocks[1] > last + 1:
+            raise ValueError(f"blocks {config.blocks} reach beyond the model's {last + 1}")
+    chosen: dict[str, Target] = {}
+    for target in config.targets:
+        suffix, parts = split_target(target)
+        matches = [name for name in candidates if name == suffix or name.endswith("." + suffix)]
+        if not matches:
+            blocks = config.blocks
+            where = f"linear layer of blocks {blocks[0]} to {blocks[1] - 1}" if blocks else "linear layer of the model"
+            known = sorted({".".join(name.split(".")[-2:]) for name in candidates})
+            raise ValueError(f"target {target!r} matches no {where}: there are {', '.join(known)}")
+        for name in matches:
+            if parts and (not name.endswith(FUSED) or linears[name].out_features % 3):
+                raise ValueError(f"target {target!r} names parts of a fused projection, and {name} is none")
+            if name in chosen and chosen[name].parts != parts:
+                raise ValueError(f"targets {', '.join(map(repr, config.targets))} claim {name} twice")
+            chosen[name] = Target(linears[name], parts)
+    return {name: chosen[name] for name in linears if name in chosen}
+
+
+def split_target(target: str) -> tuple[str, str]:
+    """Split "attn.qkv[qv]" into ("attn.qkv", "qv"), and "attn.proj" into ("attn.proj", "")."""
+    suffix, _, parts = target.partition("[")
+    return suffix, parts.removesuffix("]")
+
+
+def block_of(name: str) -> int | None:
+    """The number of the transformer block that a dotted name lies in, or None."""
+    found = re.search(r"(?:^|\.)blocks\.(\d+)\.", name)
+    return int(found[1]) if found else None
+
+
+def adapter_shapes(target: Target, config: LoRAConfig) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The shapes of lora_A and lora_B on a target.
+
+    With d = out / 3 and P parts: A is (rank, in), B (P d, rank), where the parts share one A; with one each
+    A is (P rank, in), their A's stacked. A whole layer is one part of d = out.
+    """
+    linear, parts = target
+    rows = linear.out_features * len(parts) // 3 if parts else linear.out_features
+    stacked = 1 if config.shared_A or not parts else len(parts)
+    return (stacked * config.rank, linear.in_features), (rows, config.rank)
+
+
+def adapter_size(target: Target, config: LoRAConfig) -> int:
+    """How many numbers an adapter on a target trains."""
+    (rows_A, columns_A), (rows_B, columns_B) = adapter_shapes(target, config)
+    return rows_A * columns_A + rows_B * columns_B + config.bias * rows_B
+
+
+def _in_blocks(name: str, blocks: tuple[int, int] | None) -> bool:
+    block = block_of(name)
+    return blocks is None or (block is not None and blocks[0] <= block < blocks[1])
 
 
 def lora_layers(model: nn.Module) -> dict[str, LoRALinear]:

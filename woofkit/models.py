@@ -1,33 +1,35 @@
-"""timm Vision Transformers: their weights, their transform, their original head, their parameters.
+"""timm Vision Transformers: their weights, their head, their parameters, and what each method trains of them.
 
-Weights are loaded strictly: a missing, unexpected or misshapen tensor is an error that names it. Only the
-classification head may differ, and it is replaced on purpose; `original_head` gives back the one that came along.
+Each method starts from the same model with a new head, which always trains. `full`: every parameter. `lora`: the
+adapters and `modules_to_save`. `bitfit`: the biases (Ben Zaken et al. 2022, https://arxiv.org/abs/2106.10199).
+`norm`: weights and biases of the normalisation layers. `last`: the last blocks and the norm after them. `probe`: the
+head alone. `zero-shot`: nothing; its head is the original one, restricted to the ten breeds.
 """
 
-import hashlib
-import json
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import timm
 import torch
-from safetensors import safe_open
 from timm.data import resolve_model_data_config
-from torch import Tensor, nn
+from torch import nn
 
-from woofkit.config import PROJECT_ROOT, ConfigError, require_range, resolve_path
+from woofkit.config import PROJECT_ROOT, ConfigError, TrainConfig, require_range, resolve_path
+from woofkit.datasets.imagewoof import BREEDS, IMAGENET_INDEX
+from woofkit.lora import add_lora
+from woofkit.sketch.skeleton import POSES
+from woofkit.storage.weights import (
+    TRANSFORM_METADATA,
+    WEIGHT_FORMATS,
+    _npz_sizes,
+    _read_tensors,
+    tensor_differences,
+    verify_checksum,
+)
 
 BUNDLED_MODEL = "vit_tiny_patch16_224"
 BUNDLED_WEIGHTS = PROJECT_ROOT / "data" / "backbone" / "vit_tiny_patch16_224.sketch.safetensors"
-TRANSFORM_METADATA = {  # what a safetensors file may say of its transform, and how to read it
-    "mean": lambda text: tuple(json.loads(text)),
-    "std": lambda text: tuple(json.loads(text)),
-    "crop_pct": float,
-    "interpolation": str,
-}
-WEIGHT_FORMATS = (".safetensors", ".npz", ".pth", ".pt", ".bin")
 
 
 class ParameterCount(NamedTuple):
@@ -78,16 +80,6 @@ def count_parameters(model: nn.Module) -> ParameterCount:
     """Count all and the trainable parameters (numbers, not tensors)."""
     sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
     return ParameterCount(sum(n for n, _ in sizes), sum(n for n, trainable in sizes if trainable))
-
-
-def hash_tensors(tensors: dict[str, Tensor]) -> str:
-    """SHA-256 (hex) over names, types, shapes and bytes, in order of name."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _pretrained_model(name: str, weights: str | Path | None, seed: int) -> nn.Module:
@@ -158,52 +150,86 @@ def _from_file(name: str, path: Path) -> nn.Module:
     return model.eval()
 
 
-def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as file:
-                return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)  # never runs code from the file
-    except Exception as error:
-        raise ConfigError(f"weights file {path.name} is damaged or not a weights file: {error}") from error
-    for key in ("model", "state_dict"):  # the usual wrappings of published checkpoints
-        if isinstance(checkpoint, dict) and isinstance(checkpoint.get(key), dict):
-            checkpoint = checkpoint[key]
-    if not isinstance(checkpoint, dict) or not all(isinstance(value, Tensor) for value in checkpoint.values()):
-        raise ConfigError(f"weights file {path.name} holds no state dict of tensors")
-    return checkpoint, {}
+IMAGENET_CLASSES = 1000
 
 
-def tensor_differences(expected: dict[str, Tensor], given: dict[str, Tensor]) -> list[str]:
-    """What keeps `given` from being loaded as `expected`: missing, unexpected and misshapen tensors, in words."""
-    problems = [f"missing {key}" for key in expected if key not in given]
-    problems += [f"unexpected {key}" for key in given if key not in expected]
-    for key in expected:
-        if key in given and expected[key].shape != given[key].shape:
-            problems.append(f"{key} has shape {tuple(given[key].shape)} instead of {tuple(expected[key].shape)}")
-    return problems if len(problems) <= 5 else [*problems[:5], f"and {len(problems) - 5} more"]
-
-
-def _npz_sizes(path: Path) -> tuple[int, int]:
-    """The number of classes and of all parameters in a JAX checkpoint."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            sizes = {key: arrays[key].size for key in arrays.files}
-        return next(size for key, size in sizes.items() if key.endswith("head/bias")), sum(sizes.values())
-    except Exception as error:  # numpy raises many kinds for a damaged archive
-        raise ConfigError(f"weights file {path.name} is not a JAX ViT checkpoint with a head") from error
-
-
-def verify_checksum(path: Path) -> None:
-    """Compare a file with the sha256 that stands in `<name>.sha256` beside it.
+def build_for(config: TrainConfig) -> nn.Module:
+    """Build the model of a run, with exactly the parameters trainable that its method trains.
 
     Raises:
-        ConfigError: either file is missing, or the sums differ.
+        ConfigError: the weights, the adapter's targets or `last_blocks` do not fit, or the weights do not know the
+            breeds.
     """
-    note = path.with_suffix(path.suffix + ".sha256")
-    if not path.is_file() or not note.is_file():
-        raise ConfigError(f"{path.name} or {note.name} is missing in {path.parent}: check out again or `make backbone`")
-    expected = note.read_text().split()[0]
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != expected:
-        raise ConfigError(f"{path.name} is damaged: sha256 {found[:12]}..., expected {expected[:12]}...")
+    model = new_model(config)
+    if config.method == "zero-shot":
+        model.head = zero_shot_head(config)
+        return model.requires_grad_(False)
+    if config.method == "lora":
+        try:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(config.seed)
+                return add_lora(model, config.lora)
+        except ValueError as error:
+            raise ConfigError(f"LoRA does not fit {config.model_name!r}: {error}") from error
+    if config.method != "full":
+        model.requires_grad_(False)
+        for parameter in [*_chosen_parameters(model, config), *model.head.parameters()]:
+            parameter.requires_grad_(True)
+    return model
+
+
+def new_model(config: TrainConfig) -> nn.Module:
+    """Build the model that a run starts from: its weights, and a new head for the breeds or the poses."""
+    classes = len(POSES if config.label == "pose" else BREEDS)
+    return build_model(config.model_name, num_classes=classes, weights=config.weights, seed=config.seed)
+
+
+def _chosen_parameters(model: nn.Module, config: TrainConfig) -> list[nn.Parameter]:
+    """What `probe`, `bitfit`, `norm` and `last` train beside the head."""
+    if config.method == "bitfit":
+        return [parameter for name, parameter in model.named_parameters() if name.endswith("bias")]
+    if config.method == "norm":
+        return [p for module in model.modules() if isinstance(module, nn.LayerNorm) for p in module.parameters()]
+    if config.method == "last":
+        if config.last_blocks > len(model.blocks):
+            raise ConfigError(
+                f"last_blocks = {config.last_blocks} is more than {config.model_name!r} has: {len(model.blocks)}"
+            )
+        trained = [*model.blocks[-config.last_blocks :], model.norm]
+        return [parameter for module in trained for parameter in module.parameters()]
+    return []
+
+
+def knows_breeds(config: TrainConfig) -> bool:
+    """Whether the weights come with a head that names the ten breeds: ImageNet's 1,000 classes do."""
+    if config.dataset != "imagewoof" or config.weights == "random":
+        return False
+    return original_head(config.model_name, config.weights).out_features == IMAGENET_CLASSES
+
+
+def untouched_method(config: TrainConfig) -> str:
+    """The method that leaves the pretrained backbone as it was and can name the classes of `config`.
+
+    "zero-shot" where the weights know the breeds; elsewhere "probe", whose head alone has learned.
+    """
+    return "zero-shot" if knows_breeds(config) else "probe"
+
+
+def zero_shot_head(config: TrainConfig) -> nn.Linear:
+    """The ten rows of the weights' original head that stand for the breeds.
+
+    Raises:
+        ConfigError: the head does not know the breeds.
+    """
+    if config.dataset != "imagewoof":
+        raise ConfigError(f"zero-shot on {config.dataset!r}: no pretraining has seen its breeds, use 'imagewoof'")
+    head = original_head(config.model_name, config.weights)
+    if head.out_features != IMAGENET_CLASSES:
+        raise ConfigError(
+            f"zero-shot needs a head with ImageNet's {IMAGENET_CLASSES:,} classes; weights {config.weights!r} "
+            f"have {head.out_features:,}"
+        )
+    rows = torch.tensor(IMAGENET_INDEX)
+    restricted = nn.Linear(head.in_features, len(rows))
+    restricted.load_state_dict({"weight": head.weight[rows], "bias": head.bias[rows]})
+    return restricted

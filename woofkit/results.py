@@ -1,48 +1,24 @@
 """A run folder, written whole, and tidy tables over many.
 
-    <method>-r<rank>-s<seed>-<hash>/
-        config.json           the settings, the hashes they are equal by, and the environment
-        history.csv           a row an epoch
-        predictions.parquet   a row a test image: key, label, one logit a class
-        model.safetensors, adapter.safetensors, or trained.safetensors (what trained of it)
-        metrics.json          its presence means finished: it is written last
+<method>-r<rank>-s<seed>-<hash>/
+    config.json           the settings, the hashes they are equal by, and the environment
+    history.csv           a row an epoch
+    predictions.parquet   a row a test image: key, label, one logit a class
+    model.safetensors, adapter.safetensors, or trained.safetensors (what trained of it)
+    metrics.json          its presence means finished: it is written last
 """
 
 import json
-import os
-import secrets
-from collections.abc import Callable
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from woofkit.config import ConfigError
-
-
-def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` fill a temporary file beside `path`, then rename it: `path` is whole or not there.
-
-    A failed write leaves no file behind.
-    """
-    # process numbers repeat on the machines of a cluster, which share their files
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as readable JSON, atomically."""
-    write_atomic(path, lambda temporary: temporary.write_text(json.dumps(value, indent=2) + "\n"))
-
-
-def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a table as CSV, atomically."""
-    write_atomic(path, lambda temporary: table.to_csv(temporary, index=False))
+from woofkit.config import ConfigError, LoRAConfig, TrainConfig
+from woofkit.files import write_atomic, write_table
 
 
 def write_history(run: Path, history: list[dict]) -> None:
@@ -110,3 +86,65 @@ def load_runs(root: Path, stopped: bool = False) -> pd.DataFrame:
     """
     rows = [load_run(file.parent) for file in sorted(Path(root).rglob("metrics.json"))]
     return pd.DataFrame([row for row in rows if stopped or "stopped_epoch" not in row])
+
+
+NOT_SETTINGS = ("method", "seed", "data_dir", "device", "lora")  # named elsewhere, or they say where and not what
+
+
+def other_settings(run: Mapping[str, Any], named: Collection[str] = ()) -> str:
+    """The settings of a run that are neither the defaults nor among `named`, as "rank 4; label_fraction 0.1".
+
+    Args:
+        run: the settings as `load_run` gives them, the adapter's as lora.*; what is missing is the default.
+        named: names that are left out, the adapter's without "lora.".
+    """
+    usual = {field.name: field.default for field in fields(TrainConfig) if field.name not in NOT_SETTINGS}
+    found = {name: run.get(name, value) for name, value in usual.items()}
+    found["weights"] = Path(found["weights"]).name  # of a file, wherever it lies
+    if run["method"] == "lora":
+        rank = int(run.get("lora.rank", LoRAConfig.paper().rank))
+        usual |= {"rank": LoRAConfig.paper().rank}
+        adapter = {name: value for name, value in asdict(LoRAConfig.paper(rank)).items() if name != "rank"}
+        usual |= {name: str(list(value)) if isinstance(value, tuple) else value for name, value in adapter.items()}
+        found |= {"rank": rank} | {name: run.get(f"lora.{name}", usual[name]) for name in adapter}
+    differ = [name for name in usual if name not in named and found[name] != usual[name]]
+    return "; ".join(
+        f"{name} {found[name]:g}" if isinstance(found[name], float) else f"{name} {found[name]}" for name in differ
+    )
+
+
+def set_apart(others: Sequence[str]) -> list[list[str]]:
+    """For each of some rows' `other_settings`, what not all of the rows share, a setting an item."""
+    each = [other.split("; ") if other else [] for other in others]
+    shared = set.intersection(*map(set, each)) if each else set()
+    return [[words for words in row if words not in shared] for row in each]
+
+
+METHOD_LABELS = {
+    "zero-shot": "zero-shot",
+    "probe": "linear probe",
+    "bitfit": "BitFit",
+    "norm": "norms only",
+    "last": "last blocks",
+    "full": "full fine-tuning",
+    "lora": "LoRA",
+}
+
+
+def percent(fraction: float) -> str:
+    """A fraction in per cent with one decimal: 0.8978 is "89.8 %"."""
+    return f"{100 * fraction:.1f} %"
+
+
+def read_answers(runs: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
+    """Which test images each run got right, bool (runs, images), and the images' labels (images,).
+
+    Raises:
+        ValueError: the runs were not tested on the same images.
+    """
+    predictions = [read_predictions(run) for run in runs]
+    for run, frame in zip(runs, predictions, strict=True):
+        if not frame["key"].equals(predictions[0]["key"]):
+            raise ValueError(f"{run.name} and {runs[0].name} were tested on other images")
+    correct = np.stack([(frame["predicted"] == frame["label"]).to_numpy() for frame in predictions])
+    return correct, predictions[0]["label"].to_numpy()

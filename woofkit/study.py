@@ -4,12 +4,13 @@ papermill does the work; by itself it only warns of an unknown parameter and tak
 """
 
 import ast
+import json
 import os
 import shutil
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +22,15 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
-from woofkit.config import PROJECT_ROOT, ConfigError, StudyConfig
-from woofkit.methods import build_for
-from woofkit.profiles import load_profile
+from woofkit.config import PROJECT_ROOT, ConfigError, StudyConfig, load_profile
+from woofkit.models import build_for
 from woofkit.train import load_splits
 
 NOTEBOOKS_DIR = PROJECT_ROOT / "notebooks"
-NOTEBOOKS = (
-    "01_data_exploration",
-    "02_full_finetune",
-    "03_lora_finetune",
-    "04_attention_maps",
-    "05_comparison",
-)
+NOTEBOOKS = ("01_data_exploration", "02_full_finetune", "03_lora_finetune", "04_attention_maps", "05_comparison")
 KERNEL = "python3"
 # Encrypted where pyzmq can: others on the machine could listen, and the kernel warns of that at every start.
-CLIENT_CONFIG = Config(
-    {"KernelManager": {"transport_encryption": "auto" if zmq.has("curve") else "disabled"}}
-)
+CLIENT_CONFIG = Config({"KernelManager": {"transport_encryption": "auto" if zmq.has("curve") else "disabled"}})
 
 
 class StudyError(RuntimeError):
@@ -106,9 +98,7 @@ def declared_parameters(source: Path) -> dict[str, Any]:
         targets = [line.target if isinstance(line, ast.AnnAssign) else line.targets[0] for line in lines]
         return {target.id: ast.literal_eval(line.value) for target, line in zip(targets, lines, strict=True)}
     except (AttributeError, SyntaxError, ValueError) as error:
-        raise ConfigError(
-            f"{source.name}: its parameters cell may hold only 'name: type = literal'"
-        ) from error
+        raise ConfigError(f"{source.name}: its parameters cell may hold only 'name: type = literal'") from error
 
 
 def check_parameters(source: Path, parameters: dict[str, Any], study: StudyConfig) -> None:
@@ -228,3 +218,44 @@ def _reason(error: Exception) -> str:
     if isinstance(error, DeadKernelError):
         return "stopped: its kernel died, most often for want of memory"
     return f"stopped: {type(error).__name__}: {error}" if not isinstance(error, StudyError) else str(error)
+
+
+def _read_json(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_study_table(study: Path, profile: str) -> str:
+    """Return a finished study's results table.
+
+    Raises ConfigError, with the command to run, without one, or if its notebooks ran with different parameters.
+    """
+    needed = [study / "notebooks" / f"{name}.ipynb" for name in NOTEBOOKS] + [study / "results.md"]
+    missing = [path for path in needed if not path.is_file()]
+    if missing:
+        raise ConfigError(
+            f"there is no finished study of {profile!r}: {missing[0]} is missing; run:"
+            f" make study PROFILE={profile} (or python -m woofkit run --profile {profile})"
+        )
+    for path in needed[: len(NOTEBOOKS) - 1]:
+        _require_same_parameters(path, needed[len(NOTEBOOKS) - 1], profile)
+    return (study / "results.md").read_text(encoding="utf-8").strip()
+
+
+def _require_same_parameters(path: Path, last: Path, profile: str) -> None:
+    one, other = _parameters(path), _parameters(last)
+    differ = [
+        f"{name} = {one.get(name)!r} and not {other.get(name)!r}"
+        for name in {**one, **other}
+        if name != "runs_dir" and one.get(name) != other.get(name)
+    ]
+    if differ:
+        raise ConfigError(
+            f"{path.name} of study {profile!r} ran with {', '.join(differ)} as {last.name} did: run all five again "
+            f"(make study PROFILE={profile}), or give what is different a name of its own (-p profile NAME)"
+        )
+
+
+def _parameters(path: Path) -> dict[str, Any]:
+    """All parameters with which papermill ran a notebook, the defaults too."""
+    given = _read_json(path).get("metadata", {}).get("papermill", {}).get("parameters", {})
+    return {field.name: field.default for field in fields(StudyConfig)} | given

@@ -5,8 +5,8 @@ are shown in per cent. Colours are those of Okabe and Ito (https://jfly.uni-koel
 colour-blind readers can tell apart, and text is large enough for the back of a lecture hall.
 """
 
+from tools.bench.chart import throughput_bars, throughput_figure
 from woofkit.plots.attention import attention_comparison, attention_overlay, interval_dots, map_rows
-from woofkit.plots.bench import throughput_bars, throughput_figure
 from woofkit.plots.costs import cost_bars, stacked_costs
 from woofkit.plots.evidence import (
     METHOD_MARKERS,
@@ -18,13 +18,7 @@ from woofkit.plots.evidence import (
     verdict_table,
 )
 from woofkit.plots.explanations import all_heads, by_layer_and_head, faithfulness_curves, layer_lines, sanity_lines
-from woofkit.plots.outcomes import (
-    accuracy_intervals,
-    confusion,
-    learning_curves,
-    per_class_accuracy,
-    top_predictions,
-)
+from woofkit.plots.outcomes import accuracy_intervals, confusion, learning_curves, per_class_accuracy, top_predictions
 from woofkit.plots.pictures import (
     class_balance,
     image_sizes,

@@ -38,8 +38,15 @@ def rank_lines(
     if paper:
         ax.plot(*paper, marker="P", color="black", markersize=15, linestyle="none", label=f"{PAPER} {paper[1]:,}")
     if mark:
-        ax.plot(*mark, marker="*", color=METHOD_COLORS["lora"], markersize=26, markeredgecolor="black",
-                linestyle="none", label=f"rank {mark[0]}: {mark[1]:,}")  # fmt: skip
+        ax.plot(
+            *mark,
+            marker="*",
+            color=METHOD_COLORS["lora"],
+            markersize=26,
+            markeredgecolor="black",
+            linestyle="none",
+            label=f"rank {mark[0]}: {mark[1]:,}",
+        )
     ax.set(xscale="log", yscale="log", xlabel="rank", ylabel="trained parameters")
     ax.set_ylim(top=3 * total)
     ax.xaxis.set_major_locator(FixedLocator([r for r in (1, 2, 4, 8, 16, 32, 64, 128, 256) if r <= max(ranks)]))
@@ -70,9 +77,12 @@ def numbers_page(
     """The result in large words, a table of (what, adapter's, model's) rows beside the sums, the picture, as HTML."""
     colors = (METHOD_COLORS["lora"], METHOD_COLORS["full"])
     heads = "".join(f'<th style="color: {color}">{name}</th>' for name, color in zip(names, colors, strict=True))
-    body = "".join(f'<tr><th style="text-align: left; font-weight: normal">{escape(what)}</th>'
-                   + "".join(f'<td style="padding-left: 20px">{escape(value)}</td>' for value in values) + "</tr>"
-                   for what, *values in rows)  # fmt: skip
+    body = "".join(
+        f'<tr><th style="text-align: left; font-weight: normal">{escape(what)}</th>'
+        + "".join(f'<td style="padding-left: 20px">{escape(value)}</td>' for value in values)
+        + "</tr>"
+        for what, *values in rows
+    )
     return f"""<p style="font-size: 26px; font-weight: bold">{escape(words)}</p>
 <div style="display: flex; flex-flow: row wrap; gap: 8px 60px; align-items: flex-start">
 <table style="font-size: 18px; text-align: right"><tr><td></td>{heads}</tr>{body}</table>

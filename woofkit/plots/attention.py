@@ -31,8 +31,14 @@ def attention_overlay(
     ground = {"vmin": -400, "vmax": 255} if signed else {"vmin": 0, "vmax": 420}  # the scale's zero: white or black
     ax.imshow(grey * (255 if grey.max() <= 1 else 1), cmap="gray", **ground)
     strength = np.abs(heatmap) / norm.vmax
-    ax.imshow(heatmap, cmap=cmap, norm=norm, extent=(-0.5, width - 0.5, height - 0.5, -0.5),
-              alpha=0.85 * np.clip(strength, 0, 1) ** 0.5, interpolation="nearest")  # fmt: skip
+    ax.imshow(
+        heatmap,
+        cmap=cmap,
+        norm=norm,
+        extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+        alpha=0.85 * np.clip(strength, 0, 1) ** 0.5,
+        interpolation="nearest",
+    )
     ax.axis("off")
     return ax
 
@@ -93,8 +99,14 @@ def _map_columns(axes: np.ndarray, images, columns: Mapping[str, np.ndarray], la
         for ax, image, heatmap in zip(line, images, stack, strict=True):
             attention_overlay(image, heatmap, ax, vmax, signed)
     norm, cmap = _scale(vmax, signed)
-    bar = axes[0, 0].figure.colorbar(ScalarMappable(norm, cmap), ax=axes, shrink=min(1.0, 2 / len(axes)), aspect=25,
-                                     pad=0.01, extend="both" if signed else "max")  # fmt: skip
+    bar = axes[0, 0].figure.colorbar(
+        ScalarMappable(norm, cmap),
+        ax=axes,
+        shrink=min(1.0, 2 / len(axes)),
+        aspect=25,
+        pad=0.01,
+        extend="both" if signed else "max",
+    )
     bar.set_label(label)
 
 
@@ -137,8 +149,16 @@ def interval_dots(frame: pd.DataFrame, by: str, value: str, ax: Axes, reference:
         places = np.array([groups.index(group) for group in rows[by]]) + offset
         color = method_color(model)
         ax.hlines(places, rows["low"], rows["high"], color=color, linewidth=4, alpha=0.45)
-        ax.scatter(rows[value], places, s=80, marker="osD^vP*X"[number % 8], color=color, edgecolors="white",
-                   label=method_name(model), zorder=3)  # fmt: skip
+        ax.scatter(
+            rows[value],
+            places,
+            s=80,
+            marker="osD^vP*X"[number % 8],
+            color=color,
+            edgecolors="white",
+            label=method_name(model),
+            zorder=3,
+        )
     if reference is not None:
         ax.axvline(reference, color="0.3", linestyle="--", linewidth=1.5, zorder=0)
     ax.set_yticks(range(len(groups)), groups)

@@ -49,8 +49,17 @@ def stacked_costs(
     ax.set_title(title, pad=34)
     names = [*parts.values(), *([marker[1]] if marker else [])]
     handles, labels = ax.get_legend_handles_labels()
-    ax.legend([handles[labels.index(name)] for name in names], names, loc="lower left", bbox_to_anchor=(0, 1),
-              ncols=len(names), frameon=False, borderpad=0, handlelength=1, columnspacing=1)  # fmt: skip
+    ax.legend(
+        [handles[labels.index(name)] for name in names],
+        names,
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=len(names),
+        frameon=False,
+        borderpad=0,
+        handlelength=1,
+        columnspacing=1,
+    )
     return _bar_axes(frame["method"], ax, furthest.max())
 
 

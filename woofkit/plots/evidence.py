@@ -8,9 +8,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from woofkit.claims import CONTRADICTED, SUPPORTED, UNDECIDED
-from woofkit.metrics import proportion_interval
+from woofkit.claims.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED
 from woofkit.plots.style import METHOD_COLORS, OTHER_COLOR, method_color, method_name
+from woofkit.stats.intervals import proportion_interval
 
 METHOD_MARKERS = dict(zip(METHOD_COLORS, "XpDosv<^hd", strict=True))
 # How a verdict looks: colour and marker; its word stands beside it.
@@ -41,8 +41,15 @@ def reliability_diagram(bins: Mapping[str, pd.DataFrame], ax: Axes) -> Axes:
         color, filled = method_color(method), table[table["count"] > 0]
         ends = [proportion_interval(*pair)[1:3] for pair in zip(filled["accuracy"], filled["count"], strict=True)]
         ax.vlines(filled["confidence"], *np.transpose(ends), color=color, linewidth=4, alpha=0.4)
-        ax.plot(filled["confidence"], filled["accuracy"], marker=method_marker(method), color=color,
-                markeredgecolor="white", markersize=10, label=method_name(method))  # fmt: skip
+        ax.plot(
+            filled["confidence"],
+            filled["accuracy"],
+            marker=method_marker(method),
+            color=color,
+            markeredgecolor="white",
+            markersize=10,
+            label=method_name(method),
+        )
         for low, high, count in zip(filled["low"], filled["high"], filled["count"], strict=True):
             strip.text((low + high) / 2, row, f"{count:,.0f}", ha="center", va="center", color=color, fontsize=12)
     edges = np.array([*tables[0]["low"], tables[0]["high"].iloc[-1]])
@@ -74,8 +81,15 @@ def seed_dots(frame: pd.DataFrame, ax: Axes, value: str = "accuracy", reference:
         if "low" in runs:
             ax.hlines(row, runs["low"].iloc[0], runs["high"].iloc[0], color=color, linewidth=7, alpha=0.35)
         ax.plot([mean, mean], [row - 0.22, row + 0.22], color=color, linewidth=3.5)
-        ax.scatter(runs[value], np.full(len(runs), row), s=75, marker=method_marker(method), color=color,
-                   edgecolors="white", zorder=3)  # fmt: skip
+        ax.scatter(
+            runs[value],
+            np.full(len(runs), row),
+            s=75,
+            marker=method_marker(method),
+            color=color,
+            edgecolors="white",
+            zorder=3,
+        )
         ax.annotate(f"{100 * mean:.1f} %", (mean, row - 0.22), xytext=(0, 3), textcoords="offset points", ha="center")
     if reference is not None:
         ax.axvline(reference, color="0.3", linestyle="--", linewidth=1.8, zorder=0)
@@ -97,8 +111,16 @@ def target_versus_source(
     check_fractions(frame, target)
     check_fractions(frame, source)
     for method, runs in frame.groupby("method", sort=False):
-        ax.scatter(runs[target], runs[source], s=110, marker=method_marker(method), color=method_color(method),
-                   edgecolors="white", label=method_name(method), zorder=3)  # fmt: skip
+        ax.scatter(
+            runs[target],
+            runs[source],
+            s=110,
+            marker=method_marker(method),
+            color=method_color(method),
+            edgecolors="white",
+            label=method_name(method),
+            zorder=3,
+        )
         for text, place in zip(runs.get("label", ()), runs[[target, source]].to_numpy(), strict=False):
             ax.annotate(str(text), place, xytext=(8, 5), textcoords="offset points", fontsize=12)
     if backbone is not None:

@@ -56,9 +56,12 @@ def map_page(
     who = difference_name(*says)
     lines = [f"{method_name(model)} says {words}." for model, words in says.items()]
     held = 100 * size[kept].sum() / max(size.sum(), 1e-12)
-    lines.append("All patches are shown." if kept.all() else
-                 f"{kept.sum()} of {kept.size} patches are shown, with {held:.0f} % of the "
-                 f"{'difference' if signed else 'map'}.")  # fmt: skip
+    lines.append(
+        "All patches are shown."
+        if kept.all()
+        else f"{kept.sum()} of {kept.size} patches are shown, with {held:.0f} % of the "
+        f"{'difference' if signed else 'map'}."
+    )
     unit = "difference, in even shares" if signed else "1 = even share"
     drawn = map_png(picture, np.where(kept, heatmap, 0), vmax, unit, signed)
     alt = f"{who}: {caption}, over the picture {title}. {lines[-1]} The scale ends at {vmax:.2g} even shares."

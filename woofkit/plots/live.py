@@ -26,8 +26,9 @@ def live_curves(
         epochs: how many there will be, of `num_images` each.
         running: how far training is, in epochs, and the mean loss and accuracy of the epoch that it is in.
     """
-    rows = [{**record, "epoch": record["epoch"] - 1 + record.get("images", num_images) / num_images}
-            for record in history]  # fmt: skip
+    rows = [
+        {**record, "epoch": record["epoch"] - 1 + record.get("images", num_images) / num_images} for record in history
+    ]
     if running:
         place, loss, accuracy = running
         rows.append({"epoch": place, "train_loss": loss, "train_accuracy": accuracy})

@@ -13,11 +13,7 @@ from woofkit.plots.style import METHOD_COLORS, OTHER_COLOR, method_color, method
 
 
 def learning_curves(
-    history: pd.DataFrame,
-    axes: Sequence[Axes],
-    label: str = "",
-    color: str | None = None,
-    show_lr: bool = True,
+    history: pd.DataFrame, axes: Sequence[Axes], label: str = "", color: str | None = None, show_lr: bool = True
 ) -> Sequence[Axes]:
     """Draw accuracy and loss over epochs on two Axes, as in the paper's Figures 2 and 3.
 
@@ -30,8 +26,14 @@ def learning_curves(
         for split, style in (("train", "-o"), ("val", ":s")):
             if history.get(f"{split}_{quantity}", pd.Series(dtype=float)).notna().any():
                 face = color if split == "train" else "white"
-                ax.plot(history["epoch"], history[f"{split}_{quantity}"], style, color=color,
-                        label=f"{label} {split}".strip(), markerfacecolor=face)  # fmt: skip
+                ax.plot(
+                    history["epoch"],
+                    history[f"{split}_{quantity}"],
+                    style,
+                    color=color,
+                    label=f"{label} {split}".strip(),
+                    markerfacecolor=face,
+                )
         ax.set(xlabel="epoch", ylabel=quantity, title=quantity.capitalize())
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         if show_lr:
@@ -57,8 +59,14 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str], ax: Axes) -> Axes:
     ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(matrix):
         if count:
-            ax.text(column, row, f"{count:g}", ha="center", va="center",
-                    color="white" if shares[row, column] > 0.55 else "black")  # fmt: skip
+            ax.text(
+                column,
+                row,
+                f"{count:g}",
+                ha="center",
+                va="center",
+                color="white" if shares[row, column] > 0.55 else "black",
+            )
     ax.set_xticks(range(len(class_names)), class_names, rotation=40, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(len(class_names)), class_names)
     ax.set(xlabel="predicted breed", ylabel="true breed")
@@ -77,8 +85,13 @@ def accuracy_intervals(frame: pd.DataFrame, ax: Axes) -> Axes:
         color = method_color(result.method)
         ax.hlines(row, result.low, result.high, color=color, linewidth=5, alpha=0.45)
         ax.plot(result.accuracy, row, "o", color=color, markersize=13)
-        ax.annotate(f"{100 * result.accuracy:.1f} %", (result.accuracy, row), xytext=(0, 11),
-                    textcoords="offset points", ha="center")  # fmt: skip
+        ax.annotate(
+            f"{100 * result.accuracy:.1f} %",
+            (result.accuracy, row),
+            xytext=(0, 11),
+            textcoords="offset points",
+            ha="center",
+        )
     labels = frame["label"] if "label" in frame else frame["method"].map(method_name)
     ax.set_yticks(range(len(frame)), labels)
     ax.set(xlabel="accuracy on the test split (with its interval)", ylim=(len(frame) - 0.5, -0.7))
@@ -93,8 +106,16 @@ def per_class_accuracy(frame: pd.DataFrame, ax: Axes) -> Axes:
     table = table.loc[table.mean(axis=1).sort_values(ascending=False).index, frame["method"].unique()]
     ax.hlines(range(len(table)), table.min(axis=1), table.max(axis=1), color="0.75", linewidth=3, zorder=1)
     for method, marker in zip(table.columns, "osD^vP*" * len(table.columns), strict=False):
-        ax.scatter(table[method], range(len(table)), s=110, marker=marker, color=method_color(method),
-                   edgecolors="white", label=method_name(method), zorder=2)  # fmt: skip
+        ax.scatter(
+            table[method],
+            range(len(table)),
+            s=110,
+            marker=marker,
+            color=method_color(method),
+            edgecolors="white",
+            label=method_name(method),
+            zorder=2,
+        )
     ax.set_yticks(range(len(table)), table.index)
     ax.set(xlabel="accuracy", ylim=(len(table) - 0.5, -0.5))
     ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
@@ -127,8 +148,9 @@ def top_predictions(
         raise ValueError(f"k = {k} is not allowed: 1 to {len(class_names)}, the number of classes")
     if probabilities.min() < 0 or probabilities.max() > 1:
         raise ValueError("probabilities must be fractions from 0 to 1, not logits or per cent")
-    fig, axes = plt.subplots(len(images), 2, figsize=(11, 3.4 * len(images)), squeeze=False, width_ratios=(1, 1.6),
-                             layout="constrained")  # fmt: skip
+    fig, axes = plt.subplots(
+        len(images), 2, figsize=(11, 3.4 * len(images)), squeeze=False, width_ratios=(1, 1.6), layout="constrained"
+    )
     colors = [color] * len(images) if isinstance(color, str) else color
     for (left, right), image, title, row, own in zip(axes, images, titles, probabilities, colors, strict=True):
         left.imshow(np.asarray(image))

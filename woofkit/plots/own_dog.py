@@ -47,10 +47,11 @@ def _answer(model: str, probabilities: np.ndarray, class_names: Sequence[str], d
         name, share = class_names[label], 100 * float(probabilities[label])
         bar = f'<div style="width: {share:.2f}%; height: 100%; background: {method_color(model)}"></div>'
         distance = f"distance {distances[name]:.2f}" if name in distances else ""
-        rows.append(f'<span>{escape(name)}</span><div style="height: 0.9em; background: #8883">{bar}</div>'
-                    f'<span style="text-align: right">{share:.0f} %</span><span>{distance}</span>')  # fmt: skip
+        rows.append(
+            f'<span>{escape(name)}</span><div style="height: 0.9em; background: #8883">{bar}</div>'
+            f'<span style="text-align: right">{share:.0f} %</span><span>{distance}</span>'
+        )
     grid = "display: grid; grid-template-columns: 220px 1fr 56px auto; gap: 2px 12px; align-items: center"
     words = escape(answer_in_words(model, probabilities, class_names))
     look = f"{grid}; font-size: 19px; line-height: 1.35; margin-bottom: 12px; white-space: nowrap"
-    return (f'<p style="font-size: 24px; margin: 0 0 4px"><b>{words}</b></p>'
-            f'<div style="{look}">{"".join(rows)}</div>')  # fmt: skip
+    return f'<p style="font-size: 24px; margin: 0 0 4px"><b>{words}</b></p><div style="{look}">{"".join(rows)}</div>'

@@ -33,8 +33,13 @@ def class_balance(counts: Mapping[str, Mapping[str, int]], ax: Axes) -> Axes:
     height = 0.8 / len(frame.columns)
     rows = np.arange(len(frame))
     for number, split in enumerate(frame.columns):
-        bars = ax.barh(rows + (number + 0.5) * height - 0.4, frame[split], height * 0.92, label=split,
-                       color=SPLIT_COLORS.get(split, OTHER_COLOR))  # fmt: skip
+        bars = ax.barh(
+            rows + (number + 0.5) * height - 0.4,
+            frame[split],
+            height * 0.92,
+            label=split,
+            color=SPLIT_COLORS.get(split, OTHER_COLOR),
+        )
         ax.bar_label(bars, padding=3, fontsize=12 if len(frame.columns) < 3 else 10)
     ax.set(xlabel="images", ylim=(len(frame) - 0.5, -0.5))
     ax.set_yticks(rows, frame.index)
@@ -70,17 +75,9 @@ def image_sizes(widths: Sequence[int], heights: Sequence[int], ax: Axes) -> Axes
     ax.scatter(widths, heights, s=24, alpha=0.25, color=METHOD_COLORS["full"], edgecolors="none")
     largest = 1.08 * max(np.max(widths), np.max(heights))
     ax.plot([0, largest], [0, largest], "--", color=OTHER_COLOR, linewidth=1.5, zorder=0)
-    ax.annotate(
-        "square", (0.86 * largest, 0.89 * largest), color="0.35", rotation=45, ha="center", va="center"
-    )
+    ax.annotate("square", (0.86 * largest, 0.89 * largest), color="0.35", rotation=45, ha="center", va="center")
     ax.plot(np.median(widths), np.median(heights), "D", color=METHOD_COLORS["lora"], label="median")
-    ax.set(
-        xlabel="width (pixels)",
-        ylabel="height (pixels)",
-        xlim=(0, largest),
-        ylim=(0, largest),
-        aspect="equal",
-    )
+    ax.set(xlabel="width (pixels)", ylabel="height (pixels)", xlim=(0, largest), ylim=(0, largest), aspect="equal")
     ax.legend(loc="lower right", frameon=False)
     return ax
 
@@ -124,8 +121,13 @@ def similarity_histogram(similarities: Mapping[str, np.ndarray], ax: Axes, line:
         ax.axvline(line, color="0.25", linestyle="--", linewidth=1.5)
         ax.annotate("copies → ", (line, 0.96), xycoords=("data", "axes fraction"), ha="right", va="top", color="0.25")
     largest = max(len(values) for values in similarities.values())
-    ax.set(xlabel="similarity to the nearest training image", ylabel="share of images", yscale="log",
-           xlim=(bins[0], bins[-1]), ylim=(0.5 / largest, 2))  # fmt: skip
+    ax.set(
+        xlabel="similarity to the nearest training image",
+        ylabel="share of images",
+        yscale="log",
+        xlim=(bins[0], bins[-1]),
+        ylim=(0.5 / largest, 2),
+    )
     ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(similarities), frameon=False)
     return ax

@@ -36,14 +36,18 @@ def _row(row: Mapping, chosen: bool) -> str:
     mark = ("▶ " if chosen else "") + first
     line = f"border-left: 8px solid {method_color(row['method'])}; border-bottom: 1px solid #8888"
     cells = "".join(f'<td style="{CELL}">{escape(cell)}</td>' for cell in others)
-    return (f'<tr style="white-space: nowrap; {line}; {CHOSEN if chosen else ""}"><th scope="row" style="{CELL}">'
-            f"{escape(mark)}</th>{cells}</tr>")  # fmt: skip
+    return (
+        f'<tr style="white-space: nowrap; {line}; {CHOSEN if chosen else ""}"><th scope="row" style="{CELL}">'
+        f"{escape(mark)}</th>{cells}</tr>"
+    )
 
 
 def run_page(title: str, folder: str, note: str, settings: Mapping[str, str], curves: bytes | None, alt: str) -> str:
     """One run as HTML: its folder, some of its settings in two columns, and its learning curves as a PNG."""
-    pairs = "".join(f'<div style="break-inside: avoid"><b>{escape(name)}</b>: {escape(value)}</div>'
-                    for name, value in settings.items())  # fmt: skip
+    pairs = "".join(
+        f'<div style="break-inside: avoid"><b>{escape(name)}</b>: {escape(value)}</div>'
+        for name, value in settings.items()
+    )
     picture = img(curves, alt) if curves else "<p>Nothing was trained, so there are no learning curves.</p>"
     where = f'<code style="font-size: 18px">{escape(folder)}</code>'
     return f"""<p><b>{escape(title)}</b><br>folder: {where}<br>{escape(note)}</p>

@@ -57,9 +57,17 @@ def mask_sheet(images: np.ndarray, masks: np.ndarray, names: Sequence[str], part
     columns = len(handles) if images.shape[1] > 6 else 3  # as many as fit below the sheet
     rows = -(-len(handles) // columns)
     fig.set_figheight(fig.get_figheight() + 0.15 + 0.45 * rows)  # so that the dogs keep their size
-    fig.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=NAME_SIZE - 4, frameon=False,
-               handlelength=1, handletextpad=0.4, columnspacing=1,
-               borderaxespad=0)  # fmt: skip
+    fig.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=columns,
+        fontsize=NAME_SIZE - 4,
+        frameon=False,
+        handlelength=1,
+        handletextpad=0.4,
+        columnspacing=1,
+        borderaxespad=0,
+    )
     return fig
 
 

@@ -5,27 +5,47 @@ from pathlib import Path
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from woofkit.results import write_atomic
+from woofkit.files import write_atomic
 
 METHOD_COLORS = {
-    "zero-shot": "#8C8C8C", "original": "#4D4D4D", "probe": "#CC79A7", "full": "#0072B2", "lora": "#D55E00",
-    "bitfit": "#56B4E9", "norm": "#882255", "last": "#117733",
-    "random": "#E69F00", "centre": "#009E73",
-}  # fmt: skip
+    "zero-shot": "#8C8C8C",
+    "original": "#4D4D4D",
+    "probe": "#CC79A7",
+    "full": "#0072B2",
+    "lora": "#D55E00",
+    "bitfit": "#56B4E9",
+    "norm": "#882255",
+    "last": "#117733",
+    "random": "#E69F00",
+    "centre": "#009E73",
+}
 METHOD_NAMES = {
-    "zero-shot": "Zero-shot", "original": "Original", "probe": "Linear probe", "full": "Full fine-tuning",
-    "lora": "LoRA", "bitfit": "BitFit", "norm": "Norms only", "last": "Last blocks",
-    "random": "Random map", "centre": "Centre map",
-}  # fmt: skip
+    "zero-shot": "Zero-shot",
+    "original": "Original",
+    "probe": "Linear probe",
+    "full": "Full fine-tuning",
+    "lora": "LoRA",
+    "bitfit": "BitFit",
+    "norm": "Norms only",
+    "last": "Last blocks",
+    "random": "Random map",
+    "centre": "Centre map",
+}
 # Kinds of maps: colour, line style and marker, so that they can be told apart in grey too.
 MAP_LOOKS = {
-    "attention": ("#56B4E9", "-", "o"), "rollout": ("#CC79A7", "-", "s"), "relevance": ("#882255", "-", "D"),
-    "random": (METHOD_COLORS["random"], "--", "^"), "centre": (METHOD_COLORS["centre"], ":", "v"),
-}  # fmt: skip
+    "attention": ("#56B4E9", "-", "o"),
+    "rollout": ("#CC79A7", "-", "s"),
+    "relevance": ("#882255", "-", "D"),
+    "random": (METHOD_COLORS["random"], "--", "^"),
+    "centre": (METHOD_COLORS["centre"], ":", "v"),
+}
 MAP_NAMES = {
-    "attention": "Attention of CLS", "rollout": "Rollout", "relevance": "Class relevance",
-    "random": METHOD_NAMES["random"], "centre": METHOD_NAMES["centre"],
-}  # fmt: skip
+    "attention": "Attention of CLS",
+    "rollout": "Rollout",
+    "relevance": "Class relevance",
+    "random": METHOD_NAMES["random"],
+    "centre": METHOD_NAMES["centre"],
+}
 SPLIT_COLORS = {"train": "#0072B2", "val": "#56B4E9", "test": "#E69F00"}
 PART_COLORS = ("#D9D9D9", "#E69F00", "#0072B2", "#CC79A7", "#009E73", "#F0E442")
 LAYER_COLORS = {"attn.qkv": "#0072B2", "attn.proj": "#E69F00", "mlp.fc1": "#009E73", "mlp.fc2": "#CC79A7"}

@@ -1,6 +1,5 @@
 """What many runs say: accuracy over learning rates, labels, ranks and epochs, and what it costs of the earlier task."""
 
-
 import ast
 
 import matplotlib.pyplot as plt
@@ -37,8 +36,9 @@ def sweep_panels(frame: pd.DataFrame) -> Figure:
     if not there:
         raise ValueError(f"no grid to draw: {', '.join(panel[0] for panel in PANELS)} are known")
     rows = -(-len(there) // 2)
-    fig, axes = plt.subplots(rows, min(len(there), 2), figsize=(8 * min(len(there), 2), 6.2 * rows), squeeze=False,
-                             layout="constrained")  # fmt: skip
+    fig, axes = plt.subplots(
+        rows, min(len(there), 2), figsize=(8 * min(len(there), 2), 6.2 * rows), squeeze=False, layout="constrained"
+    )
     for ax in axes.flat[len(there) :]:
         ax.axis("off")
     for ax, (grid, setting, value, title, across, up) in zip(axes.flat, there, strict=False):
@@ -87,8 +87,9 @@ def sweep_lines(
         )
         ax.scatter(runs[x], runs[value], s=45, marker=marker, color=color, alpha=0.55, linewidths=0)
         if best:
-            ax.scatter(means.idxmax(), means.max(), s=330, facecolors="none", edgecolors=color, linewidths=2.5,
-                       zorder=4)  # fmt: skip
+            ax.scatter(
+                means.idxmax(), means.max(), s=330, facecolors="none", edgecolors=color, linewidths=2.5, zorder=4
+            )
     swept = np.sort(frame[x].unique())
     if log:
         ax.set_xscale("log")
@@ -150,9 +151,16 @@ def forgetting_lines(frame: pd.DataFrame, ax: Axes, backbone: float) -> Axes:
         means = runs.groupby(setting)[["test_accuracy", "head"]].mean().sort_index()
         over = {"lr": "learning rates", "rank": "ranks"}[setting]
         color, face = method_color(method), method_color(method) if setting == "lr" else "white"
-        ax.plot(means["test_accuracy"], means["head"], marker=method_marker(method), color=color, markersize=9,
-                linestyle="-" if setting == "lr" else ":", markerfacecolor=face,
-                label=f"{method_name(method)},\n{over} {means.index[0]:g} to {means.index[-1]:g}")  # fmt: skip
+        ax.plot(
+            means["test_accuracy"],
+            means["head"],
+            marker=method_marker(method),
+            color=color,
+            markersize=9,
+            linestyle="-" if setting == "lr" else ":",
+            markerfacecolor=face,
+            label=f"{method_name(method)},\n{over} {means.index[0]:g} to {means.index[-1]:g}",
+        )
         ax.plot(*means.to_numpy()[-1], marker=method_marker(method), color=color, markersize=18, markerfacecolor=face)
     ax.set(xlabel="test accuracy on the new task", ylabel="accuracy kept on the earlier task")
     ax.xaxis.set_major_formatter(PERCENT_OR_TENTHS)

@@ -72,8 +72,10 @@ def _figure(jpeg: bytes, caption: Caption) -> str:
         alt += f"; the model says {caption.says}: {word}"
         line = f"border-bottom: 6px {style} {color}"
         lines += [escape(caption.says).replace(" %", "&nbsp;%"), f"<b>{caption.judgement}</b>"]
-    return (f'<figure><div style="{line}">{img(jpeg, alt, "jpeg")}</div>'
-            f'<figcaption>{"<br>".join(lines)}</figcaption></figure>')  # fmt: skip
+    return (
+        f'<figure><div style="{line}">{img(jpeg, alt, "jpeg")}</div>'
+        f"<figcaption>{'<br>'.join(lines)}</figcaption></figure>"
+    )
 
 
 def thumbnails_figure(images: Sequence[np.ndarray], captions: Sequence[Caption], heading: str) -> Figure:

@@ -33,8 +33,15 @@ def layer_heatmap(frame: pd.DataFrame, quantity: str, ax: Axes) -> Axes:
     image = ax.imshow(frame, cmap="cividis_r", vmin=0, aspect="auto")
     middle = 0.55 * np.nanmax(frame.to_numpy())
     for (row, column), value in np.ndenumerate(frame.to_numpy()):
-        ax.text(column, row, f"{100 * value:.1f}", ha="center", va="center", fontsize=12,
-                color="white" if value > middle else "black")  # fmt: skip
+        ax.text(
+            column,
+            row,
+            f"{100 * value:.1f}",
+            ha="center",
+            va="center",
+            fontsize=12,
+            color="white" if value > middle else "black",
+        )
     ax.set_xticks(range(frame.shape[1]), [column + 1 for column in frame.columns])
     ax.set_yticks(range(len(frame)), frame.index)
     ax.set(xlabel="block")

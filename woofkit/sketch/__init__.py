@@ -1,13 +1,22 @@
 """SketchWoof: dogs drawn by code, each with the mask of its parts; a pure function of traits, seed and index."""
 
 from woofkit.sketch.breeds import BREEDS, breed_traits
-from woofkit.sketch.drawing import Drawing, draw_dog, pose_of
+from woofkit.sketch.drawing import Drawing, code_hash, draw_dog, pose_of
 from woofkit.sketch.layers import PARTS
 from woofkit.sketch.litter import litter
 from woofkit.sketch.skeleton import POSES
 from woofkit.sketch.traits import Traits, trait_distance
 
 __all__ = [
-    "BREEDS", "PARTS", "POSES", "Drawing", "Traits", "breed_traits", "draw_dog", "litter", "pose_of",
+    "BREEDS",
+    "PARTS",
+    "POSES",
+    "Drawing",
+    "Traits",
+    "breed_traits",
+    "code_hash",
+    "draw_dog",
+    "litter",
+    "pose_of",
     "trait_distance",
-]  # fmt: skip
+]

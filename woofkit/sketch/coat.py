@@ -12,10 +12,18 @@ from woofkit.sketch.layers import Color, Disc, Layer
 from woofkit.sketch.traits import Traits
 
 PALETTE: dict[str, Color] = {
-    "white": (240, 236, 228), "cream": (230, 212, 176), "golden": (214, 168, 98), "wheaten": (186, 130, 80),
-    "ginger": (190, 116, 62), "tan": (176, 114, 66), "red": (146, 72, 42), "brown": (106, 70, 46),
-    "grey": (128, 129, 134), "blue": (88, 98, 116), "black": (46, 44, 46),
-}  # fmt: skip
+    "white": (240, 236, 228),
+    "cream": (230, 212, 176),
+    "golden": (214, 168, 98),
+    "wheaten": (186, 130, 80),
+    "ginger": (190, 116, 62),
+    "tan": (176, 114, 66),
+    "red": (146, 72, 42),
+    "brown": (106, 70, 46),
+    "grey": (128, 129, 134),
+    "blue": (88, 98, 116),
+    "black": (46, 44, 46),
+}
 
 
 @dataclass(frozen=True)
@@ -47,8 +55,13 @@ def build_coat(t: Traits, rng: np.random.Generator) -> Coat:
         base=vary(PALETTE[t.coat_color], shift[0:3]),
         marking=vary(PALETTE[t.marking_color], shift[3:6]),
         white=vary(PALETTE["white"], 0.5 * shift[6:9]),
-        length=length, spacing=spacing, hang=hang, bulk=bulk, hairs=hairs, soft=t.coat_texture == "fluffy",
-    )  # fmt: skip
+        length=length,
+        spacing=spacing,
+        hang=hang,
+        bulk=bulk,
+        hairs=hairs,
+        soft=t.coat_texture == "fluffy",
+    )
 
 
 def vary(color: Color, shift: np.ndarray) -> Color:
@@ -66,10 +79,24 @@ def scaled(color: Color, factor: float) -> Color:
 
 
 def piece(
-    part: str, near: float, discs: list[Disc], color: Color, coat: Coat, scale: float, rng: np.random.Generator,
-    *, light: tuple[float, float], fur: float = 1.0, hang: float = 1.0, flow: tuple[float, float] = (0, 0),
-    markings=(), hairs: float = 1.0, rim: int = 150, merged: int = 0, fade: np.ndarray | None = None,
-) -> Layer:  # fmt: skip
+    part: str,
+    near: float,
+    discs: list[Disc],
+    color: Color,
+    coat: Coat,
+    scale: float,
+    rng: np.random.Generator,
+    *,
+    light: tuple[float, float],
+    fur: float = 1.0,
+    hang: float = 1.0,
+    flow: tuple[float, float] = (0, 0),
+    markings=(),
+    hairs: float = 1.0,
+    rim: int = 150,
+    merged: int = 0,
+    fade: np.ndarray | None = None,
+) -> Layer:
     """Make a layer out of projected capsules: furry outline, round modelling, hairs along the flow.
 
     `discs` are (start (2,), end (2,), radius, radius) in pixels; `fur` and `hang` scale the coat's own
@@ -94,9 +121,19 @@ def piece(
     modelling += [(outline, 250) for outline in every[2 * number :]]
     lines = _hairs(ends, coat, scale, flow, hairs, rng)
     radius = float(ends[:, 4:].max())
-    return Layer(part, near, outlines, color, list(markings), modelling, lines,
-                 hair_width=max(0.6, 0.007 * scale), rim=rim, softness=float(max(1.0, 0.16 * radius)),
-                 fade=fade)  # fmt: skip
+    return Layer(
+        part,
+        near,
+        outlines,
+        color,
+        list(markings),
+        modelling,
+        lines,
+        hair_width=max(0.6, 0.007 * scale),
+        rim=rim,
+        softness=float(max(1.0, 0.16 * radius)),
+        fade=fade,
+    )
 
 
 def _hairs(ends: np.ndarray, coat: Coat, scale: float, flow, amount: float, rng) -> np.ndarray:

@@ -19,8 +19,9 @@ def dog_capsules(s: Skeleton) -> list[Capsule]:
     return [*s.trunk, s.neck, *(c for leg in s.legs.values() for c in leg), *s.tail]
 
 
-def frame(t: Traits, s: Skeleton, coat: Coat, pose: str, size: int, rng: np.random.Generator
-          ) -> tuple[View, tuple[float, float, float]]:  # fmt: skip
+def frame(
+    t: Traits, s: Skeleton, coat: Coat, pose: str, size: int, rng: np.random.Generator
+) -> tuple[View, tuple[float, float, float]]:
     """Choose the side, the distance and the place in the picture; return the view and the turn of the head."""
     chance = rng.uniform(size=9)
     facing_left = chance[0] < 0.5
@@ -64,8 +65,10 @@ def paint_dog(picture: Picture, t: Traits, s: Skeleton, coat: Coat, view: View, 
 
     def flat(capsules: list[Capsule], grow: float = 0.0):
         ends = view.project(np.array([c[:2] for c in capsules]))[:, :2].reshape(-1, 2, 2)
-        return [(u, v, (c[2] + grow) * view.scale, (c[3] + grow) * view.scale)
-                for (u, v), c in zip(ends, capsules, strict=True)]  # fmt: skip
+        return [
+            (u, v, (c[2] + grow) * view.scale, (c[3] + grow) * view.scale)
+            for (u, v), c in zip(ends, capsules, strict=True)
+        ]
 
     def near(capsules: list[Capsule]) -> float:
         return float(view.project(np.array([c[:2] for c in capsules]))[:, 2].mean())
@@ -74,16 +77,41 @@ def paint_dog(picture: Picture, t: Traits, s: Skeleton, coat: Coat, view: View, 
     make = dict(light=light, flow=tuple(flow))
     if t.ruff < 0.5:
         white = white + _collar(s, flat, faces)
-    layers = [piece("body", near(s.trunk), flat([*s.trunk, s.neck], coat.bulk), coat.base, coat, view.scale, hair,
-                    markings=pattern + white, hairs=2.0, **make)]  # fmt: skip
+    layers = [
+        piece(
+            "body",
+            near(s.trunk),
+            flat([*s.trunk, s.neck], coat.bulk),
+            coat.base,
+            coat,
+            view.scale,
+            hair,
+            markings=pattern + white,
+            hairs=2.0,
+            **make,
+        )
+    ]
     if t.ruff > 0.15:
         p, q, a, b = s.neck
         collar = [(p, p + 0.55 * (q - p), a * (1.0 + 0.35 * t.ruff), a * (0.75 + 0.35 * t.ruff))]
         # Seen from the front or the side, the ruff falls over the shoulders.
         collar_near = near(collar) if near(collar) < -0.15 else max(near(leg) for leg in s.legs.values()) + 0.1
-        layers.append(piece("body", collar_near, flat(collar, coat.bulk),
-                            scaled(coat.base, 1.05), coat, view.scale, hair, fur=1.2 + t.ruff, hang=0.6,
-                            hairs=0.8, rim=175, **make))  # fmt: skip
+        layers.append(
+            piece(
+                "body",
+                collar_near,
+                flat(collar, coat.bulk),
+                scaled(coat.base, 1.05),
+                coat,
+                view.scale,
+                hair,
+                fur=1.2 + t.ruff,
+                hang=0.6,
+                hairs=0.8,
+                rim=175,
+                **make,
+            )
+        )
     for name, leg in s.legs.items():
         rear = name.startswith("hind")
         color = coat.marking if t.pattern == "mantle" and rear else coat.base
@@ -92,9 +120,25 @@ def paint_dog(picture: Picture, t: Traits, s: Skeleton, coat: Coat, view: View, 
         upper = flat(leg[:1])[0]
         down = (upper[1] - upper[0]) / (np.hypot(*(upper[1] - upper[0])) + 1e-6)
         fade = upper[0] + np.outer([-0.3 * upper[2], 0.9 * upper[2]], down)
-        layers.append(piece("legs", near(leg) + 0.05 * np.sign(near(leg)), flat(leg, 0.4 * coat.bulk), color, coat,
-                            view.scale, hair, fur=0.45 + 0.6 * t.feathering, hang=0.25 + 0.4 * t.feathering,
-                            markings=marks, hairs=0.5, rim=165, merged=1, fade=fade, **make))  # fmt: skip
+        layers.append(
+            piece(
+                "legs",
+                near(leg) + 0.05 * np.sign(near(leg)),
+                flat(leg, 0.4 * coat.bulk),
+                color,
+                coat,
+                view.scale,
+                hair,
+                fur=0.45 + 0.6 * t.feathering,
+                hang=0.25 + 0.4 * t.feathering,
+                markings=marks,
+                hairs=0.5,
+                rim=165,
+                merged=1,
+                fade=fade,
+                **make,
+            )
+        )
     layers.append(_tail_layer(t, s, coat, flat, near, view, hair, make))
     for layer in sorted(layers, key=lambda one: one.near):
         if layer.part == "body" and layer is layers[0]:
@@ -185,9 +229,21 @@ def _tail_layer(t, s, coat, flat, near, view, rng, make) -> Layer:
         marks = outlined(flat(last, 0.2), coat.white)
     plume = 0.3 * coat.bulk + 0.045 * t.feathering * (0.4 + t.tail_length)
     bias = 0.12 if t.tail_shape == "curled" else -0.02
-    return piece("tail", near(s.tail) + bias, flat(s.tail, plume), color, coat, view.scale, rng,
-                 fur=0.5 + 0.9 * t.feathering, hang=0.3 + 0.6 * t.feathering, markings=marks, hairs=0.5,
-                 rim=160, **make)  # fmt: skip
+    return piece(
+        "tail",
+        near(s.tail) + bias,
+        flat(s.tail, plume),
+        color,
+        coat,
+        view.scale,
+        rng,
+        fur=0.5 + 0.9 * t.feathering,
+        hang=0.3 + 0.6 * t.feathering,
+        markings=marks,
+        hairs=0.5,
+        rim=160,
+        **make,
+    )
 
 
 def _draw_ridge(picture: Picture, t: Traits, s: Skeleton, coat: Coat, view: View, rng) -> None:

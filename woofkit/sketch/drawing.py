@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +28,12 @@ class Drawing(NamedTuple):
     image: np.ndarray
     mask: np.ndarray
     pose: str
+
+
+def code_hash() -> str:
+    """sha256 of the code that draws: where it differs, drawings may."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
 def pose_of(seed: int, index: int) -> str:

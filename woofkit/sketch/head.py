@@ -37,8 +37,7 @@ def muzzle_size(t: Traits) -> tuple[float, float, float]:
     return 0.45 + 1.15 * t.muzzle_length, 0.52 + 0.2 * t.muzzle_depth, 0.30 + 0.22 * t.muzzle_depth
 
 
-def head_layers(t: Traits, pose: Pose3D, coat: Coat, rng: np.random.Generator, light, ears_marked: bool
-                ) -> list[Layer]:  # fmt: skip
+def head_layers(t: Traits, pose: Pose3D, coat: Coat, rng: np.random.Generator, light, ears_marked: bool) -> list[Layer]:
     """Return skull, muzzle, beard, ears and fringe, furthest first."""
     px = pose.radius * pose.view.scale
     scale = pose.view.scale
@@ -64,8 +63,23 @@ def head_layers(t: Traits, pose: Pose3D, coat: Coat, rng: np.random.Generator, l
         cheek = disc((0.6, 0, -0.55), (0.0, 0, -0.9), 0.5, 0.4)
         markings.append((capsule_outline(*cheek), coat.white))
     plush = 0.35 + 0.5 * (t.coat_texture == "fluffy")
-    layers = [piece("head", near, skull, coat.base, coat, scale, rng, light=light, fur=plush,
-                    hang=0.25, markings=markings, hairs=0.5, rim=150)]  # fmt: skip
+    layers = [
+        piece(
+            "head",
+            near,
+            skull,
+            coat.base,
+            coat,
+            scale,
+            rng,
+            light=light,
+            fur=plush,
+            hang=0.25,
+            markings=markings,
+            hairs=0.5,
+            rim=150,
+        )
+    ]
 
     tip = (0.62 + long, 0, -0.34)
     muzzle = [disc((0.45, 0, -0.28), tip, base_r, tip_r)]
@@ -78,14 +92,46 @@ def head_layers(t: Traits, pose: Pose3D, coat: Coat, rng: np.random.Generator, l
     fade = pose.at((0.35, 0, 0.3), (0.9, 0, -0.25))[:, :2]
     toward = pose.at(tip)[0, 2]
     order = near + 0.4 * pose.radius * toward
-    layers.append(piece("head", order, muzzle, color, coat, scale, rng, light=light, fur=0.25, hang=0.2,
-                        markings=marks, hairs=0.2, rim=160, fade=fade))  # fmt: skip
+    layers.append(
+        piece(
+            "head",
+            order,
+            muzzle,
+            color,
+            coat,
+            scale,
+            rng,
+            light=light,
+            fur=0.25,
+            hang=0.2,
+            markings=marks,
+            hairs=0.2,
+            rim=160,
+            fade=fade,
+        )
+    )
     if t.beard > 0.15:
         drop = 0.25 + 0.75 * t.beard
-        beard = [disc((0.35 + 0.5 * long, s * 0.35, -0.45), (0.4 + 0.5 * long, s * 0.5, -0.5 - drop), 0.42, 0.28)
-                 for s in (-1, 1)]  # fmt: skip
-        layers.append(piece("head", order - 0.01, beard, scaled(color, 1.04), coat, scale, rng, light=light,
-                            fur=0.9, hang=0.25, hairs=0.5, rim=170))  # fmt: skip
+        beard = [
+            disc((0.35 + 0.5 * long, s * 0.35, -0.45), (0.4 + 0.5 * long, s * 0.5, -0.5 - drop), 0.42, 0.28)
+            for s in (-1, 1)
+        ]
+        layers.append(
+            piece(
+                "head",
+                order - 0.01,
+                beard,
+                scaled(color, 1.04),
+                coat,
+                scale,
+                rng,
+                light=light,
+                fur=0.9,
+                hang=0.25,
+                hairs=0.5,
+                rim=170,
+            )
+        )
     layers += _ears(t, pose, coat, rng, light, ears_marked)
     return sorted(layers, key=lambda layer: layer.near)
 
@@ -97,14 +143,30 @@ def fringe_layer(t: Traits, pose: Pose3D, coat: Coat, rng: np.random.Generator, 
     px, reach = pose.radius * pose.view.scale, 0.75 - 0.75 * t.fringe
     a, b, c = pose.at((0.45, 0, 0.75), (0.72, 0.45, 0.15 + reach), (0.72, -0.45, 0.15 + reach))
     discs = [(a[:2], e[:2], 0.62 * px, (0.30 + 0.22 * t.fringe) * px) for e in (b, c)]
-    return piece("head", 9.0, discs, scaled(coat.base, 1.03), coat, pose.view.scale, rng, light=light,
-                 fur=0.9, hang=0.5, flow=(0, 0.8), hairs=0.9, rim=185)  # fmt: skip
+    return piece(
+        "head",
+        9.0,
+        discs,
+        scaled(coat.base, 1.03),
+        coat,
+        pose.view.scale,
+        rng,
+        light=light,
+        fur=0.9,
+        hang=0.5,
+        flow=(0, 0.8),
+        hairs=0.9,
+        rim=185,
+    )
 
 
 def _ears(t: Traits, pose: Pose3D, coat: Coat, rng, light, marked: bool) -> list[Layer]:
     px, scale = pose.radius * pose.view.scale, pose.view.scale
-    length = {"pricked": 0.55 + 0.95 * t.ear_length, "folded": 0.45 + 0.7 * t.ear_length,
-              "drop": 0.65 + 1.25 * t.ear_length}[t.ear_shape]  # fmt: skip
+    length = {
+        "pricked": 0.55 + 0.95 * t.ear_length,
+        "folded": 0.45 + 0.7 * t.ear_length,
+        "drop": 0.65 + 1.25 * t.ear_length,
+    }[t.ear_shape]
     width = (0.42 + 0.5 * t.ear_width) * px
     perk = rng.normal(0, 0.1, 4)
     layers = []
@@ -137,8 +199,15 @@ def _ears(t: Traits, pose: Pose3D, coat: Coat, rng, light, marked: bool) -> list
         outline = smooth(np.array(left + right[::-1]), 4)
         shape = outline
         if coat.length * scale > 1.5:
-            shape = furry(outline, 0.55 * coat.length * scale, coat.spacing * scale, 0.5 * coat.hang * scale,
-                          (0, 0.3 if t.ear_shape == "drop" else 0), rng, coat.soft)  # fmt: skip
+            shape = furry(
+                outline,
+                0.55 * coat.length * scale,
+                coat.spacing * scale,
+                0.5 * coat.hang * scale,
+                (0, 0.3 if t.ear_shape == "drop" else 0),
+                rng,
+                coat.soft,
+            )
         middle = outline.mean(0)
         color = coat.marking if marked else scaled(coat.base, 0.82 if t.ear_shape != "pricked" else 0.9)
         marks = []
@@ -167,8 +236,11 @@ def draw_face(picture: Picture, t: Traits, pose: Pose3D, rng: np.random.Generato
         ring = np.linspace(0, 2 * np.pi, 14, endpoint=False)
         oval = np.stack([np.cos(ring) * (0.55 + 0.45 * squeeze), np.sin(ring)], axis=1)
         spark = e[:2] + [-0.3 * r, -0.35 * r]
-        details += [(e[:2] + oval * r * 1.25, (0, 0, 0), 90), (e[:2] + oval * r, (48, 30, 22), 255),
-                    (capsule_outline(spark, spark, 0.28 * r, 0.28 * r), WHITE, 235)]  # fmt: skip
+        details += [
+            (e[:2] + oval * r * 1.25, (0, 0, 0), 90),
+            (e[:2] + oval * r, (48, 30, 22), 255),
+            (capsule_outline(spark, spark, 0.28 * r, 0.28 * r), WHITE, 235),
+        ]
     if details:
         paint_details(picture, "head", details)
 
@@ -180,9 +252,12 @@ def _mouth_and_nose(t: Traits, pose: Pose3D, long: float, base_r: float, tip_r: 
         a, b = pose.at((out - 0.12, 0, -0.34 - tip_r * 0.8), (out - 0.1, 0, -0.34 - tip_r * 1.0 - 0.45))
         details.append((capsule_outline(a[:2], b[:2], 0.17 * px, 0.2 * px), (222, 112, 120), 255))
     lip = -0.38 - 0.72 * tip_r
-    smile = pose.at((out + 0.75 * tip_r, 0, -0.34), (out + 0.45 * tip_r, 0, lip),
-                    *((0.62 + 0.72 * long, s * 0.62 * base_r, lip - 0.02) for s in (1, -1)),
-                    *((0.5 + 0.4 * long, s * 0.86 * base_r, lip + 0.1) for s in (1, -1)))  # fmt: skip
+    smile = pose.at(
+        (out + 0.75 * tip_r, 0, -0.34),
+        (out + 0.45 * tip_r, 0, lip),
+        *((0.62 + 0.72 * long, s * 0.62 * base_r, lip - 0.02) for s in (1, -1)),
+        *((0.5 + 0.4 * long, s * 0.86 * base_r, lip + 0.1) for s in (1, -1)),
+    )
     # From under the nose to each corner of the mouth, where it is turned to the viewer.
     lines = [(0, 1)] + [line for k in (2, 3) if smile[k, 2] > 0.15 * smile[1, 2] for line in ((1, k), (k, k + 2))]
     thin = max(0.35, 0.021 * px)

@@ -114,8 +114,9 @@ def _near_things(draw, box, size, place, row, floor, rng) -> None:
         number = {"grass": 70, "snow": 14, "sand": 40}[place]
         x, y = rng.uniform(0, size, number), rng.uniform(row, size, number)
         height = rng.uniform(0.01, 0.05, number) * size * (1 if place == "grass" else 0.25)
-        pens = [aggdraw.Pen(_mixed(floor, other, 0.35), max(0.7, 0.006 * size))
-                for other in ((20, 40, 10), (250, 250, 210))]  # fmt: skip
+        pens = [
+            aggdraw.Pen(_mixed(floor, other, 0.35), max(0.7, 0.006 * size)) for other in ((20, 40, 10), (250, 250, 210))
+        ]
         for i, (a, b, h) in enumerate(zip(x.tolist(), y.tolist(), height.tolist(), strict=True)):
             draw.line([a, b, a + 0.3 * h * (1 if i % 3 else -2) + (place != "grass") * 2 * h, b - h], pens[i % 2])
     for _ in range(rng.integers(0, 4)):  # toys, stones, cushions
@@ -158,8 +159,12 @@ def draw_occluders(picture: Picture, feet: float, rng: np.random.Generator) -> N
         edge = np.array([size * rng.integers(2), rng.uniform(0, 0.8) * size])
         for _ in range(9):
             tip = edge + rng.normal(0, 0.13, 2) * size
-            outlines.append((capsule_outline(tip, tip + rng.normal(0, 0.06, 2) * size, 0.028 * size, 0.005 * size),
-                             _jitter((74, 110, 56), rng)))  # fmt: skip
+            outlines.append(
+                (
+                    capsule_outline(tip, tip + rng.normal(0, 0.06, 2) * size, 0.028 * size, 0.005 * size),
+                    _jitter((74, 110, 56), rng),
+                )
+            )
     else:  # the edge of a table or a wall
         height = rng.uniform(0.04, 0.16) * size
         outlines.append((np.array([[0, size - height], [size, size - height * 0.8], [size, size], [0, size]]), color))

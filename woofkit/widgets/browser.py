@@ -11,7 +11,8 @@ from woofkit.config import ConfigError, require_choice
 from woofkit.data import WoofDataset
 from woofkit.plots.page import refusal
 from woofkit.plots.thumbnails import Caption, thumbnail, thumbnails_figure, thumbnails_page
-from woofkit.sketch import PARTS, POSES
+from woofkit.sketch.layers import PARTS
+from woofkit.sketch.skeleton import POSES
 from woofkit.widgets.answers import ALL, Answers, Given, checked_answers, of_breed, score
 from woofkit.widgets.controls import LABEL, button, checkbox, drawn_once, dropdown, in_lines, undisturbed
 
@@ -80,8 +81,9 @@ def dataset_browser(
             shown.value = refusal(str(error))
             return
         captions = [_caption(dataset, said, index) for index in here]
-        shown.value = thumbnails_page(heading, score(dataset, said, breed.value), pictures, captions,
-                                      PARTS if with_parts else ())  # fmt: skip
+        shown.value = thumbnails_page(
+            heading, score(dataset, said, breed.value), pictures, captions, PARTS if with_parts else ()
+        )
 
     def select(_change=None) -> None:
         wrong.disabled, parts.disabled = split.value not in answers, not splits[split.value].drawn

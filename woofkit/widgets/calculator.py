@@ -8,11 +8,10 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from woofkit.config import ConfigError, LoRAConfig
-from woofkit.lora import count_lora_parameters, lora_layers
+from woofkit.lora import adapter_size, block_of, count_lora_parameters, find_targets, lora_layers
 from woofkit.models import count_parameters
 from woofkit.plots.adapter_sizes import numbers_page, rank_figure, rank_lines_png
 from woofkit.plots.page import refusal
-from woofkit.targets import adapter_size, block_of, find_targets
 from woofkit.widgets.controls import LABEL, WIDE, in_lines, slider, undisturbed
 
 LAYERS = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
@@ -66,8 +65,14 @@ def lora_calculator(model: nn.Module, start: LoRAConfig | None = None) -> VBox:
     highest = min(min(linear.in_features, linear.out_features) for linear in linears)  # no update has a higher one
     rank = slider("rank", max(highest, start.rank), start.rank)
     boxes = {name: _checkbox(name, name in start.targets) for name in present}
-    blocks = IntRangeSlider(description="blocks", min=1, max=depth, style=LABEL, layout=WIDE,
-                            value=(start.blocks[0] + 1, start.blocks[1]) if start.blocks else (1, depth))  # fmt: skip
+    blocks = IntRangeSlider(
+        description="blocks",
+        min=1,
+        max=depth,
+        style=LABEL,
+        layout=WIDE,
+        value=(start.blocks[0] + 1, start.blocks[1]) if start.blocks else (1, depth),
+    )
     bias = _checkbox("a bias beside B", start.bias)
     norm = _checkbox("train the final norm", "norm" in start.modules_to_save)
     page = HTML()
@@ -79,8 +84,13 @@ def lora_calculator(model: nn.Module, start: LoRAConfig | None = None) -> VBox:
             page.value = refusal("Choose at least one kind of layer.")
             return
         saved = ("norm", "head") if norm.value else ("head",)
-        config = LoRAConfig(rank=rank.value, targets=chosen, bias=bias.value, modules_to_save=saved,
-                            blocks=(blocks.value[0] - 1, blocks.value[1]))  # fmt: skip
+        config = LoRAConfig(
+            rank=rank.value,
+            targets=chosen,
+            bias=bias.value,
+            modules_to_save=saved,
+            blocks=(blocks.value[0] - 1, blocks.value[1]),
+        )
         page.value = _page(model, config)
 
     for control in (rank, *boxes.values(), blocks, bias, norm):
@@ -95,8 +105,12 @@ def calculator_figure(model: nn.Module, config: LoRAConfig) -> Figure:
     Raises ConfigError as `lora_calculator`.
     """
     present, _ = _layers(model)
-    choices = {"chosen: " + " and ".join(config.targets): config.targets, "all linear layers of the blocks": present,
-               "the MLP's": present[2:], "queries and values": ("attn.qkv[qv]",)}  # fmt: skip
+    choices = {
+        "chosen: " + " and ".join(config.targets): config.targets,
+        "all linear layers of the blocks": present,
+        "the MLP's": present[2:],
+        "queries and values": ("attn.qkv[qv]",),
+    }
     lines = {name: _counts(model, replace(config, targets=targets)) for name, targets in choices.items() if targets}
     cost = adapter_cost(model, config)
     return rank_figure(RANKS, lines, cost.total, mark=(config.rank, cost.parameters), paper=_papers(model))
@@ -110,11 +124,22 @@ def _page(model: nn.Module, config: LoRAConfig) -> str:
         ("file for one task", *(f"{FLOAT_BYTES * count / 1e6:.2f} MB" for count in both)),
         ("gradients and Adam's moments", *(f"{STATE_BYTES * count / 1e6:.1f} MB" for count in both)),
     ]
-    picture = rank_lines_png(RANKS, {"these layers": _counts(model, config)}, cost.total,
-                             mark=(config.rank, cost.parameters), paper=_papers(model))  # fmt: skip
+    picture = rank_lines_png(
+        RANKS,
+        {"these layers": _counts(model, config)},
+        cost.total,
+        mark=(config.rank, cost.parameters),
+        paper=_papers(model),
+    )
     words = f"{cost.parameters:,} of {cost.total:,} parameters: {100 * cost.parameters / cost.total:.2f} % of the model"
-    return numbers_page(words, ("this adapter", "full fine-tuning"), rows, cost.lines, picture,
-                        f"Trained parameters against the rank; the star is at rank {config.rank}")  # fmt: skip
+    return numbers_page(
+        words,
+        ("this adapter", "full fine-tuning"),
+        rows,
+        cost.lines,
+        picture,
+        f"Trained parameters against the rank; the star is at rank {config.rank}",
+    )
 
 
 def _counts(model: nn.Module, config: LoRAConfig) -> list[int]:

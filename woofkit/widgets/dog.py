@@ -11,11 +11,14 @@ from PIL import Image
 from torch import nn
 
 from woofkit.config import ConfigError, require_choice
-from woofkit.plots import method_color, method_name, top_predictions
+from woofkit.data import Transform
+from woofkit.plots.outcomes import top_predictions
 from woofkit.plots.own_dog import own_dog_page
-from woofkit.preprocess import Transform
-from woofkit.sketch import BREEDS, POSES, Drawing, Traits, breed_traits, draw_dog, trait_distance
-from woofkit.sketch.traits import CHOICES, NAMES, NUMBERS
+from woofkit.plots.style import method_color, method_name
+from woofkit.sketch.breeds import BREEDS, breed_traits
+from woofkit.sketch.drawing import Drawing, draw_dog
+from woofkit.sketch.skeleton import POSES
+from woofkit.sketch.traits import CHOICES, NAMES, NUMBERS, Traits, trait_distance
 from woofkit.widgets.controls import button, drawn_once, dropdown, in_lines, slider, undisturbed
 
 SEED = 50  # the stream of dogs that is in no split
@@ -74,8 +77,12 @@ def draw_your_own_dog(
     previous.on_click(lambda _button: step(-1))
     another.on_click(lambda _button: step(1))
     step(0)
-    lines = [(breed, reset, previous, another), (*(traits[name] for name in CHOICES), pose),
-             [traits[name] for name in TELLING], (more,)]  # fmt: skip
+    lines = [
+        (breed, reset, previous, another),
+        (*(traits[name] for name in CHOICES), pose),
+        [traits[name] for name in TELLING],
+        (more,),
+    ]
     return in_lines(lines, shown)
 
 
@@ -165,8 +172,9 @@ def _differences(traits: Traits, breed: Traits) -> list[str]:
     """What is not as the breed has it: ["ear shape drop, not pricked"]."""
     values = {name: (_control_value(name, traits), _control_value(name, breed)) for name in NAMES}
     unit = {name: "" if name in CHOICES else " %" for name in NAMES}
-    return [f"{_words(name)} {now}{unit[name]}, not {was}{unit[name]}"
-            for name, (now, was) in values.items() if now != was]  # fmt: skip
+    return [
+        f"{_words(name)} {now}{unit[name]}, not {was}{unit[name]}" for name, (now, was) in values.items() if now != was
+    ]
 
 
 def _page(
@@ -176,8 +184,10 @@ def _page(
     kind = f"{breed} with {'; '.join(changed)}" if changed else f"{breed}, as the breed is"
     distances = {name: trait_distance(traits, breed_traits(name)) for name in BREEDS}
     first, second = sorted(distances, key=distances.get)[:2]
-    nearest = (f"Nearest breed by traits: {first} ({distances[first]:.2f}), then {second} ({distances[second]:.2f}). "
-               "A distance of 0 is the same, 1 as different as can be.")  # fmt: skip
+    nearest = (
+        f"Nearest breed by traits: {first} ({distances[first]:.2f}), then {second} ({distances[second]:.2f}). "
+        "A distance of 0 is the same, 1 as different as can be."
+    )
     alt = f"A drawn dog, {drawing.pose}: {kind}"
     lines = [f"Dog {dog}, {drawing.pose}: {kind}.", nearest]
     if drawing.pose == "portrait":

@@ -8,11 +8,11 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from woofkit.config import ConfigError, require_range
-from woofkit.plots import MAP_NAMES
+from woofkit.data import Transform
+from woofkit.explain.maps import KINDS, look
 from woofkit.plots.explorer import difference_name, explorer_grid, map_page, verdict
 from woofkit.plots.page import refusal
-from woofkit.preprocess import Transform
-from woofkit.views import KINDS, look
+from woofkit.plots.style import MAP_NAMES
 from woofkit.widgets.controls import LABEL, WIDE, button, dropdown, in_lines, slider, undisturbed
 from woofkit.widgets.maps import BEFORE, PREDICTED, Choice, ExplorerMaps
 from woofkit.widgets.photos import read_photo
@@ -68,8 +68,11 @@ def attention_explorer(
         now = Choice(image.value, *model.value, kind.value, layer.value - 1, head.value, asked.value)
         layer.disabled = head.disabled = now.kind != "attention"
         asked.disabled = now.kind != "relevance"
-        says = {name: verdict(maps.record(now.image, name).probabilities, truth[now.image], class_names)
-                for name in (now.model, now.against) if name}  # fmt: skip
+        says = {
+            name: verdict(maps.record(now.image, name).probabilities, truth[now.image], class_names)
+            for name in (now.model, now.against)
+            if name
+        }
         vmax = maps.scale(now.image, now.kind, bool(now.against))
         picture, heatmap, words = maps.image(now.image), maps.map(now), _words(now, class_names[maps.asked(now)])
         page.value = map_page(picture, titles[now.image], heatmap, words, says, vmax, share.value)
@@ -102,8 +105,13 @@ def attention_explorer(
     previous.on_click(lambda _button: step(-1))
     following.on_click(lambda _button: step(1))
     draw()
-    lines = [(previous, image, following, model), (kind, layer, head),
-             (share, Label("% of the patches"), asked), (path, add), (message,)]  # fmt: skip
+    lines = [
+        (previous, image, following, model),
+        (kind, layer, head),
+        (share, Label("% of the patches"), asked),
+        (path, add),
+        (message,),
+    ]
     return in_lines(lines, page)
 
 

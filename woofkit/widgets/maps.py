@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from woofkit.attention import attention_rollout, class_relevance, cls_attention, record_attention, token_layout
-from woofkit.preprocess import Transform
-from woofkit.views import look, to_even
+from woofkit.data import Transform
+from woofkit.explain.maps import look, to_even
 
 BEFORE = "original"  # the model that is subtracted from the others
 PREDICTED = -1  # in place of a class: the one that the model predicts

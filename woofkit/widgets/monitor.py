@@ -9,10 +9,10 @@ from html import escape
 from ipywidgets import HTML, FloatProgress
 
 from woofkit.config import TrainConfig
-from woofkit.loop import Means
 from woofkit.plots.live import live_curves
 from woofkit.plots.page import img
 from woofkit.plots.style import method_color, method_name
+from woofkit.train import Means
 from woofkit.widgets.controls import in_lines
 from woofkit.widgets.prompt import PromptButton
 
@@ -67,8 +67,10 @@ class TrainingMonitor:
         done, total = (epoch - 1) * self.num_images + images, self.config.epochs * self.num_images
         rate = (done - self._done_before) / (now - self._begin)
         left = round((total - done) / rate)
-        self._say(f"{method_name(self.config.method)}, epoch {epoch} of {self.config.epochs}, {images:,} of "
-                  f"{self.num_images:,} images, {rate:.0f} images/s, {left // 60}:{left % 60:02d} left")  # fmt: skip
+        self._say(
+            f"{method_name(self.config.method)}, epoch {epoch} of {self.config.epochs}, {images:,} of "
+            f"{self.num_images:,} images, {rate:.0f} images/s, {left // 60}:{left % 60:02d} left"
+        )
         self.bar.value = done / total
         if now - self._curves_at >= self._pause and images < self.num_images:
             self._draw((done / self.num_images, *means()))

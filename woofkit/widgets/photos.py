@@ -7,7 +7,7 @@ import torch
 from PIL import Image, ImageOps
 
 from woofkit.config import ConfigError, resolve_path
-from woofkit.preprocess import Transform
+from woofkit.data import Transform
 
 ALLOWED = "allowed is the path of a picture such as ~/dog.jpg (or .png, .webp, ...)"
 LONGEST = 20  # a picture longer for its width would need much memory, and show a stripe

@@ -18,8 +18,15 @@ class PromptComm(BaseComm):
         """Send a message to the page."""
         kernel = Kernel.instance()
         content = json_clean({"data": data or {}, "comm_id": self.comm_id, **keys})
-        kernel.session.send(kernel.iopub_socket, msg_type, content, metadata=json_clean(metadata or {}),
-                            parent=kernel.get_parent(), ident=self.topic, buffers=buffers)  # fmt: skip
+        kernel.session.send(
+            kernel.iopub_socket,
+            msg_type,
+            content,
+            metadata=json_clean(metadata or {}),
+            parent=kernel.get_parent(),
+            ident=self.topic,
+            buffers=buffers,
+        )
 
 
 class PromptButton(Button):

@@ -11,10 +11,33 @@ from woofkit.plots.style import method_name
 from woofkit.results import load_runs
 from woofkit.train import NOT_ZERO_SHOT
 
-COLUMNS = ("run", "method", "profile", "test accuracy (interval)", "learning rate", "rank", "epochs", "seed",
-           "seconds", "images/s", "trained parameters", "date")  # fmt: skip
-NUMBERS = ("test_accuracy", "test_accuracy_low", "test_accuracy_high", "lr", "rank", "epochs", "seed", "train_seconds",
-           "images_per_second", "trainable_parameters", "stopped_epoch")  # fmt: skip
+COLUMNS = (
+    "run",
+    "method",
+    "profile",
+    "test accuracy (interval)",
+    "learning rate",
+    "rank",
+    "epochs",
+    "seed",
+    "seconds",
+    "images/s",
+    "trained parameters",
+    "date",
+)
+NUMBERS = (
+    "test_accuracy",
+    "test_accuracy_low",
+    "test_accuracy_high",
+    "lr",
+    "rank",
+    "epochs",
+    "seed",
+    "train_seconds",
+    "images_per_second",
+    "trainable_parameters",
+    "stopped_epoch",
+)
 WORDS = ("method", "dataset", "profile", "folder", "date")
 SETTINGS = tuple(field.name for field in fields(TrainConfig) if field.name != "lora")
 SETTINGS += tuple(f"lora.{field.name}" for field in fields(LoRAConfig))
@@ -88,8 +111,10 @@ def run_labels(frame: pd.DataFrame) -> list[str]:
     """A name for each run: "LoRA, rank 12, lr 0.0004, seed 0"; what two would share is told apart by the folder."""
     labels = [_label(run) for run in frame.itertuples()]
     ends = [str(folder).rsplit("-", 1)[-1] for folder in frame["folder"]]
-    return [f"{label} ({end})" if end and labels.count(label) > 1 else label
-            for label, end in zip(labels, ends, strict=True)]  # fmt: skip
+    return [
+        f"{label} ({end})" if end and labels.count(label) > 1 else label
+        for label, end in zip(labels, ends, strict=True)
+    ]
 
 
 def run_settings(frame: pd.DataFrame, run: pd.Series, whole: bool) -> tuple[dict[str, str], bool]:

@@ -56,8 +56,10 @@ def runs_explorer(root: str | Path) -> VBox:
         first = (page.value - 1) * ON_A_PAGE
         here = listed[0].iloc[first : first + ON_A_PAGE]
         folders = list(here["folder"])
-        rows = [{"method": row.method, "cells": run_cells(row, number, frame[0])}
-                for number, row in enumerate(here.itertuples(), first + 1)]  # fmt: skip
+        rows = [
+            {"method": row.method, "cells": run_cells(row, number, frame[0])}
+            for number, row in enumerate(here.itertuples(), first + 1)
+        ]
         chosen = folders.index(run.value) if run.value in folders else None
         heading = _heading(first, len(here), len(listed[0]), len(frame[0]))
         table.value = runs_table(heading, run_columns(frame[0]), rows, chosen)

@@ -1,0 +1,256 @@
+"""The verdicts: a planted effect is found, a planted null is not, and what is unclear stays undecided."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from woofkit.claims.effects import difference
+from woofkit.claims.hypotheses import HYPOTHESES
+from woofkit.claims.study import judge_attention
+from woofkit.claims.verdicts import (
+    CONTRADICTED,
+    SUPPORTED,
+    UNDECIDED,
+    UNMEASURED,
+    Condition,
+    Effect,
+    Hypothesis,
+    judge,
+    judge_all,
+    p_value,
+    worst,
+)
+from woofkit.explain.maps import KINDS
+from woofkit.explain.study import summarize
+from woofkit.stats.power import detectable_difference
+from woofkit.tables.attention import ALL_ROWS, measures_markdown, verdict_lines, verdicts_markdown
+from woofkit.tables.claims import hypotheses_markdown
+
+ABOVE = Condition("more", "m", margin=0.1)
+BELOW = Condition("at most", "m", above=False, limit=0.05)
+
+
+@pytest.mark.parametrize(
+    ("condition", "value", "low", "high", "expected"),
+    [
+        (ABOVE, 0.3, 0.2, 0.4, SUPPORTED),
+        (ABOVE, 0.3, -0.1, 0.7, UNDECIDED),
+        (ABOVE, 0.08, 0.01, 0.15, UNDECIDED),  # sure, but smaller than what matters; might still be larger
+        (ABOVE, 0.05, 0.01, 0.09, CONTRADICTED),  # sure, and sure not to matter
+        (ABOVE, -0.3, -0.4, -0.2, CONTRADICTED),
+        (BELOW, 0.02, 0.01, 0.03, SUPPORTED),
+        (BELOW, 0.04, 0.02, 0.06, UNDECIDED),
+        (BELOW, 0.2, 0.1, 0.3, CONTRADICTED),
+    ],
+)
+def test_a_condition_is_judged_by_its_interval(condition, value, low, high, expected):
+    assert judge(condition, Effect(value, low, high)) == expected
+
+
+def test_what_was_not_measured_is_not_judged():
+    assert judge(ABOVE, None) == UNMEASURED
+    [judged] = judge_all(
+        [Hypothesis("H", "", "", "", (ABOVE, Condition("other", "n")), "")], {"m": Effect(1, 0.9, 1.1)}
+    )
+    assert judged.verdict == UNMEASURED
+    assert np.isnan(judged.p_value)
+
+
+def test_a_seed_that_says_the_opposite_keeps_a_condition_undecided():
+    assert judge(ABOVE, Effect(0.3, 0.2, 0.4, (0.5, 0.4, 0.1))) == SUPPORTED
+    assert judge(ABOVE, Effect(0.3, 0.2, 0.4, (0.5, 0.6, -0.2))) == UNDECIDED
+
+
+def test_a_claim_is_as_good_as_the_worst_of_its_conditions():
+    assert worst([SUPPORTED, SUPPORTED]) == SUPPORTED
+    assert worst([SUPPORTED, UNDECIDED]) == UNDECIDED
+    assert worst([SUPPORTED, UNMEASURED]) == UNMEASURED
+    assert worst([UNDECIDED, CONTRADICTED, UNMEASURED, SUPPORTED]) == CONTRADICTED
+
+
+def test_p_values_are_those_of_the_interval():
+    assert p_value(BELOW, Effect(0.05, 0.0, 0.1)) == pytest.approx(1)
+    assert p_value(Condition("", "m"), Effect(1.96, 0, 3.92)) == pytest.approx(0.05, abs=1e-4)
+    assert p_value(Condition("", "m", limit=10), Effect(31.1, 31.1, 31.1, (), "counted")) == 0
+
+
+def test_the_side_towards_the_limit_counts():
+    wide_above, wide_below = Effect(1.0, 0.5, 9.0), Effect(1.0, -7.0, 1.5)
+    assert p_value(Condition("", "m"), wide_above) == p_value(Condition("", "m"), Effect(1.0, 0.5, 1.5))
+    assert p_value(Condition("", "m"), wide_below) == p_value(Condition("", "m"), Effect(1.0, -7.0, 9.0))
+    assert 0 < p_value(Condition("", "m"), Effect(1.0, 1.0, 3.0)) < 1  # no width on this side
+
+
+def test_a_measured_interval_without_width_proves_nothing():
+    """Right on two images of one breed that the other gets wrong, and equal elsewhere, is not certain."""
+    first, second = np.ones((1, 20), dtype=bool), np.ones((1, 20), dtype=bool)
+    labels = np.repeat(np.arange(10), 2)
+    second[0, labels == 3] = False
+    effect = difference(first, second, labels, "1 seed, 20 test images")
+    assert effect.low == effect.high == pytest.approx(0.1)
+    condition = Condition("full is ahead", "m", margin=0.01)
+    assert p_value(condition, effect) == 1
+    (judged,) = judge_all([Hypothesis("H", "", "", "", (condition,), "")], {"m": effect})
+    assert judged.verdict == UNDECIDED
+
+
+def test_few_degrees_of_freedom_make_a_p_value_larger():
+    effect = Effect(4.0, 3.0, 5.0)
+    assert p_value(Condition("", "m"), effect._replace(freedom=2)) > 30 * p_value(Condition("", "m"), effect)
+    at_the_end = Effect(1.0, 0.0, 2.0)
+    for freedom in (2, 5, float("inf")):
+        assert p_value(Condition("", "m"), at_the_end._replace(freedom=freedom)) == pytest.approx(0.05)
+
+
+def test_a_hypothesis_counts_its_weakest_condition_and_has_to_survive_holm():
+    sure, barely = Effect(0.5, 0.4, 0.6), Effect(0.2, 0.01, 0.39)
+    one = Hypothesis("one", "", "", "", (Condition("", "sure", margin=0.1), Condition("", "barely", margin=0.1)), "")
+    assert judge_all([one], {"sure": sure, "barely": barely})[0].verdict == SUPPORTED
+    others = [Hypothesis(f"{number}", "", "", "", (Condition("", "barely", margin=0.1),), "") for number in range(5)]
+    verdicts = [each.verdict for each in judge_all([one, *others], {"sure": sure, "barely": barely})]
+    assert verdicts == [UNDECIDED] * 6  # six tries: one such difference is to be expected by luck
+
+
+def test_every_claim_of_the_report_has_its_hypothesis_and_the_table_names_all():
+    assert {each.claim for each in HYPOTHESES} == {"", *(f"C{number}" for number in range(1, 9))}
+    assert len({each.id for each in HYPOTHESES}) == len(HYPOTHESES)
+    text = hypotheses_markdown(500)
+    assert all(f"| **{each.id}** | {each.claim} | {each.paper} |" in text for each in HYPOTHESES)
+    assert (
+        f"500 test images show a difference of accuracy from **{100 * detectable_difference(500):.1f} points** on"
+        in text
+    )
+    assert "40 test images show no difference of accuracy with any certainty." in hypotheses_markdown(40)
+    assert "accuracy, full minus lora at least 0.01" in text
+
+
+def measured(face, legs, outside, seed=0, dogs=200):
+    """What `measure_model` gives: numbers a dog, spread by 0.1 about the given means, for all kinds of maps."""
+    rng, frames = np.random.default_rng(seed), []
+    means = {"density on the face": face, "density on legs": legs, "share without dog": outside}
+    for kind in ("attention", "rollout", "relevance", "random", "centre"):
+        for measure, mean in means.items():
+            value = (1.0 if kind in ("random", "centre") else mean) + rng.normal(0, 0.1 * min(mean, 1), dogs)
+            frames.append(pd.DataFrame({"dog": np.arange(dogs), "map": kind, "measure": measure, "value": value}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def study(lora, full):
+    """A table of three seeds of each method."""
+    means = {"full": full, "lora": lora}
+    frames = {
+        (model, seed): measured(*means[model], seed=10 * seed + number)
+        for seed in range(3)
+        for number, model in enumerate(means)
+    }
+    return summarize(frames)
+
+
+def verdicts(table):
+    return {judged.hypothesis.claim: judged.verdict for judged in judge_attention(table)}
+
+
+def test_a_planted_effect_is_found():
+    assert verdicts(study(lora=(2.0, 1.0, 0.01), full=(1.0, 2.0, 0.01))) == {"C5": SUPPORTED, "C6": SUPPORTED}
+
+
+def test_a_planted_null_is_not_taken_for_an_effect():
+    assert verdicts(study(lora=(2.0, 1.0, 0.3), full=(2.0, 1.0, 0.3))) == {"C5": CONTRADICTED, "C6": CONTRADICTED}
+
+
+def test_looking_elsewhere_contradicts_although_the_models_differ():
+    table = study(lora=(0.5, 0.2, 0.01), full=(0.2, 0.5, 0.01))  # LoRA more on the face, but less than a centre map
+    judged = judge_attention(table)[0]
+    assert judged.verdict == CONTRADICTED
+    assert [finding.verdict for finding in judged.findings] == [SUPPORTED, SUPPORTED, CONTRADICTED, CONTRADICTED]
+    assert all(len(finding.effect.by_seed) == 3 for finding in judged.findings)
+
+
+def test_models_that_differ_from_seed_to_seed_decide_nothing():
+    shifts = (-0.06, 0.17, 0.11)  # on every dog alike: sure about dogs, unsure about trainings
+    frames = {}
+    for seed, shift in enumerate(shifts):
+        frames["full", seed] = measured(1.0, 1.5 + shift, 0.01, seed=0)
+        frames["lora", seed] = measured(1.0, 1.5, 0.01, seed=0)
+    table = summarize(frames)
+    keys = ["model", "against", "map", "measure"]
+    row = table.set_index(keys).loc["full", "lora", "attention", "density on legs"]
+    assert row["value"] == pytest.approx(np.mean(shifts), abs=1e-6)
+    assert row["low"] < 0 < 0.1 < row["high"]
+    legs = judge_attention(table)[0].findings[1]
+    assert legs.verdict == UNDECIDED
+
+
+def test_a_table_without_masks_has_no_verdict():
+    table = study(lora=(1, 1, 0.1), full=(1, 1, 0.1))
+    judged = judge_attention(table[table["measure"] == "nothing"])
+    assert [each.verdict for each in judged] == [UNMEASURED, UNMEASURED]
+
+
+# --- the table ---
+
+
+def test_differences_are_taken_dog_by_dog_and_seeds_averaged_first():
+    noise = np.random.default_rng(0).normal(0, 5, 100)  # dogs differ much, models by exactly one
+    frames = {}
+    for seed in range(2):
+        for model, shift in (("full", 0.0), ("lora", 1.0)):
+            value = noise + shift + 0.2 * seed
+            frames[model, seed] = pd.DataFrame(
+                {"dog": np.arange(100), "map": "attention", "measure": "m", "value": value}
+            )
+            both = frames[model, seed].assign(map="random", value=noise)
+            frames[model, seed] = pd.concat([frames[model, seed], both])
+    for key, frame in frames.items():
+        frames[key] = pd.concat([frame, frame[frame["map"] == "random"].assign(map="centre")])
+    table = summarize(frames).set_index(["model", "against", "map", "measure"])
+    difference = table.loc[("lora", "full", "attention", "m")]
+    assert (difference["value"], difference["low"], difference["high"]) == pytest.approx((1, 1, 1))
+    alone = table.loc[("lora", "", "attention", "m")]
+    assert alone["value"] == pytest.approx(noise.mean() + 1.1)
+    assert alone["high"] - alone["low"] > 1
+    assert [float(number) for number in alone["by_seed"].split()] == pytest.approx(
+        [noise.mean() + 1, noise.mean() + 1.2], rel=1e-3
+    )
+    assert table.loc[("lora", "random", "attention", "m"), "value"] == pytest.approx(1.1)
+    assert ("lora", "full", "random", "m") not in table.index
+
+
+def test_a_measure_of_the_first_seed_alone_keeps_its_value():
+    frames = {("full", seed): measured(1, 1, 0.1, seed=seed) for seed in range(2)}
+    extra = frames["full", 0].query("map == 'attention' and measure == 'density on legs'").assign(measure="extra")
+    frames["full", 0] = pd.concat([frames["full", 0], extra])
+    table = summarize(frames).set_index(["model", "against", "map", "measure"])
+    row = table.loc[("full", "", "attention", "extra")]
+    assert row["value"] == pytest.approx(extra["value"].mean())
+    assert len(row["by_seed"].split()) == 1
+
+
+def test_the_verdicts_in_words_name_claim_kind_and_interval():
+    findings = [{"verdict": UNDECIDED, "condition": "c", "value": 0.1, "low": -0.05, "high": 0.3}]
+    judged = {"verdict": UNDECIDED, "conditions": findings}
+    record = {"verdicts": {"C5": {"statement": "LoRA attends to facial details"} | dict.fromkeys(KINDS, judged)}}
+    lines = verdict_lines(record)
+    assert lines[0] == "C5: LoRA attends to facial details"
+    assert lines[2].strip() == "undecided: c: 0.100 (-0.050 to 0.300)"
+    table = verdicts_markdown(record)
+    assert "| c | undecided: 0.10 (-0.05 to 0.30) | undecided" in table
+    assert verdict_lines({"verdicts": {}}) == ["photographs have no masks: nothing is said of the claims"]
+
+
+def test_the_table_of_measures_shows_what_the_frame_holds():
+    keys = [(kind, measure) for kind, measure, _ in ALL_ROWS]
+    rows = [
+        (model, "", kind, measure, number + 0.25, number, number + 0.5, 10, "")
+        for kind, measure in keys
+        for number, model in enumerate(("original", "full", "lora"))
+    ]
+    rows += [("lora", "full", kind, measure, -0.5, -1, 0.25, 10, "") for kind, measure in keys]
+    columns = ["model", "against", "map", "measure", "value", "low", "high", "dogs", "by_seed"]
+    settings = {"dogs": 10, "seeds": 1, "profile": "clean", "model_name": "vit", "lr": 4e-4}
+    record = {"verdicts": {}, "settings": settings, "environment": {"date": "2026-01-02T03:04", "machine": "2 cores"}}
+    text = measures_markdown(record, pd.DataFrame(rows, columns=columns))
+    assert "| all blocks | divergence | 0.250 (0.000 to 0.500) | 1.250 (1.000 to 1.500) |" in text
+    assert "| -0.500 (-1.000 to +0.250) |" in text
+    assert "one model of each kind (profile clean, vit, learning rate 0.0004)" in text
+    assert "density on the face" not in text  # photographs have no masks

@@ -1,0 +1,298 @@
+"""Effects measured on planted runs: what was planted is found with its size, what was not is not."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from woofkit.claims import study as evidence_study
+from woofkit.claims.effects import (
+    accuracy_effects,
+    cost_effects,
+    difference,
+    effect_as_json,
+    effect_unit,
+    kept_effects,
+    sweep_effects,
+    verdict_frame,
+)
+from woofkit.claims.hypotheses import HYPOTHESES
+from woofkit.claims.recommendations import NEEDS, decide
+from woofkit.claims.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED, UNMEASURED, Effect, judge_all
+from woofkit.config import ConfigError, StudyConfig
+from woofkit.files import write_json
+from woofkit.measure.source_tasks import SourceTask
+from woofkit.results import read_answers, write_predictions
+from woofkit.tables.claims import decisions_markdown
+
+IMAGES, LABELS = 1000, np.arange(1000) % 10
+
+
+def planted_run(folder, accuracy, seed, trainable=100):
+    """A finished run that is right on this share of the images, the easiest first but for a little luck."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    ease = np.random.default_rng(99).permutation(IMAGES) / IMAGES + rng.normal(0, 0.02, IMAGES)
+    right = ease.argsort().argsort() < round(accuracy * IMAGES)
+    logits = np.zeros((IMAGES, 10))
+    logits[np.arange(IMAGES), np.where(right, LABELS, (LABELS + 1) % 10)] = 1
+    write_predictions(folder, tuple(f"test-{i}" for i in range(IMAGES)), LABELS, logits)
+    write_json(folder / "metrics.json", {"trainable_parameters": trainable, "checkpoint_bytes": 10 * trainable})
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Three seeds of full at 0.90, of lora at 0.85, one probe at 0.80."""
+    accuracies = {"full": (0.90, 0.905, 0.895), "lora": (0.85, 0.855, 0.845), "probe": (0.80,)}
+    return {
+        method: [
+            planted_run(tmp_path / f"{method}-{seed}", a, seed, 3100 if method == "full" else 100)
+            for seed, a in enumerate(each)
+        ]
+        for method, each in accuracies.items()
+    }
+
+
+def test_a_planted_difference_is_found_with_its_size_and_a_null_is_not(runs, tmp_path):
+    effects = accuracy_effects(runs)
+    found = effects["accuracy, full minus lora"]
+    assert found.value == pytest.approx(0.05)
+    assert 0.02 < found.low < 0.05 < found.high < 0.08
+    assert found.by_seed == pytest.approx((0.05, 0.055, 0.045))
+    mirrored = effects["accuracy, lora minus full"]
+    assert mirrored[:3] == pytest.approx((-found.value, -found.high, -found.low))
+    twin = [planted_run(tmp_path / f"twin-{seed}", 0.90, 50 + seed) for seed in range(3)]
+    null = accuracy_effects({"full": runs["full"], "lora": twin})["accuracy, full minus lora"]
+    assert null.low < 0 < null.high
+
+
+def test_the_untouched_backbone_is_zero_shot_or_the_probe(runs):
+    effects = accuracy_effects(runs)
+    assert effects["accuracy, full minus untouched"] == effects["accuracy, full minus probe"]
+    assert effects["accuracy, full minus untouched"].value == pytest.approx(0.10)
+    with_zero_shot = accuracy_effects({**runs, "zero-shot": runs["lora"][:1]})
+    assert with_zero_shot["accuracy, full minus untouched"].value == pytest.approx(0.05)
+
+
+def test_one_seed_each_has_an_interval_over_images_alone(runs):
+    (full, labels), (lora, _) = read_answers(runs["full"][:1]), read_answers(runs["lora"][:1])
+    effect = difference(full, lora, labels)
+    assert effect.value == pytest.approx(0.05)
+    assert effect.freedom == float("inf")
+    assert len(effect.by_seed) == 1
+
+
+def test_runs_on_other_images_are_not_compared(runs, tmp_path):
+    other = planted_run(tmp_path / "other", 0.9, 0)
+    frame = pd.read_parquet(other / "predictions.parquet")
+    frame.assign(key=frame["key"] + "x").to_parquet(other / "predictions.parquet")
+    with pytest.raises(ValueError, match="other and full-0 were tested on other images"):
+        read_answers([*runs["full"], other])
+
+
+def test_costs_are_ratios_of_full_to_lora(runs):
+    costs = pd.DataFrame(
+        {
+            "method": ["full", "lora"],
+            "forward_gflops": [2.0, 2.0],
+            "backward_gflops": [4.0, 2.0],
+            "weights_mb": [100.0, 101.0],
+            "optimizer_mb": [40.0, 2.0],
+            "gradients_mb": [20.0, 1.0],
+            "activations_mb": [140.0, 96.0],
+            "round_seconds": [(3.0, 3.3, 2.8), (2.0, 2.0, 2.0)],
+        }
+    )
+    effects = cost_effects(costs, {method: folders[0] for method, folders in runs.items()})
+    assert effects["operations, full over lora"][:3] == (1.5, 1.5, 1.5)
+    assert effects["memory, full over lora"].value == 1.5
+    assert effects["time, full over lora"][:3] == pytest.approx((1.5, 1.4, 1.65))  # of three rounds, the first and last
+    nine = [(9.0, 1, 2, 3, 4, 5, 6, 7, 8), (1,) * 9]
+    time = cost_effects(costs.assign(round_seconds=nine), {m: folders[0] for m, folders in runs.items()})
+    assert time["time, full over lora"][:3] == (5, 2, 8)
+    assert time["time, full over lora"].freedom == 8
+    assert effects["parameters, full over lora"].value == 31
+    judged = {each.hypothesis.id: each.verdict for each in judge_all(HYPOTHESES, effects)}
+    assert (judged["H2"], judged["H3"], judged["H1"]) == (SUPPORTED, SUPPORTED, UNMEASURED)
+
+
+def sweep_frame(tmp_path):
+    """Runs in which LoRA leads by 3 points with a tenth of the labels and trails by 2 with all; 20 epochs gain 4."""
+    rows = []
+    grids = {
+        "seeds-paper-lr": [("full", 1.0, 5, 0.90), ("lora", 1.0, 5, 0.88)],
+        "labels": [("full", 0.1, 5, 0.60), ("lora", 0.1, 5, 0.63), ("full", 1.0, 5, 0.90), ("lora", 1.0, 5, 0.88)],
+        "epochs": [("full", 1.0, 5, 0.90), ("full", 1.0, 20, 0.94)],
+    }
+    for grid, cells in grids.items():
+        for seed in range(3):
+            for number, (method, fraction, epochs, accuracy) in enumerate(cells):
+                run = planted_run(tmp_path / f"{grid}-{number}-{seed}", accuracy + 0.002 * (seed - 1), seed)
+                rows.append(
+                    {
+                        "grid": grid,
+                        "method": method,
+                        "label_fraction": fraction,
+                        "epochs": epochs,
+                        "seed": seed,
+                        "run": str(run),
+                    }
+                )
+    return pd.DataFrame(rows).sample(frac=1, random_state=0)  # in any order
+
+
+def test_a_sweeps_effects_are_those_that_were_planted(tmp_path):
+    effects = sweep_effects(sweep_frame(tmp_path))
+    assert effects["accuracy, full minus lora"].value == pytest.approx(0.02)
+    lead = effects["lead of lora, a tenth of the labels minus all"]
+    assert lead.value == pytest.approx(0.05)
+    assert effects["accuracy, lora minus full, a tenth of the labels"].value == pytest.approx(0.03)
+    assert 0 < lead.low < 0.05 < lead.high
+    assert effects["gain of 20 epochs over 5, full"].value == pytest.approx(0.04)
+    assert "gain of 20 epochs over 5, lora" not in effects
+    assert not any("best lr" in name for name in effects)
+    judged = {each.hypothesis.id: each.verdict for each in judge_all(HYPOTHESES, effects)}
+    assert judged["H4"] == SUPPORTED
+    assert judged["H7"] == CONTRADICTED
+    assert judged["H8"] == CONTRADICTED
+
+
+def test_a_method_that_lacks_seeds_is_not_measured_yet(tmp_path):
+    frame = sweep_frame(tmp_path)
+    lora = (frame["grid"] == "seeds-paper-lr") & (frame["method"] == "lora")
+    assert "accuracy, full minus lora" in sweep_effects(frame)
+    assert "accuracy, full minus lora" not in sweep_effects(frame[~lora | (frame["seed"] == 0)])
+
+
+def test_seeds_are_paired_by_their_number(tmp_path):
+    frame = sweep_frame(tmp_path)
+    few = (frame["grid"] == "labels") & (frame["method"] == "lora") & (frame["label_fraction"] == 0.1)
+    effect = sweep_effects(frame[~few | (frame["seed"] != 1)])["accuracy, lora minus full, a tenth of the labels"]
+    assert effect.source == "2 seeds, 1,000 test images"
+    assert effect.by_seed == pytest.approx((0.03, 0.03))  # place by place it would be 0.03 and 0.032
+
+
+def test_two_runs_of_one_seed_are_refused(tmp_path):
+    frame = sweep_frame(tmp_path)
+    twice = frame[(frame["grid"] == "labels") & (frame["seed"] == 0)]
+    with pytest.raises(ConfigError, match="'labels' has two runs of one seed for method full, label_fraction"):
+        sweep_effects(pd.concat([frame, twice]))
+
+
+def test_few_labels_are_answered_by_who_is_ahead_there():
+    """LoRA 20 points behind with all labels and 10 behind with few has gained, and is still behind."""
+    effects = {
+        "accuracy, lora minus full, a tenth of the labels": Effect(-0.1, -0.12, -0.08, (), "3 seeds"),
+        "lead of lora, a tenth of the labels minus all": Effect(0.1, 0.08, 0.12, (), "3 seeds"),
+    }
+    assert "| Few labels? | **full fine-tuning** |" in decisions_markdown(effects)
+
+
+def test_whether_to_train_is_answered_at_each_methods_best_rate_where_that_is_known():
+    usual = {"accuracy, full minus untouched": Effect(0.03, 0.02, 0.05)}
+    assert "**train it** | accuracy, full minus untouched: +3.0" in decisions_markdown(usual)
+    best = {"accuracy, full minus untouched, best lr": Effect(0.0, -0.02, 0.02)}
+    assert "**a linear probe first: it may be enough** | accuracy, full minus untouched, best lr" in decisions_markdown(
+        usual | best
+    )
+
+
+def test_verdicts_as_a_frame_have_a_row_a_condition():
+    effects = {"accuracy, full minus lora": Effect(0.05, 0.02, 0.08, (), "here")}
+    frame = verdict_frame(judge_all(HYPOTHESES, effects))
+    assert len(frame) == sum(len(hypothesis.conditions) for hypothesis in HYPOTHESES)
+    row = frame[frame["hypothesis"] == "H1"].iloc[0]
+    assert (row["verdict"], row["value"], row["margin"], row["source"]) == (SUPPORTED, 0.05, 0.01, "here")
+    assert frame[frame["hypothesis"] == "H5"]["value"].isna().all()
+
+
+# --- what is kept, and the answer ---
+
+
+def test_kept_effects_come_back_as_they_were_and_the_larger_sweep_wins(tmp_path):
+    for sweep, value in (("rigor", 0.1), ("rigor-small", 0.9)):
+        effect = Effect(value, value - 0.1, value + 0.1, (value, value), "3 seeds", 2.5)
+        certain = Effect(31.0, 31.0, 31.0)
+        effects = {"a": effect_as_json(effect), f"only {sweep}": effect_as_json(certain)}
+        write_json(tmp_path / f"evidence_sketchwoof_{sweep}.json", {"sweep": sweep, "effects": effects})
+    kept = kept_effects("sketchwoof", tmp_path)
+    assert kept["a"] == Effect(0.1, 0.0, 0.2, (0.1, 0.1), "3 seeds (sweep rigor)", 2.5)
+    assert kept["only rigor-small"].freedom == float("inf")
+    assert kept_effects("imagewoof", tmp_path) == {}
+    json.loads((tmp_path / "evidence_sketchwoof_rigor.json").read_text(), parse_constant=pytest.fail)  # strict JSON
+
+
+def test_an_answer_follows_its_effect_and_cites_it():
+    need = next(need for need in NEEDS if need.question.startswith("Must the old task"))
+    assert decide(need, Effect(0.15, 0.1, 0.2)) == "LoRA"
+    assert decide(need, Effect(-0.15, -0.2, -0.1)) == "full fine-tuning"
+    assert "no difference" in decide(need, Effect(0.01, -0.1, 0.1))
+    assert decide(need, None) == "not measured"
+    text = decisions_markdown({need.effects[0]: Effect(0.15, 0.1, 0.2, (), "3 seeds")})
+    assert "| Must the old task survive? | **LoRA** |" in text
+    assert "+15.0 points (+10.0 to +20.0); 3 seeds" in text
+    assert text.count("not measured") == len(NEEDS) - 1
+
+
+def test_an_undecided_effect_is_undecided():
+    effects = {
+        "accuracy, full minus lora": Effect(0.01, -0.02, 0.04),
+        "accuracy, lora minus full": Effect(-0.01, -0.04, 0.02),
+    }
+    effects |= {f"{name}, best lr": effect for name, effect in effects.items()}
+    judged = {each.hypothesis.id: each.verdict for each in judge_all(HYPOTHESES, effects)}
+    assert (judged["H1"], judged["H8"]) == (UNDECIDED, UNDECIDED)
+
+
+@pytest.mark.parametrize(
+    ("effect", "unit"),
+    [
+        ("accuracy, full minus lora, best lr", "points"),
+        ("share without dog, lora", "%"),
+        ("time, full over lora", "times"),
+        ("density on legs, full minus lora", "even shares"),
+        ("area under deletion, lora minus centre", ""),
+    ],
+)
+def test_effects_are_counted_in_their_units(effect, unit):
+    assert effect_unit(effect) == unit
+
+
+def test_every_effect_but_an_area_has_a_unit():
+    names = [condition.effect for hypothesis in HYPOTHESES for condition in hypothesis.conditions]
+    assert all(effect_unit(name) or name.startswith("area") for name in names)
+
+
+# --- what is forgotten ---
+
+
+def test_what_is_kept_is_compared_seed_by_seed(monkeypatch, tmp_path):
+    """LoRA keeps nine of ten, full fine-tuning eight; a seed that only one of them has does not count."""
+    toy = SourceTask("toy", torch.zeros(1000, 3, 8, 8, dtype=torch.uint8), LABELS, tuple(range(10)), "print")
+    kept = {"lora": 0.9, "full": 0.8}
+
+    def hits(path, model, head, task, transform):
+        method, seed = path.name.split("-")[:2]
+        return pd.DataFrame({"head": np.random.default_rng(int(seed)).permutation(IMAGES) < kept[method] * IMAGES})
+
+    monkeypatch.setattr(evidence_study, "load_source_task", lambda *_, **__: toy)
+    monkeypatch.setattr(evidence_study, "kept_hits", hits)
+    monkeypatch.setattr(evidence_study, "hits_path", lambda root, name, task, run: tmp_path / name)
+    sweep = SimpleNamespace(study=StudyConfig())
+    cells = [("lora", 0), ("lora", 1), ("lora", 2), ("full", 2), ("full", 0)]
+    frame = pd.DataFrame(
+        [
+            {"grid": "seeds-best-lr", "method": method, "seed": seed, "run": f"{method}-{seed}-x"}
+            for method, seed in cells
+        ]
+    )
+    effects = evidence_study.forgetting_effects(sweep, frame, "", lambda line: None)
+    assert list(effects) == ["kept of the earlier task, lora minus full, best lr"]
+    (effect,) = effects.values()
+    assert effect.value == pytest.approx(0.1)
+    assert effect.by_seed == pytest.approx((0.1, 0.1))
+    assert effect.source == "2 seeds, 1,000 images of toy"

@@ -1,0 +1,298 @@
+"""Laws of recorded attention: it is what the model computes, and recording changes nothing."""
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from woofkit.attention import attention_rollout, cls_attention, record_attention, token_layout
+from woofkit.config import LoRAConfig
+from woofkit.explain.measures import center_gaussian_map, part_densities, random_map, to_shares
+from woofkit.lora import add_lora, merge_lora
+
+
+def tiny_vit(name="vit_tiny_patch16_224", **settings):
+    torch.manual_seed(0)
+    # four heads, not three: else a mix-up of heads with q, k and v could hide
+    sizes = {"depth": 2, "embed_dim": 48, "num_heads": 4, "img_size": 32, "patch_size": 8, "num_classes": 10}
+    return timm.create_model(name, pretrained=False, **(sizes | settings)).eval()
+
+
+def images(*size, seed=1):
+    return torch.randn(*size, generator=torch.Generator().manual_seed(seed))
+
+
+@torch.no_grad()
+def explicit_attention(model, x):
+    """Every layer's softmax(q k^T / sqrt(d)) in float64, written out from the weights."""
+    model = model.double()
+    tokens = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(x.double()))))
+    layers = []
+    for block in model.blocks:
+        attn = block.attn
+        batch, count, dim = tokens.shape
+        q, k = (
+            part.reshape(batch, count, attn.num_heads, dim // attn.num_heads).transpose(1, 2)
+            for part in attn.qkv(block.norm1(tokens)).chunk(3, dim=-1)[:2]
+        )
+        layers.append(torch.softmax(attn.q_norm(q) @ attn.k_norm(k).mT / (dim // attn.num_heads) ** 0.5, dim=-1))
+        tokens = block(tokens)
+    return torch.stack(layers, dim=1)
+
+
+def trained_lora(model):
+    """Adapters that do something, as if trained."""
+    add_lora(model, LoRAConfig(rank=4, alpha=8.0, bias=True))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.normal_(std=0.2)
+    return model
+
+
+VARIANTS = {
+    "plain": {},
+    "explicit matmuls": {},
+    "q_norm and k_norm": {"qk_norm": True},
+    "registers": {"reg_tokens": 4},
+    "not square": {"img_size": (24, 40)},
+    "distilled": {"name": "deit_tiny_distilled_patch16_224"},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_recorded_attention_equals_the_softmax_written_out_in_float64(variant):
+    model = tiny_vit(**VARIANTS[variant])
+    for block in model.blocks:
+        block.attn.fused_attn = variant != "explicit matmuls"
+    x = images(2, 3, *model.patch_embed.img_size)
+    with torch.no_grad(), record_attention(model) as recorder:
+        model(x)
+    assert recorder.maps.dtype == torch.float32
+    torch.testing.assert_close(recorder.maps.double(), explicit_attention(model, x), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("merged", [False, True], ids=["adapters", "merged"])
+def test_adapters_are_part_of_the_recorded_attention(merged):
+    x = images(2, 3, 32, 32)
+    model = trained_lora(tiny_vit())
+    if merged:
+        merge_lora(model)
+    with torch.no_grad(), record_attention(model) as recorder:
+        model(x)
+    assert not torch.allclose(recorder.maps.double(), explicit_attention(tiny_vit(), x), atol=1e-3)
+    torch.testing.assert_close(recorder.maps.double(), explicit_attention(model, x), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("autocast", [False, True], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("fused", [False, True], ids=["explicit", "fused"])
+def test_logits_are_bit_equal_with_and_without_recording(autocast, fused):
+    model, x = trained_lora(tiny_vit()), images(3, 3, 32, 32)
+    for block in model.blocks:
+        block.attn.fused_attn = fused
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        plain = model(x)
+        with record_attention(model) as recorder:
+            recorded = model(x)
+    assert torch.equal(plain, recorded)
+    assert recorder.maps.dtype == torch.float32
+    torch.testing.assert_close(recorder.maps.sum(-1), torch.ones_like(recorder.maps.sum(-1)), rtol=0, atol=1e-5)
+
+
+def test_recording_leaves_the_gradients_as_they_are_and_holds_no_graph():
+    x, gradients = images(2, 3, 32, 32), []
+    for recording in (False, True):
+        model = tiny_vit()
+        if recording:
+            with record_attention(model) as recorder:
+                model(x).square().sum().backward()
+        else:
+            model(x).square().sum().backward()
+        gradients.append(model.blocks[0].attn.qkv.weight.grad)
+    assert torch.equal(*gradients)
+    assert not recorder.maps.requires_grad
+
+
+def hook_count(model):
+    return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules())
+
+
+def test_hooks_are_gone_after_the_block_and_after_an_exception():
+    model = tiny_vit()
+    with record_attention(model):
+        assert hook_count(model) == 4  # two layers, each with the recording and the refusal of masks
+    assert hook_count(model) == 0
+    with pytest.raises(KeyError, match="on purpose"), record_attention(model):
+        raise KeyError("on purpose")
+    with pytest.raises(AssertionError, match="height"), record_attention(model):
+        model(images(1, 3, 40, 40))
+    assert hook_count(model) == 0
+
+
+def test_chosen_layers_are_those_of_the_full_recording_and_only_they_are_hooked():
+    model, x = tiny_vit(depth=4), images(2, 3, 32, 32)
+    with torch.no_grad(), record_attention(model) as everything:
+        model(x)
+    with torch.no_grad(), record_attention(model, layers=[-1, 1]) as chosen:
+        assert hook_count(model) == 4
+        model(x)
+    assert chosen.layers == (3, 1)
+    assert torch.equal(chosen.maps, everything.maps[:, [3, 1]])
+
+
+def test_several_forwards_are_joined_along_the_batch():
+    model, x = tiny_vit(), images(5, 3, 32, 32)
+    with torch.no_grad(), record_attention(model, layers=-1) as recorder:
+        for batch in x.split(2):
+            model(batch)
+    with torch.no_grad(), record_attention(model, layers=-1) as at_once:
+        model(x)
+    torch.testing.assert_close(recorder.maps, at_once.maps)
+
+
+def break_off(*_):
+    raise KeyError("on purpose")
+
+
+def test_a_forward_that_broke_off_leaves_nothing_behind():
+    model, x = tiny_vit(), images(2, 3, 32, 32)
+    with torch.no_grad(), record_attention(model) as recorder:
+        handle = model.blocks[1].norm1.register_forward_pre_hook(break_off)
+        with pytest.raises(KeyError, match="on purpose"):
+            model(x)
+        handle.remove()
+        with pytest.raises(RuntimeError, match="no attention was recorded"):
+            _ = recorder.maps
+        model(x)
+    with torch.no_grad(), record_attention(model) as undisturbed:
+        model(x)
+    assert torch.equal(recorder.maps, undisturbed.maps)
+
+
+@pytest.mark.parametrize("layers", [12, -13, [0, 12], "last"])
+def test_an_unknown_layer_is_refused_with_the_allowed_ones(layers):
+    match = r"no layer .*allowed are 0 to 11, or -12 to -1"
+    with pytest.raises(ValueError, match=match), record_attention(tiny_vit(depth=12), layers):
+        pass
+
+
+def test_layers_named_twice_or_not_at_all_are_refused():
+    for layers in ([], [1, -1]):
+        match = "at least one layer, and none twice"
+        with pytest.raises(ValueError, match=match), record_attention(tiny_vit(), layers):
+            pass
+
+
+@pytest.mark.parametrize("model", [nn.Linear(2, 2), timm.create_model("resnet10t"), tiny_vit(attn_layer="diff")])
+def test_a_model_without_plain_attention_is_refused(model):
+    match = "cannot be recorded: allowed are timm Vision Transformers"
+    with pytest.raises(TypeError, match=match), record_attention(model):
+        pass
+
+
+def test_no_forward_means_an_error_that_says_so():
+    with record_attention(tiny_vit()) as recorder:
+        pass
+    with pytest.raises(RuntimeError, match="no attention was recorded: run the model inside"):
+        _ = recorder.maps
+
+
+def test_attention_under_a_mask_is_refused_rather_than_recorded_wrongly():
+    model = tiny_vit()
+    with record_attention(model), pytest.raises(ValueError, match="under a mask cannot be recorded"):
+        model.forward_features(images(1, 3, 32, 32), attn_mask=torch.zeros(17, 17))
+
+
+def test_the_grid_is_height_then_width():
+    model = tiny_vit(img_size=(24, 40))  # 3 patches high, 5 wide
+    with torch.no_grad(), record_attention(model) as recorder:
+        model(images(2, 3, 24, 40))
+    grid, num_prefix_tokens = token_layout(model)
+    maps = cls_attention(recorder.maps, grid, num_prefix_tokens)
+    assert (grid, num_prefix_tokens, maps.shape) == ((3, 5), 1, (2, 2, 4, 3, 5))
+    # patch (row 1, column 2) is token 1 + 1 * 5 + 2
+    assert torch.equal(maps[..., 1, 2], recorder.maps[..., 0, 8])
+
+
+def test_prefix_tokens_stay_out_of_the_map():
+    attention = torch.arange(1.0, 8 * 8 + 1).reshape(1, 1, 1, 8, 8).softmax(-1)  # CLS, a register, 2 x 3 patches
+    maps = cls_attention(attention, (2, 3), num_prefix_tokens=2)
+    assert torch.equal(maps[0, 0, 0], attention[0, 0, 0, 0, 2:].reshape(2, 3))
+
+
+def test_a_wrong_grid_is_refused_and_a_model_without_class_token_too():
+    attention = torch.full((1, 2, 3, 17, 17), 1 / 17)
+    for make_map in (cls_attention, attention_rollout):
+        with pytest.raises(ValueError, match=r"does not fit: .*N = 26, .* 1 prefix tokens .* \(5, 5\) patches"):
+            make_map(attention, (5, 5))
+    with pytest.raises(TypeError, match="no class token"):
+        token_layout(tiny_vit(class_token=False, global_pool="avg"))
+
+
+def test_rollout_equals_a_two_layer_example_worked_out_by_hand():
+    # CLS and two patches, two heads. First layer: the heads' mean is [[0, 1, 0], [0, 1, 0], [.5, 0, .5]].
+    first = torch.tensor([[[0, 1, 0], [0, 1, 0], [1, 0, 0]], [[0, 1, 0], [0, 1, 0], [0, 0, 1.0]]])
+    # Second layer: the heads' mean is [[0, .5, .5], [0, 0, 1], [1, 0, 0]].
+    second = torch.tensor([[[0, 1, 0], [0, 0, 1], [1, 0, 0]], [[0, 0, 1], [0, 0, 1], [1, 0, 0.0]]])
+    attention = torch.stack([first, second])[None]
+    # Plus identity, halved: A1 = [[.5, .5, 0], [0, 1, 0], [.25, 0, .75]] and A2's first row = [.5, .25, .25].
+    # That row times A1: [.25 + .0625, .25 + .25, .1875] = [.3125, .5, .1875].
+    assert torch.equal(attention_rollout(attention, (1, 2)), torch.tensor([[[0.5, 0.1875]]]))
+    # With the larger head, A1 = [[.5, .5, 0], [0, 1, 0], [1/3, 0, 2/3]], A2's first row = [1/3, 1/3, 1/3].
+    expected = torch.tensor([[[0.5, 2 / 9]]])
+    torch.testing.assert_close(attention_rollout(attention, (1, 2), head_fusion="max"), expected)
+
+
+def test_rollout_multiplies_the_last_layer_first_and_treats_every_image_alike():
+    attention = (3 * images(3, 4, 2, 17, 17)).softmax(-1)
+    together = attention_rollout(attention, (4, 4))
+    for image, rollout in zip(attention.double().mean(2), together, strict=True):
+        first, second, third, last = (image + torch.eye(17)) / 2
+        expected = (last @ third @ second @ first)[0, 1:].reshape(4, 4).float()
+        torch.testing.assert_close(rollout, expected)
+    assert (together.sum(dim=(-2, -1)) < 1).all()  # the rest stays on CLS
+
+
+def test_an_unknown_head_fusion_is_refused():
+    with pytest.raises(ValueError, match="unknown head_fusion 'median': allowed are 'mean', 'max', 'min'"):
+        attention_rollout(torch.full((1, 1, 1, 5, 5), 0.2), (2, 2), head_fusion="median")
+
+
+def test_baselines_sum_to_one_and_the_centre_map_peaks_in_the_centre():
+    for baseline in (random_map((3, 5), seed=0), center_gaussian_map((3, 5))):
+        assert baseline.shape == (3, 5)
+        assert baseline.sum() == pytest.approx(1)
+    centre = center_gaussian_map((3, 5))
+    assert centre.argmax() == 1 * 5 + 2
+    torch.testing.assert_close(centre, centre.flip(0, 1))
+    assert torch.equal(random_map((3, 5), seed=7), random_map((3, 5), seed=7))
+    assert not torch.equal(random_map((3, 5), seed=7), random_map((3, 5), seed=8))
+
+
+def test_part_densities_of_a_map_worked_out_by_hand():
+    # 4 x 4 pixels on a 2 x 2 grid: part 1 is the upper left patch and the left half of the upper right one.
+    mask = torch.zeros(1, 4, 4, dtype=torch.uint8)
+    mask[0, :2, :3] = 1
+    heat = torch.tensor([[[4.0, 2.0], [1.0, 1.0]]])
+    # Share on part 1: (4 + 2 / 2) / 8 = 0.625 on 6 of 16 pixels.
+    density = part_densities(heat, mask, num_parts=2)[0]
+    assert density.tolist() == pytest.approx([0.375 / (10 / 16), 0.625 / (6 / 16)])
+
+
+def test_a_part_of_less_than_a_patch_has_no_density():
+    mask = torch.zeros(1, 8, 8, dtype=torch.uint8)  # on a 2 x 2 grid, a patch has 16 pixels
+    mask[0, 2:6, 2:6] = 1  # 16 pixels, in four patches
+    mask[0, 0, :] = 2  # 8 pixels
+    density = part_densities(torch.ones(1, 2, 2), mask, num_parts=4)[0]
+    assert density.isnan().tolist() == [False, False, True, True]
+
+
+def test_an_even_map_has_density_one_on_every_part():
+    masks = torch.randint(0, 4, (5, 32, 32), generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(part_densities(torch.full((5, 4, 4), 0.3), masks, 4), torch.ones(5, 4))
+    with pytest.raises(ValueError, match="2 maps, but 5 masks"):
+        part_densities(torch.ones(2, 4, 4), masks, 4)
+
+
+def test_shares_sum_to_one_over_each_map():
+    assert torch.equal(to_shares(torch.tensor([[1.0, 3.0], [0.0, 4.0]])), torch.tensor([[0.125, 0.375], [0, 0.5]]))

@@ -1,0 +1,225 @@
+"""Files, tables, intervals, and the report's numbers."""
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from woofkit.claims import paper
+from woofkit.config import ConfigError, LoRAConfig
+from woofkit.fast.memory import measure_peak_memory
+from woofkit.files import describe_environment, write_atomic
+from woofkit.results import load_runs, read_metrics
+from woofkit.stats.intervals import accuracy_interval, confusion_matrix, errors_within, mcnemar_test
+from woofkit.tables.results import compare_runs, results_markdown
+from woofkit.train import run_training
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+
+    def fail(temporary):
+        temporary.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_atomic(path, fail)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_new_file_is_whole_or_not_there(tmp_path):
+    seen = []
+
+    def write(temporary):
+        temporary.write_text("half")
+        seen.append((tmp_path / "table.csv").exists())
+
+    write_atomic(tmp_path / "table.csv", write)
+    assert seen == [False]
+    assert (tmp_path / "table.csv").read_text() == "half"
+    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_unfinished_runs_are_no_runs(tmp_path):
+    (tmp_path / "full-r0-s0-12345678").mkdir()
+    assert load_runs(tmp_path).empty
+    with pytest.raises(ConfigError, match="is not finished: it has no metrics.json"):
+        read_metrics(tmp_path / "full-r0-s0-12345678")
+    with pytest.raises(ConfigError, match="is not finished"):
+        compare_runs([tmp_path / "full-r0-s0-12345678"], "demo")
+
+
+def test_wilson_interval_of_a_known_case():
+    # Newcombe 1998, Statistics in Medicine 17:857, table I: 81 of 263, score method without correction
+    interval = accuracy_interval(np.arange(263) < 81)
+    assert (round(interval.low, 4), round(interval.high, 4)) == (0.2553, 0.3662)
+    more_certain = accuracy_interval(np.arange(263) < 81, confidence=0.99)
+    assert more_certain.low < interval.low < 81 / 263 < interval.high < more_certain.high
+    assert accuracy_interval(np.zeros(20, bool)).low == pytest.approx(0.0)
+    assert accuracy_interval(np.ones(20, bool)).high == pytest.approx(1.0)
+    with pytest.raises(ValueError, match="accuracy of no images"):
+        accuracy_interval(np.array([]))
+
+
+def test_mcnemar_counts_only_the_images_that_tell_the_models_apart():
+    first = np.array([1, 1, 1, 1, 1, 1, 0, 1, 0, 1], bool)
+    second = np.array([0, 0, 0, 0, 0, 0, 0, 1, 0, 1], bool)
+    test = mcnemar_test(first, second)
+    assert (test.only_first, test.only_second) == (6, 0)
+    assert test.difference == pytest.approx(0.6)
+    assert test.p_value == pytest.approx(2 * 0.5**6)
+    assert mcnemar_test(first, first).p_value == 1
+    with pytest.raises(ValueError, match="needs the same images twice"):
+        mcnemar_test(first, second[:5])
+
+
+def test_rows_of_the_confusion_matrix_are_true_classes():
+    assert confusion_matrix(np.array([0, 0, 2]), np.array([1, 1, 2]), 3).tolist() == [[0, 2, 0], [0, 0, 0], [0, 0, 1]]
+
+
+def test_the_papers_numbers_on_the_usual_scale():
+    usual = paper.reported_table().set_index(["method", "section", "quantity", "split"])["usual"]
+    assert usual["full", "discussion", "accuracy", "train"] == pytest.approx(0.9996, abs=5e-5)
+    assert usual["lora", "results", "loss", "test"] == pytest.approx(0.34, abs=0.005)
+    assert usual["full", "results", "accuracy", "test"] == pytest.approx(3601 / 3929, abs=5e-5)
+    assert paper.images_per_batch("train") == pytest.approx(9025 / 71)
+    assert round(paper.images_per_batch("train")) == round(paper.images_per_batch("test")) == 127
+    intervals = paper.reported_accuracies()
+    assert [round(accuracy * paper.NUM_TEST) for accuracy in intervals.accuracy] == [3601, 3593, 3488, 3541]
+    assert ((intervals.low < intervals.accuracy) & (intervals.accuracy < intervals.high)).all()
+    for kind in (("loss", "test"), ("accuracy", "train"), ("accuracy", "test")):
+        assert paper.usual_scale(*kind, paper.paper_scale(*kind, 0.3)) == pytest.approx(0.3)
+
+
+def test_the_results_table_shows_what_was_measured_and_a_dash_for_what_was_not():
+    shared = {"profile": "demo", "num_test_images": 500, "machine": "M", "precision": "bf16", "date": "2026-01-02T03"}
+    rows = [
+        {
+            "method": "full",
+            "accuracy": 0.8,
+            "low": 0.76,
+            "high": 0.83,
+            "loss": 0.5,
+            "trainable_parameters": 5526346,
+            "seconds": 61.0,
+            "images_per_second": 50.0,
+            "peak_memory_mb": 900.0,
+            "checkpoint_bytes": 22e6,
+            **shared,
+        },
+        {
+            "method": "zero-shot",
+            "accuracy": 0.5,
+            "low": 0.4,
+            "high": 0.6,
+            "loss": 1.0,
+            "trainable_parameters": 0,
+            "checkpoint_bytes": 22e6,
+            **shared,
+        },
+    ]
+    text = results_markdown(pd.DataFrame(rows))
+    assert "| full fine-tuning | 80.0 % (76.0 to 83.0) | 0.500 | 5,526,346 | 61 | 50.0 | 900 | 22.00 |" in text
+    assert "| zero-shot | 50.0 % (40.0 to 60.0) | 1.000 | 0 | - | - | - | 22.00 |" in text
+    assert text.endswith("500 test images. Measured 2026-01-02, M, bf16.")
+
+
+def test_runs_that_differ_in_their_seed_alone_make_one_row_of_means():
+    shared = {
+        "profile": "seeds",
+        "method": "lora",
+        "low": 0,
+        "high": 1,
+        "loss": 0.5,
+        "trainable_parameters": 9,
+        "images_per_second": 5.0,
+        "peak_memory_mb": 1.0,
+        "checkpoint_bytes": 7e5,
+        "num_test_images": 1000,
+        "machine": "M",
+        "precision": "bf16",
+        "date": "2026-01-02",
+    }
+    rows = [
+        {"accuracy": 0.88, "seconds": 10.0, "seed": 0, "lr": 1e-3, **shared},
+        {"accuracy": 0.92, "seconds": 20.0, "seed": 1, "lr": 1e-3, **shared},
+        {"accuracy": 0.50, "seconds": 30.0, "seed": 0, "lr": 1e-4, **shared},
+    ]
+    text = results_markdown(pd.DataFrame(rows))
+    interval = accuracy_interval(np.arange(1000) < 900)
+    expected = f"| LoRA, lr 0.001 | 90.0 % ({100 * interval.low:.1f} to {100 * interval.high:.1f}) | 0.500 | 9 | 15 |"
+    assert expected in text
+    assert "| LoRA, lr 0.0001 | 50.0 % (0.0 to 100.0) | 0.500 | 9 | 30 |" in text
+    assert "By seed: LoRA, lr 0.001: 88.0 %, 92.0 %; LoRA, lr 0.0001: 50.0 %." in text
+
+
+def test_errors_within_groups_by_hand():
+    matrix = np.array([[8, 2, 0, 0], [1, 7, 1, 1], [0, 0, 9, 1], [0, 0, 0, 5]])
+    within, aimless = errors_within(matrix, [[0, 1], [2, 3]])
+    assert within == pytest.approx(4 / 6)
+    assert aimless == pytest.approx(1 / 3)  # one of three other classes is alike
+    assert errors_within(matrix, [[0, 1, 2, 3]]) == (1, 1)
+    assert np.isnan(errors_within(np.eye(3, dtype=int), [[0, 1]])).all()
+
+
+def test_accuracy_on_images_new_to_the_backbone_stands_below_the_table():
+    row = {
+        "profile": "paper",
+        "method": "lora",
+        "accuracy": 0.9,
+        "low": 0.89,
+        "high": 0.91,
+        "loss": 0.3,
+        "trainable_parameters": 177418,
+        "seconds": 9.0,
+        "images_per_second": 5.0,
+        "peak_memory_mb": 1.0,
+        "checkpoint_bytes": 7e5,
+        "num_test_images": 3929,
+        "machine": "M",
+        "precision": "bf16",
+        "date": "2026-01-02",
+        "unseen_accuracy": 0.8,
+        "unseen_accuracy_low": 0.7,
+        "unseen_accuracy_high": 0.9,
+        "num_unseen_images": 162.0,
+    }
+    text = results_markdown(pd.DataFrame([row]))
+    assert "on the 162 test images that pretraining has not seen: LoRA 80.0 % (70.0 to 90.0)." in text
+
+
+def test_peak_memory_sees_what_a_block_holds_and_not_what_was_there_before():
+    before = torch.ones(30_000_000)
+    with measure_peak_memory(torch.device("cpu")) as memory:
+        held = torch.ones(50_000_000)  # 200 MB
+        time.sleep(0.3)  # long enough to be sampled on a busy machine
+        del held
+    assert 150 < memory.megabytes < 300
+    assert before.numel() == 30_000_000
+
+
+def test_a_machine_without_git_is_described_all_the_same(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    environment = describe_environment(torch.device("cpu"))
+    assert environment["commit"] == "unknown"
+    assert environment["torch"].split("+")[0] == torch.__version__.split("+")[0]
+
+
+def test_runs_of_other_ranks_or_labels_are_no_seeds_of_one_another(tiny_run, tmp_path):
+    usual = replace(tiny_run, method="lora", lora=LoRAConfig.paper())
+    changes = [{"lora": LoRAConfig.paper(1)}, {"label_fraction": 0.999}, {"seed": 1}]
+    runs = [
+        run_training(config, tmp_path, report=lambda line: None)
+        for config in (usual, *(replace(usual, **change) for change in changes))
+    ]
+    frame = compare_runs(runs, "tiny")
+    assert frame["other"].str.startswith("num_train 10; num_test 10").all()
+    lines = results_markdown(frame).splitlines()
+    names = [line.split(" | ")[0].removeprefix("| ") for line in lines if line.startswith("| LoRA")]
+    assert names == ["LoRA", "LoRA, rank 1", "LoRA, label_fraction 0.999"]
+    assert "By seed: LoRA: " in lines[-1]

@@ -1,0 +1,68 @@
+"""The five notebooks from end to end: nbmake runs copies that carry the shrunk parameters of profile `test`.
+
+nbmake cannot pass parameters, so papermill writes them into copies first. The copies share one runs folder
+and train each model once; they run last to first, so that none leans on another having run before it.
+"""
+
+import shutil
+import subprocess
+import sys
+import time
+
+import nbformat
+import pytest
+
+from tools.site.building import write_site
+from woofkit.study import NOTEBOOKS, check_kernel
+
+SECONDS_A_CELL = 240
+
+
+@pytest.fixture(scope="module")
+def copies(test_study):
+    """A folder with the notebooks' copies, and beside it runs/, where they write."""
+    return test_study.copy("notebooks")
+
+
+def test_nbmake_runs_every_notebook(copies):
+    check_kernel()
+    (copies.parent / "pytest.ini").write_text("[pytest]\n")  # not the project's own settings
+    command = [sys.executable, "-m", "pytest", "--nbmake", "--overwrite", f"--nbmake-timeout={SECONDS_A_CELL}"]
+    command += ["-c", "pytest.ini", "-p", "no:cacheprovider", "-v", "--durations=0"]
+    started = time.monotonic()
+    done = subprocess.run([*command, *(f"notebooks/{name}.ipynb" for name in reversed(NOTEBOOKS))], cwd=copies.parent)
+    print(f"five notebooks in {time.monotonic() - started:.0f} s")
+    assert done.returncode == 0, "nbmake failed: see above"
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_nothing_is_said_on_stderr_and_widgets_keep_their_state(copies, name):
+    notebook = nbformat.read(copies / f"{name}.ipynb", as_version=4)
+    assert notebook.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"]
+    assert any(cell.outputs for cell in notebook.cells if cell.cell_type == "code")
+    said = [
+        output.text
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if output.output_type == "stream" and output.name == "stderr"
+    ]
+    assert not said
+
+
+def test_they_wrote_the_studys_results(copies):
+    root = copies.parent / "runs" / "test"
+    assert "|" in (root / "results.md").read_text()
+    assert (root / "results.csv").is_file()
+    drawn = {path.name[:2] for path in (root / "figures").glob("*.png")}
+    assert drawn == {name[:2] for name in NOTEBOOKS}
+    finished = [path.parent.name for path in root.glob("*/metrics.json")]
+    methods = [name.split("-")[0] for name in finished]
+    assert len(methods) == len(set(methods)), f"a model was trained twice: {finished}"
+    assert {"full", "lora"} <= set(methods)
+
+
+def test_they_make_a_site(copies):
+    root = copies.parent / "runs" / "test"
+    shutil.copytree(copies, root / "notebooks")
+    contents = write_site("test", str(root.parent))
+    assert {path.stem for path in contents.parent.glob("*.html")} == {"index", *NOTEBOOKS}

@@ -1,0 +1,49 @@
+"""What the model is taught at once: the breed, the breed's traits, and the parts of the dog that each patch shows."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tools.backbone.batches import Batch
+from tools.backbone.recipe import Recipe
+from woofkit.sketch.layers import PARTS
+from woofkit.sketch.traits import CHOICES, NUMBERS, Traits
+
+
+def trait_table(breeds: list[Traits]) -> Tensor:
+    """Return the breeds' traits (B, T), each 0 to 1: the numbers as they are, every word as 0 or 1."""
+    rows = []
+    for breed in breeds:
+        words = [float(getattr(breed, name) == word) for name, allowed in CHOICES.items() for word in allowed]
+        rows.append([getattr(breed, name) for name in NUMBERS] + words)
+    return torch.tensor(rows, dtype=torch.float32)
+
+
+def new_heads(num_features: int, num_traits: int) -> nn.ModuleDict:
+    """Return the linear heads of the two auxiliary tasks, which are dropped after pretraining."""
+    return nn.ModuleDict({"traits": nn.Linear(num_features, num_traits), "parts": nn.Linear(num_features, len(PARTS))})
+
+
+def task_loss(
+    model: nn.Module, heads: nn.ModuleDict, batch: Batch, traits: Tensor, recipe: Recipe
+) -> tuple[Tensor, float, float]:
+    """Return the loss of all three tasks together, the breeds' part of it, and the share of breeds named right.
+
+    Args:
+        traits: (num_breeds, T) from `trait_table`.
+    """
+    device = traits.device
+    labels = torch.from_numpy(batch.drawings % recipe.num_breeds).to(device)
+    with torch.autocast(device.type, torch.bfloat16):
+        tokens = model.forward_features(batch.images.to(device))
+        features = model.forward_head(tokens, pre_logits=True)
+        logits = model.head(features).float()
+        named = heads["traits"](features).float()
+        parts = heads["parts"](tokens[:, model.num_prefix_tokens :]).float()
+    breed = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+    loss = breed + recipe.trait_weight * F.binary_cross_entropy_with_logits(named, traits[labels])
+    # cross_entropy wants the classes second: (B, parts, patches), for the shares as for the logits.
+    loss = loss + recipe.part_weight * F.cross_entropy(parts.transpose(1, 2), batch.parts.to(device).transpose(1, 2))
+    return loss, breed.item(), (logits.argmax(1) == labels).float().mean().item()

@@ -1,0 +1,205 @@
+"""`python -m woofkit attention`: where trained models look, measured on many dogs, and what that says of the claims.
+
+A model's measurements are kept under the study's folder as they are made, so a command that broke off goes on with
+the next model. The table of means, paired differences and their intervals goes to data/results/, with the verdicts.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from woofkit.adapters import load_run_model
+from woofkit.config import NUM_BREEDS, PROJECT_ROOT, StudyConfig, TrainConfig, require_range
+from woofkit.data import make_transform, stratified_subset
+from woofkit.explain.maps import BASELINES, KINDS, look, require_maps
+from woofkit.explain.per_model import Dogs, load_dogs, measure_model
+from woofkit.fast.device import pick_device, pick_precision
+from woofkit.files import describe_environment, write_atomic, write_json, write_table
+from woofkit.models import build_for, data_config, untouched_method
+from woofkit.stats.intervals import mean_interval
+from woofkit.stats.seeds import crossed_mean
+from woofkit.train import load_splits, run_training
+
+NUM_DOGS, NUM_SEEDS = 200, 3
+MEASURES = 2  # to be raised whenever what is measured changes, so that nothing kept is taken for it
+COLUMNS = ("model", "against", "map", "measure", "value", "low", "high", "freedom", "dogs", "by_seed")
+RESULTS = PROJECT_ROOT / "data" / "results"
+
+
+def study_attention(
+    study: StudyConfig,
+    num_dogs: int = NUM_DOGS,
+    num_seeds: int = NUM_SEEDS,
+    folder: Path = RESULTS,
+    report: Callable[[str], None] = print,
+) -> tuple[Path, Path]:
+    """Train what is missing, measure the original, full fine-tuning and LoRA; write and return the table and verdicts.
+
+    Deletion, insertion and the sanity check are measured on the first seed's models. The dogs are a stratified subset
+    of the test split, the same for every model.
+
+    Raises:
+        ConfigError: settings out of range, or as `run_training`.
+    """
+    require_range("seeds", num_seeds, 1, 100)
+    configs = _configs(study, num_seeds)
+    untouched = next(iter(configs))
+    model = build_for(configs[untouched])
+    transform = make_transform(data_config(model), study.preprocess)
+    require_maps(model, transform.size)
+    test = load_splits(configs[untouched], transform.size)["test"]
+    require_range("dogs", num_dogs, NUM_BREEDS, len(test))
+    runs = {key: run_training(config, study.run_root, report=report) for key, config in configs.items()}
+    device = pick_device("auto")
+    original = load_run_model(runs[untouched]).to(device)
+    dogs = load_dogs(test.subset(stratified_subset(test.labels, num_dogs, seed=0)), transform)
+    view, frames = None, {}
+    for (model, seed), run in runs.items():
+        faithful, precision = seed == study.seed, pick_precision(study.precision, device)
+        digest = _digest(dogs, run, runs[untouched], faithful, precision)
+        path = study.run_root / "attention" / f"{run.name}-{digest}.parquet"
+        if path.is_file():
+            report(f"{model}, seed {seed}: found measured in {path.name}")
+        else:
+            report(f"{model}, seed {seed}: {num_dogs} dogs")
+            view = view or look(original, dogs.pixels, transform)
+            frame = measure_model(load_run_model(run).to(device), original, view, dogs, faithful, precision, report)
+            frame.attrs = describe_environment(device)  # kept in the file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, lambda temporary, frame=frame: frame.to_parquet(temporary, index=False))
+        frames[model, seed] = pd.read_parquet(path)
+    table = summarize(frames)
+    folder.mkdir(parents=True, exist_ok=True)
+    table_path, verdict_path = (folder / f"{kept_name(study)}.{end}" for end in ("csv", "json"))
+    write_table(table.round(5), table_path)
+    environment = max((frame.attrs for frame in frames.values()), key=lambda attrs: attrs["date"])
+    names = [run.name for run in runs.values()]
+    settings = {"dogs": num_dogs, "seeds": num_seeds, "runs": names}
+    write_json(verdict_path, _record(study, table, settings, environment, drawn=dogs.masks is not None))
+    return table_path, verdict_path
+
+
+def kept_name(study: StudyConfig) -> str:
+    """The name, without its ending, under which a study's table and verdicts are kept."""
+    return f"attention_{study.dataset}_{study.profile}"
+
+
+def summarize(frames: Mapping[tuple[str, int], pd.DataFrame]) -> pd.DataFrame:
+    """Means with intervals over dogs and seeds: a row a model, map and measure, and the paired differences.
+
+    `frames` are (model, seed) -> what `measure_model` gave; `by_seed` has each seed's mean. `against` names what is
+    subtracted, dog by dog: another model's value, or the same model's on a map that knows nothing. Areas also come
+    "beyond the centre map's" and "beyond the random map's", which takes out how sure the model is.
+    """
+    wide = {
+        key: _with_gains(frame.pivot(index="dog", columns=["map", "measure"], values="value"))
+        for key, frame in frames.items()
+    }
+    models = list(dict.fromkeys(model for model, _ in frames))
+    seeds = {model: [seed for other, seed in frames if other == model] for model in models}
+    rows = []
+    for model in models:
+        each = [wide[model, seed] for seed in seeds[model]]
+        rows += _rows(model, "", each)
+        for baseline in BASELINES:
+            rows += _rows(model, baseline, [_beyond_baseline(values, baseline) for values in each])
+    for model, against in (("lora", "full"), ("full", "lora"), ("full", "original"), ("lora", "original")):
+        if model in seeds and against in seeds:
+            partner = {seed: (against, seed if seed in seeds[against] else seeds[against][0]) for seed in seeds[model]}
+            rows += _rows(model, against, [wide[model, seed] - wide[partner[seed]] for seed in seeds[model]])
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _with_gains(values: pd.DataFrame) -> pd.DataFrame:
+    """Add what each kind of map's areas have beyond those of the maps that know nothing."""
+    gains = {
+        (kind, f"{measure}, beyond the {baseline} map's"): values[kind, measure] - values[baseline, measure]
+        for kind in KINDS
+        if kind in values
+        for baseline in BASELINES
+        for measure in values[kind]
+        if measure.startswith("area under")
+    }
+    if not gains:
+        return values
+    return pd.concat([values, pd.DataFrame(gains).rename_axis(columns=values.columns.names)], axis=1)
+
+
+def _beyond_baseline(values: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """What each kind of map has beyond one that knows nothing, for every measure that both have."""
+    known = values[baseline]
+    beyond = {
+        (kind, measure): values[kind, measure] - known[measure]
+        for kind in KINDS
+        if kind in values
+        for measure in values[kind]
+        if measure in known
+    }
+    return pd.DataFrame(beyond)
+
+
+def _rows(model: str, against: str, each: list[pd.DataFrame]) -> Iterator[tuple]:
+    """A row for each column of the seeds' frames (dogs, (map, measure)); a column may be missing for some seeds."""
+    together = pd.concat(each, keys=range(len(each)))
+    for kind, measure in together.columns:
+        values = together[kind, measure].unstack(level=0)  # dogs by seeds
+        by_seed = values.mean().dropna()
+        if by_seed.empty or (against and kind in BASELINES):  # a baseline is the same map for every model
+            continue
+        known = values[by_seed.index].dropna().to_numpy().T  # (seeds, dogs)
+        if known.size == 0:  # a part too small on every dog
+            continue
+        several = min(known.shape) > 1
+        found = crossed_mean(known, np.zeros(known.shape[1])) if several else mean_interval(known.mean(axis=0))
+        freedom = found.freedom if several else float("inf")
+        means = " ".join(f"{mean:.4g}" for mean in by_seed)
+        yield model, against, kind, measure, found.value, found.low, found.high, freedom, known.shape[1], means
+
+
+def _configs(study: StudyConfig, num_seeds: int) -> dict[tuple[str, int], TrainConfig]:
+    """(model, seed) -> the settings of its run; the original needs one, since only its head depends on the seed."""
+    untouched = study.train_config(untouched_method(study.train_config("full")))
+    configs = {("original", study.seed): untouched}
+    for seed in range(study.seed, study.seed + num_seeds):
+        for method in ("full", "lora"):
+            configs[method, seed] = replace(study.train_config(method), seed=seed)
+    return configs
+
+
+def _digest(dogs: Dogs, run: Path, original: Path, faithful: bool, precision: str) -> str:
+    """What a measurement depends on: the dogs and their masks, both models' weights, and what is measured how."""
+    digest = hashlib.sha256(json.dumps([dogs.dataset.fingerprint(), MEASURES, faithful, precision]).encode())
+    if dogs.masks is not None:
+        digest.update(dogs.masks.numpy().tobytes())
+    for folder in (run, original):
+        for path in sorted(folder.glob("*.safetensors")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:8]
+
+
+def _record(
+    study: StudyConfig, table: pd.DataFrame, settings: dict[str, Any], environment: Mapping[str, str], drawn: bool
+) -> dict[str, Any]:
+    """The settings, the machine and, for drawings, the verdicts on the claims for each kind of map."""
+    from woofkit.claims.study import judge_attention
+
+    verdicts: dict[str, Any] = {}
+    for kind in KINDS if drawn else ():
+        for judgement in judge_attention(table, kind):
+            judged = verdicts.setdefault(judgement.hypothesis.claim, {"statement": judgement.hypothesis.paper})
+            conditions = [
+                {"condition": each.condition.statement, "verdict": each.verdict, "by_seed": each.effect.by_seed}
+                | {name: getattr(each.effect, name) for name in ("value", "low", "high")}
+                for each in judgement.findings
+            ]
+            judged[kind] = {"verdict": judgement.verdict, "p_value": judgement.p_value, "conditions": conditions}
+    own = asdict(study) | {"weights": Path(study.weights).name}  # where they lie concerns nobody
+    del own["runs_dir"], own["data_dir"]
+    kept = {name: environment[name] for name in ("date", "machine", "torch", "commit")}
+    return {"settings": own | settings, "environment": kept, "verdicts": verdicts}

@@ -1,0 +1,82 @@
+"""Files that are written whole or not at all, and what is noted beside every measurement: machine, versions, commit."""
+
+import json
+import os
+import platform
+import secrets
+import subprocess
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from woofkit.config import PROJECT_ROOT
+
+
+def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let `write` fill a temporary file beside `path`, then rename it: `path` is whole or not there.
+
+    A failed write leaves no file behind.
+    """
+    # process numbers repeat on the machines of a cluster, which share their files
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as readable JSON, atomically."""
+    write_atomic(path, lambda temporary: temporary.write_text(json.dumps(value, indent=2) + "\n"))
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as CSV, atomically."""
+    write_atomic(path, lambda temporary: table.to_csv(temporary, index=False))
+
+
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow")
+
+
+def describe_machine(device: torch.device) -> str:
+    """The device in words: "2 cores, AMD EPYC" or the name of the GPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        name = names[0] if names else name
+    return f"{os.cpu_count()} cores, {name}"
+
+
+def describe_environment(device: torch.device) -> dict[str, str]:
+    """Date (UTC), machine, versions and git commit: recorded with a run, and never part of what makes it equal.
+
+    A commit with "+" is one whose files had been changed.
+    """
+    commit = _git("rev-parse", "HEAD")
+    if commit and _git("status", "--porcelain", "--untracked-files=no"):
+        commit += "+"
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": describe_machine(device),
+        "python": platform.python_version(),
+        **{package: version(package) for package in PACKAGES},
+        "commit": commit or "unknown",
+    }
+
+
+def _git(*arguments: str) -> str:
+    with suppress(OSError):  # a machine without git
+        return subprocess.run(
+            ["git", *arguments], cwd=PROJECT_ROOT, capture_output=True, text=True, check=False
+        ).stdout.strip()
+    return ""

@@ -1,0 +1,145 @@
+"""What a backbone knew before it was fine-tuned: the images and classes of its pretraining, held out.
+
+Weights that come with a head of 200 classes are this project's: they know the invented breeds of the litter. A head of
+1,000 classes is ImageNet's: Imagenette, ten easy classes of it, stands for what it knew.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from woofkit.config import PROJECT_ROOT, ConfigError, require_range, resolve_path
+from woofkit.data import Transform, WoofDataset, cached_pixels
+from woofkit.datasets.imagewoof import Archive, fetch_archive, list_images
+
+LITTER_BREEDS, LITTER_SEED = 200, 20260  # of the bundled backbone's pretraining, see data/results/backbone.json
+SOURCE_SEED = 7_000_003  # drawings that neither pretraining nor any split of the ten breeds uses
+NUM_DRAWINGS = 2_000  # ten of each invented breed
+IMAGENET_CLASSES = 1_000
+IMAGENETTE = Archive(
+    "https://s3.amazonaws.com/fast-ai-imageclas/imagenette2-160.tgz",
+    "e793b78cc4c9e9a4ccc0c1155377a412",
+    "imagenette2-160",
+    9_469,
+    3_925,
+    (
+        "n01440764",
+        "n02102040",
+        "n02979186",
+        "n03000684",
+        "n03028079",
+        "n03394916",
+        "n03417042",
+        "n03425413",
+        "n03445777",
+        "n03888257",
+    ),
+)
+IMAGENETTE_NAMES = (
+    "tench",
+    "English springer",
+    "cassette player",
+    "chain saw",
+    "church",
+    "French horn",
+    "garbage truck",
+    "gas pump",
+    "golf ball",
+    "parachute",
+)
+IMAGENETTE_INDEX = (0, 217, 482, 491, 497, 566, 569, 571, 574, 701)  # class in ImageNet-1k's 1000
+
+
+class LitterDataset(WoofDataset):
+    """Drawings of the invented breeds; drawing i shows breed i % 200."""
+
+    def draw(self, index: int):
+        """The drawing at `index`."""
+        from woofkit import sketch
+
+        number = int(self.keys[index].rsplit("-", 1)[1])
+        return sketch.draw_dog(
+            _litter()[number % LITTER_BREEDS], seed=self.draw_seed, index=number, size=self.image_size
+        )
+
+
+@cache
+def _litter() -> list:
+    from woofkit import sketch
+
+    return sketch.litter(LITTER_BREEDS, LITTER_SEED)
+
+
+@dataclass(frozen=True)
+class SourceTask:
+    """Images of the earlier task: pixels uint8 (N, 3, H, W), labels (N,) as positions in the original head.
+
+    `classes` are the positions that occur, when they are few of the head's: the choice is then also made among them.
+    """
+
+    name: str
+    pixels: Tensor
+    labels: np.ndarray
+    classes: tuple[int, ...]
+    fingerprint: str
+
+
+def load_source_task(
+    num_classes: int,
+    transform: Transform,
+    source_dir: str = "",
+    num_drawings: int = NUM_DRAWINGS,
+    report: Callable[[str], None] | None = None,
+) -> SourceTask:
+    """The task that weights with an original head of `num_classes` were pretrained for.
+
+    Args:
+        source_dir: folder with Imagenette's val/<wnid>/*.JPEG (or its parent); "" downloads it to data/.
+
+    Raises:
+        ConfigError: a head of another size, no such folder or no image in it, too few drawings.
+    """
+    if num_classes == LITTER_BREEDS:
+        require_range("num_drawings", num_drawings, 2 * LITTER_BREEDS, 1_000_000)
+        dataset = _litter_drawings(num_drawings, transform.size)
+        classes = tuple(range(LITTER_BREEDS))
+    elif num_classes == IMAGENET_CLASSES:
+        dataset, classes = _imagenette(source_dir), IMAGENETTE_INDEX
+    else:
+        raise ConfigError(
+            f"nothing is known of what weights with a head of {num_classes:,} classes were pretrained for: allowed are "
+            f"{LITTER_BREEDS} (the bundled backbone) and {IMAGENET_CLASSES:,} (ImageNet)"
+        )
+    fingerprint = dataset.fingerprint()
+    pixels = cached_pixels(dataset, transform, fingerprint=fingerprint, log=report)
+    return SourceTask(dataset.name, pixels, np.array(classes)[dataset.labels], classes, fingerprint)
+
+
+def _litter_drawings(number: int, size: int) -> LitterDataset:
+    keys = tuple(f"source-{index:06d}" for index in range(number))
+    labels = np.arange(number, dtype=np.int64) % LITTER_BREEDS
+    names = tuple(f"invented breed {breed}" for breed in range(LITTER_BREEDS))
+    return LitterDataset("litter", "source", "", keys, labels, None, SOURCE_SEED, size, names)
+
+
+def _imagenette(source_dir: str) -> WoofDataset:
+    folder = _find_imagenette(source_dir) if source_dir else fetch_archive(IMAGENETTE, PROJECT_ROOT / "data")
+    keys = tuple(list_images(folder, "val", IMAGENETTE.wnids))
+    if not keys:
+        raise ConfigError(f"{folder} has no image val/<wnid>/*.JPEG of Imagenette's classes")
+    labels = np.array([IMAGENETTE.wnids.index(key.split("/")[1]) for key in keys], dtype=np.int64)
+    return WoofDataset("imagenette", "val", "", keys, labels, folder, class_names=IMAGENETTE_NAMES)
+
+
+def _find_imagenette(source_dir: str) -> Path:
+    given = resolve_path(source_dir)
+    for folder in (given, *sorted(given.glob("imagenette2*"))):
+        if (folder / "val").is_dir():
+            return folder
+    raise ConfigError(
+        f"source_dir {str(given)!r} has no val/: allowed is a folder with Imagenette's val/<wnid>/*.JPEG, or its parent"
+    )

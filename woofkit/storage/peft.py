@@ -1,0 +1,208 @@
+"""Adapters as folders of Hugging Face PEFT: adapter_config.json and adapter_model.safetensors.
+
+PEFT knows one A and one B a layer, so an adapter on parts of a fused projection is written as one on all of it:
+B gets rows of zeros where nothing is adapted, and where each part has its own A, the A's are stacked and B becomes
+block-diagonal. The update, scaling * B A, is the same matrix. Checked against PEFT 0.21.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from woofkit.config import ConfigError, LoRAConfig
+from woofkit.files import write_atomic
+from woofkit.lora import find_targets, lora_layers
+
+PREFIX = "base_model.model."
+CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
+REFUSED = {  # settings of PEFT that change what an adapter computes and that LoRALinear does not have
+    "use_dora": (False, None),
+    "bias": ("none", None),
+    "fan_in_fan_out": (False, None),
+    "use_qalora": (False, None),
+    "layer_replication": (None,),
+    "target_parameters": (None, []),
+    "trainable_token_indices": (None,),
+    "use_bdlora": (False, None),
+    "alora_invocation_tokens": (None,),
+    "arrow_config": (None,),
+    "kasa_config": (None,),
+    "velora_config": (None,),
+    "monteclora_config": (None,),
+    # Other starts ("pissa", "olora", ...) rewrite the base when PEFT loads them.
+    "init_lora_weights": (True, False, None, "gaussian", "orthogonal", "eva"),
+}
+
+
+def write_peft(model: nn.Module, config: LoRAConfig, saved: dict[str, Tensor], folder: Path) -> None:
+    """Write the adapter on `model`, with the tensors of its modules to save, for `PeftModel.from_pretrained`."""
+    tensors = {PREFIX + name: tensor for name, tensor in saved.items()}
+    ranks, alphas = {}, {}
+    for name, layer in lora_layers(model).items():
+        A, B, bias = layer.matrices()
+        tensors |= {f"{PREFIX}{name}.lora_A.weight": A, f"{PREFIX}{name}.lora_B.weight": B}
+        if bias is not None:
+            tensors[f"{PREFIX}{name}.lora_B.bias"] = bias
+        if len(A) != config.rank:
+            ranks[name], alphas[name] = len(A), config.scaling * _divisor(len(A), config.rslora)
+    settings = {
+        "peft_type": "LORA",
+        "task_type": None,
+        "base_model_name_or_path": None,
+        "inference_mode": True,
+        "r": config.rank,
+        "lora_alpha": config.alpha,
+        "use_rslora": config.rslora,
+        "lora_dropout": config.dropout,
+        "target_modules": list(lora_layers(model)),
+        "modules_to_save": list(config.modules_to_save) or None,
+        "bias": "none",
+        "lora_bias": config.bias,
+        "fan_in_fan_out": False,
+        "init_lora_weights": True,
+        "rank_pattern": ranks,
+        "alpha_pattern": alphas,
+    }
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / WEIGHTS_FILE, lambda path: save_file(tensors, path, {"format": "pt"}))
+    write_atomic(folder / CONFIG_FILE, lambda path: path.write_text(json.dumps(settings, indent=2) + "\n"))
+
+
+def read_peft(model: nn.Module, folder: Path) -> tuple[LoRAConfig, dict[str, Tensor]]:
+    """Read a PEFT folder as the settings and the tensors, by woofkit's names, of an adapter for `model`.
+
+    Layers of a lower rank than the highest are filled up with zeros, and another scaling goes into B: the updates
+    are the same.
+
+    Raises:
+        ConfigError: a file is missing or damaged, or the adapter does what LoRALinear cannot; the message names it.
+    """
+    settings, tensors = _read_settings(folder / CONFIG_FILE), _read_weights(folder / WEIGHTS_FILE)
+    layers = sorted({key.split(".lora_")[0] for key in tensors if ".lora_" in key})
+    if not layers:
+        raise ConfigError(f"{folder / WEIGHTS_FILE} holds no LoRA matrix")
+    saved = tuple(settings.get("modules_to_save") or ())
+    saved = tuple(name for name in saved if any(key.startswith(f"{name}.") for key in tensors))
+    rslora, bias = bool(settings.get("use_rslora")), bool(settings.get("lora_bias"))
+    ranks = {name: len(A) for name in layers if (A := tensors.get(f"{name}.lora_A.weight")) is not None and A.ndim}
+    if missing := [name for name in layers if name not in ranks or f"{name}.lora_B.weight" not in tensors]:
+        raise ConfigError(f"{folder / WEIGHTS_FILE} lacks a matrix of {missing[0]}")
+    for name in layers:
+        A, B = tensors[f"{name}.lora_A.weight"], tensors[f"{name}.lora_B.weight"]
+        if A.ndim != 2 or B.ndim != 2 or A.shape[0] != B.shape[1]:
+            raise ConfigError(f"{WEIGHTS_FILE}: A {tuple(A.shape)} and B {tuple(B.shape)} of {name} do not fit")
+    rank, scaling = max(ranks.values()), settings["lora_alpha"] / _divisor(settings["r"], rslora)
+    alpha = settings["lora_alpha"] if rank == settings["r"] else scaling * _divisor(rank, rslora)
+    config = LoRAConfig(
+        rank=rank,
+        alpha=alpha,
+        targets=_targets(model, settings, layers),
+        bias=bias,
+        rslora=rslora,
+        dropout=float(settings.get("lora_dropout") or 0),
+        modules_to_save=saved,
+    )
+    renamed = {}
+    for key, tensor in tensors.items():
+        name, _, kind = key.partition(".lora_")
+        if not kind:
+            renamed[key] = tensor
+            continue
+        alpha_here = _pattern(settings.get("alpha_pattern"), name, settings["lora_alpha"])
+        factor = alpha_here / _divisor(ranks[name], rslora) / config.scaling
+        renamed |= _renamed(name, kind, tensor, rank, factor)
+    return config, renamed
+
+
+def _renamed(name: str, kind: str, tensor: Tensor, rank: int, factor: float) -> dict[str, Tensor]:
+    """One LoRA tensor of PEFT by woofkit's name, filled up to `rank`, B and its bias times `factor`."""
+    if kind == "A.weight":
+        return {f"{name}.lora_A": torch.cat([tensor, tensor.new_zeros(rank - len(tensor), tensor.shape[1])])}
+    if kind == "B.weight":
+        filled = torch.cat([tensor, tensor.new_zeros(len(tensor), rank - tensor.shape[1])], dim=1)
+        return {f"{name}.lora_B": filled if factor == 1 else factor * filled}
+    if kind == "B.bias":
+        return {f"{name}.lora_bias": tensor if factor == 1 else factor * tensor}
+    return {f"{name}.lora_{kind}": tensor}  # something that LoRALinear has no place for: refused by name later
+
+
+def _divisor(rank: int, rslora: bool) -> float:
+    return math.sqrt(rank) if rslora else rank
+
+
+def _pattern(patterns: dict | None, name: str, default: float) -> float:
+    """The value that PEFT takes for a layer: the first pattern that matches its name or the end of it."""
+    try:
+        return next((value for key, value in (patterns or {}).items() if re.match(rf"(.*\.)?({key})$", name)), default)
+    except re.error as error:
+        raise ConfigError(f"{CONFIG_FILE}: alpha_pattern {patterns!r} is not made of regular expressions") from error
+
+
+def _targets(model: nn.Module, settings: dict, layers: list[str]) -> tuple[str, ...]:
+    """PEFT's suffixes where they choose exactly the adapted layers of the model, else the layers' full names."""
+    suffixes = settings.get("target_modules")
+    if isinstance(suffixes, list) and suffixes:
+        suffixes = tuple(sorted(suffixes))
+        try:
+            if sorted(find_targets(model, LoRAConfig(targets=suffixes))) == layers:
+                return suffixes
+        except ValueError:
+            pass
+    return tuple(layers)
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    def read() -> dict:
+        return json.loads(path.read_text(encoding="utf-8"))
+
+    settings = _or_refuse(path, read, (OSError, ValueError))
+    if not isinstance(settings, dict) or settings.get("peft_type") != "LORA":
+        found = settings.get("peft_type") if isinstance(settings, dict) else None
+        raise ConfigError(f"{path} describes no LoRA adapter: its peft_type is {found!r}, not 'LORA'")
+    for name, allowed in REFUSED.items():
+        if settings.get(name, allowed[0]) not in allowed:
+            raise ConfigError(f"{path.name}: {name}={settings[name]!r} is not supported, only {allowed[0]!r}")
+
+    def strings(value: Any) -> bool:
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+    kinds = {
+        "r": _positive,
+        "lora_alpha": _positive,
+        "lora_dropout": lambda value: type(value) in (int, float),
+        "alpha_pattern": lambda value: isinstance(value, dict) and all(map(_positive, value.values())),
+        "modules_to_save": strings,
+        "target_modules": lambda value: isinstance(value, str) or strings(value),
+    }
+    for name, fits in kinds.items():
+        value = settings.get(name)
+        if not (value is None and name not in ("r", "lora_alpha")) and not fits(value):
+            raise ConfigError(f"{path.name}: {name}={value!r} is not what PEFT writes there")
+    return settings
+
+
+def _positive(value: Any) -> bool:
+    return type(value) in (int, float) and value > 0
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    tensors = _or_refuse(path, lambda: load_file(path), (OSError, SafetensorError))
+    if foreign := [key for key in tensors if not key.startswith(PREFIX)]:
+        raise ConfigError(f"{path.name} is not a file of PEFT: {foreign[0]!r} does not begin with {PREFIX!r}")
+    return {key.removeprefix(PREFIX): tensor for key, tensor in tensors.items()}
+
+
+def _or_refuse(path: Path, read: Callable[[], Any], errors: tuple[type[Exception], ...]) -> Any:
+    try:
+        return read()
+    except errors as error:
+        raise ConfigError(f"{path} is missing or damaged: {error}") from error

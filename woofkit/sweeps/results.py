@@ -1,0 +1,114 @@
+"""What came of a sweep: its finished runs as a table, kept in data/results/ and read back for notebook 05."""
+
+import io
+from pathlib import Path
+
+import pandas as pd
+
+from woofkit.claims.effects import RESULTS
+from woofkit.config import ConfigError
+from woofkit.files import write_table
+from woofkit.results import load_run, other_settings, read_answers
+from woofkit.stats.intervals import accuracy_interval
+from woofkit.stats.seeds import seed_and_image_variance
+from woofkit.sweeps.grid import Sweep
+from woofkit.sweeps.plan import plan, val_accuracy
+
+NAMED = ("lr", "rank", "targets", "blocks", "label_fraction", "epochs")  # the rest is in `other`
+SAME = ("grid", "method", *NAMED, "num_train_images", "other")
+MEASURED = (
+    "val_accuracy",
+    "test_accuracy",
+    "test_accuracy_low",
+    "test_accuracy_high",
+    "low",
+    "high",
+    "test_loss",
+    "trainable_parameters",
+    "checkpoint_bytes",
+    "images_per_second",
+    "train_seconds",
+    "date",
+    "machine",
+)
+KEPT = (*SAME, "seed", *MEASURED, "dataset")
+
+
+def collect(sweep: Sweep) -> pd.DataFrame:
+    """Every finished run of a sweep as `load_run` gives it, with `grid`, `val_accuracy` and the adapter's settings.
+
+    `other` has in words what is neither the default nor among NAMED. A run in two grids has two rows. Empty, without a
+    column, if none has finished.
+    """
+    rows = []
+    for job in plan(sweep):
+        if not job.done:
+            continue
+        row = load_run(job.run)
+        adapter = {name: row.get(f"lora.{name}") for name in ("rank", "targets", "blocks")}
+        adapter["other"] = other_settings(row, NAMED)
+        rows += [{"grid": grid, **adapter, "val_accuracy": val_accuracy(job.run), **row} for grid in job.grids]
+    order = {grid: number for number, grid in enumerate(sweep.grids)}
+    return pd.DataFrame(sorted(rows, key=lambda row: order[row["grid"]]))
+
+
+def keep(sweep: Sweep, folder: Path = RESULTS) -> Path:
+    """Write the finished runs' main columns to sweep_<name>.csv in `folder`; return the file.
+
+    `low` and `high` hold the mean test accuracy of the runs that differ in their seed alone: over seeds and images, or,
+    of a single seed, over images. Rows of runs that are no longer there stay as they were kept, unless their grid is
+    gone from the sweep.
+
+    Raises:
+        ConfigError: no run has finished.
+    """
+    table = collect(sweep)
+    if table.empty:
+        raise ConfigError(f"sweep {sweep.name!r} has no finished run in {sweep.root}: nothing to keep")
+    table = with_intervals(table).reindex(columns=KEPT)
+    path = folder / f"sweep_{sweep.name}.csv"
+    if path.is_file():
+        fresh = _read_kept(io.StringIO(table.to_csv(index=False)))  # as it will be read back
+        before = _read_kept(path)
+        known = set(_settings(fresh))
+        gone = ~_settings(before).map(known.__contains__) & before["grid"].isin(sweep.grids)
+        order = {grid: number for number, grid in enumerate(sweep.grids)}
+        table = pd.concat([fresh, before[gone]]).sort_values("grid", key=lambda grid: grid.map(order), kind="stable")
+    write_table(table, path)
+    return path
+
+
+def with_intervals(runs: pd.DataFrame) -> pd.DataFrame:
+    """Add `low` and `high`, the interval of the mean accuracy over the runs that differ in their seed alone.
+
+    `runs` is a frame of `collect`; the runs' folders must be there.
+    """
+    parts = []
+    for _, group in runs.groupby([name for name in SAME if name in runs], sort=False, dropna=False):
+        correct, labels = read_answers([Path(run) for run in group["run"]])
+        found = seed_and_image_variance(correct, labels) if len(correct) > 1 else accuracy_interval(correct[0])
+        parts.append(group.assign(low=found.low, high=found.high))
+    return pd.concat(parts).loc[runs.index]
+
+
+def kept_runs(dataset: str, folder: Path = RESULTS) -> pd.DataFrame:
+    """The rows of every sweep that is kept for a dataset, each run once in each grid; empty if nothing is kept.
+
+    Where two sweeps have the same run, the last in the order of their names counts: "rigor" before "rigor-small".
+    """
+    paths = sorted(folder.glob("sweep_*.csv"))  # ".csv" comes after "-small.csv"
+    if not paths:
+        return pd.DataFrame(columns=list(KEPT))
+    table = pd.concat([_read_kept(path) for path in paths], ignore_index=True)
+    table = table[table["dataset"] == dataset]
+    return table[~_settings(table).duplicated(keep="last")].reset_index(drop=True)
+
+
+def _read_kept(path: Path | io.StringIO) -> pd.DataFrame:
+    return pd.read_csv(path, dtype={"other": str}).fillna({"other": ""})
+
+
+def _settings(table: pd.DataFrame) -> pd.Series:
+    """What a row is known by: a tuple a row, in which what is missing equals what is missing."""
+    settings = table[[*SAME, "seed"]].astype(object)
+    return pd.Series(list(settings.where(settings.notna(), None).itertuples(index=False, name=None)), table.index)

@@ -1,0 +1,86 @@
+"""What `python -m woofkit attention` found, in words and in markdown."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from woofkit.explain.maps import KINDS
+from woofkit.results import METHOD_LABELS
+
+MODELS = {"original": "original", **{method: METHOD_LABELS[method] for method in ("full", "lora")}}
+DRAWN_ROWS = (  # map, measure, how many decimals
+    ("attention", "density on the face", 2),
+    ("attention", "density on legs", 2),
+    ("attention", "share without dog", 3),
+    ("relevance", "density on the face", 2),
+    ("relevance", "density on legs", 2),
+    ("relevance", "share without dog", 3),
+)
+ALL_ROWS = (
+    ("", "divergence", 3),
+    ("attention", "correlation with the original's", 2),
+    ("attention", "density in the corners", 2),
+    ("attention", "area under deletion, beyond the centre map's", 3),
+    ("relevance", "area under deletion, beyond the centre map's", 3),
+    ("attention", "area under insertion, beyond the centre map's", 3),
+    ("relevance", "area under insertion, beyond the centre map's", 3),
+)
+
+
+def verdict_lines(record: Mapping[str, Any]) -> list[str]:
+    """The verdicts in words: a line a claim and kind of map, then one for each of its conditions."""
+    lines = []
+    for claim, judged in record["verdicts"].items():
+        lines.append(f"{claim}: {judged['statement']}")
+        for kind, description in KINDS.items():
+            lines.append(f"  by {description}: {judged[kind]['verdict']}")
+            for finding in judged[kind]["conditions"]:
+                lines.append(
+                    f"    {finding['verdict']}: {finding['condition']}: {finding['value']:.3f} "
+                    f"({finding['low']:.3f} to {finding['high']:.3f})"
+                )
+    return lines or ["photographs have no masks: nothing is said of the claims"]
+
+
+def verdicts_markdown(record: Mapping[str, Any]) -> str:
+    """The verdicts as a table in markdown: a row a condition, judged by each kind of map."""
+    head = "| | " + " | ".join(f"by {description}" for description in KINDS.values()) + " |"
+    lines = [head, "|---|" + "---|" * len(KINDS)]
+    for claim, judged in record["verdicts"].items():
+        verdicts = " | ".join(f"**{judged[kind]['verdict']}**" for kind in KINDS)
+        lines.append(f"| **{claim}**: {judged['statement']} | {verdicts} |")
+        for number, finding in enumerate(judged["attention"]["conditions"]):
+            cells = []
+            for kind in KINDS:
+                found = judged[kind]["conditions"][number]
+                cells.append(f"{found['verdict']}: {found['value']:.2f} ({found['low']:.2f} to {found['high']:.2f})")
+            lines.append(f"| {finding['condition']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def measures_markdown(record: Mapping[str, Any], table: pd.DataFrame) -> str:
+    """The main measures as a table in markdown: a row a measure, a column a model, all with intervals."""
+    drawn = bool(record["verdicts"])
+    names = [*MODELS.values(), "LoRA minus full"]
+    lines = [f"| map | measure | {' | '.join(names)} |", "|---|---|" + "---:|" * len(names)]
+    rows = table.fillna({"against": "", "map": ""}).set_index(["model", "against", "map", "measure"])
+    for kind, measure, digits in (*(DRAWN_ROWS if drawn else ()), *ALL_ROWS):
+        cells = [_cell(rows.loc[model, "", kind, measure], digits) for model in MODELS]
+        cells.append(_cell(rows.loc["lora", "full", kind, measure], digits, "+"))
+        lines.append(f"| {KINDS.get(kind, 'all blocks')} | {measure} | {' | '.join(cells)} |")
+    settings, environment = record["settings"], record["environment"]
+    several, when = settings["seeds"] > 1, f"{environment['date'][:10]}, {environment['machine']}"
+    models = f"{settings['seeds']} models of each kind" if several else "one model of each kind"
+    how = f"profile {settings['profile']}, {settings['model_name']}, learning rate {settings['lr']:g}"
+    notes = (
+        f"{settings['dogs']} test images, {models} ({how}); means with 95 % intervals over images"
+        f"{' and seeds' * several}. Densities: 1 is the even share. Areas are of the first seed's models. "
+        f"Measured {when}."
+    )
+    return "\n".join([*lines, "", notes])
+
+
+def _cell(row: pd.Series, digits: int, sign: str = "") -> str:
+    value, low, high = (f"{row[name]:{sign}.{digits}f}" for name in ("value", "low", "high"))
+    return f"{value} ({low} to {high})"
