@@ -20,30 +20,21 @@ from woofkit.config import (
     resolve_path,
 )
 
-RUN_COLUMNS = (
-    "method",
-    "dataset",
-    "scheme",
-    "epochs",
-    "lr",
-    "test_accuracy",
-    "test_loss",
-    "trainable_parameters",
-    "train_seconds",
-    "run",
-)
+RUN_COLUMNS = ("method", "dataset", "scheme", "epochs", "lr", "test_accuracy", "test_loss", "trainable_parameters")
+RUN_COLUMNS += ("train_seconds", "run")
+TOOLS = "Beside these, `make help` lists what works on a finished study or on the project itself: site, readme, bench."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return 0 (done), 1 (broke off), 2 (refused before it began) or 130 (interrupted)."""
-    parser = _parser()
-    options, rest = parser.parse_known_args(arguments)
-    if options.command in (_backbone, _bench, _sweep, _evidence):
-        options.rest = rest
-    elif rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    """Run one command; return its exit status, as `exit_status` has it."""
+    options = _parser().parse_args(arguments)
+    return exit_status(partial(options.command, options))
+
+
+def exit_status(command: Callable[[], int | None]) -> int:
+    """Run a command; return 0 (done), 1 (broke off), 2 (refused before it began) or 130 (interrupted)."""
     try:
-        return options.command(options) or 0
+        return command() or 0
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -55,12 +46,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m woofkit", description="LoRA against full fine-tuning.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+def parse_pairs(given: Sequence[Sequence[str]]) -> dict[str, str]:
+    """Return the names and texts given as ["name", "value"] or ["name=value"]. Raises ConfigError."""
+    pairs: dict[str, str] = {}
+    for words in given:
+        parts = words[0].split("=", 1) if len(words) == 1 else words
+        if len(parts) != 2:
+            raise ConfigError(f"-p {' '.join(words)}: give a name and a value, as in -p lr 1e-4")
+        if parts[0] in pairs:
+            raise ConfigError(f"parameter {parts[0]!r} is given twice")
+        pairs[parts[0]] = parts[1]
+    return pairs
 
-    run = _command(commands, "run", _run, "run the notebooks headlessly")
-    _add_settings(run)
+
+def parse_parameters(given: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """Return the parameters of a study given as ["name", "value"] or ["name=value"]. Raises ConfigError."""
+    return {name: parse_override(name, text) for name, text in parse_pairs(given).items()}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m woofkit", description="LoRA against full fine-tuning.", epilog=TOOLS
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    profile, parameters = _settings()
+    study = [profile, parameters]
+    place = argparse.ArgumentParser(add_help=False)
+    place.add_argument(
+        "--output", default="data/results", metavar="FOLDER", help="for the table (default: %(default)s)"
+    )
+    source = argparse.ArgumentParser(add_help=False)
+    source.add_argument(
+        "--source-dir", default="", metavar="FOLDER", help="Imagenette, for weights of ImageNet (default: downloaded)"
+    )
+    which_sweep = argparse.ArgumentParser(add_help=False)
+    which_sweep.add_argument("sweep", metavar="SWEEP", help="its name in sweeps/, or a .yaml file")
+
+    run = _command(commands, "run", _run, "run the notebooks headlessly", study)
     run.add_argument(
         "-n",
         "--notebook",
@@ -70,69 +92,48 @@ def _parser() -> argparse.ArgumentParser:
         help="only these, such as 03_lora_finetune (default: all five)",
     )
 
-    train = _command(commands, "train", _train, "train one model, or find it trained")
-    _add_settings(train)
+    train = _command(commands, "train", _train, "train one model, or find it trained", study)
     train.add_argument("--method", required=True, choices=METHODS, help="what trains")
     train.add_argument("--label", default="breed", choices=LABELS, help="what to name (default: %(default)s)")
     train.add_argument("--last-blocks", type=int, default=1, metavar="N", help="of method last (default: %(default)s)")
 
-    attention = _command(commands, "attention", _attention, "measure where a study's models look, and judge the claims")
-    _add_settings(attention)
-    attention.add_argument(
-        "--dogs", type=int, default=200, metavar="N", help="of the test split (default: %(default)s)"
-    )
-    attention.add_argument(
-        "--seeds", type=int, default=3, metavar="N", help="models of each method (default: %(default)s)"
-    )
-    attention.add_argument(
-        "--output", default="data/results", metavar="FOLDER", help="for the table (default: %(default)s)"
-    )
-
-    forgetting = _command(commands, "forgetting", _forgetting, "measure what a study's finished runs have forgotten")
-    _add_settings(forgetting)
-    forgetting.add_argument(
-        "--source-dir", default="", metavar="FOLDER", help="Imagenette, for weights of ImageNet (default: downloaded)"
-    )
-    forgetting.add_argument(
-        "--drawings", type=int, default=2000, metavar="N", help="of invented breeds (default: %(default)s)"
-    )
-    forgetting.add_argument(
-        "--output", default="data/results", metavar="FOLDER", help="for the table (default: %(default)s)"
-    )
-
     runs = _command(commands, "runs", _runs, "print the finished runs as a table")
     runs.add_argument("--root", default="runs", metavar="FOLDER", help="where to look (default: %(default)s)")
-
-    place = argparse.ArgumentParser(add_help=False)
-    place.add_argument("--profile", default="demo", metavar="NAME", help="the study (default: %(default)s)")
-    place.add_argument("--runs-dir", default="runs", metavar="FOLDER", help="(default: %(default)s)")
-    _command(commands, "readme", _readme, "write README.md's tables and figures from a finished study", parents=[place])
-    _command(commands, "report", _report, "make one HTML site of a finished study, to open from disk", parents=[place])
 
     keep = _command(commands, "keep", _keep, "keep a profile's finished runs as a table in data/results/")
     keep.add_argument("--profile", required=True, metavar="NAME", help="the study")
     keep.add_argument("--runs-dir", default="runs", metavar="FOLDER", help="(default: %(default)s)")
 
-    # What follows these, --help included, belongs to their own modules.
-    _command(commands, "sweep", _sweep, "train what a sweep names, on Snakemake", add_help=False)
-    _command(commands, "evidence", _evidence, "keep the effects of a sweep's finished runs", add_help=False)
-    _command(commands, "backbone", _backbone, "pretrain the bundled backbone", add_help=False)
-    _command(commands, "bench", _bench, "measure our training beside what others use", add_help=False)
-    return parser
-
-
-def _command(commands: Any, name: str, command: Callable, help: str, **options: Any) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.", **options)
-    parser.set_defaults(command=command)
-    return parser
-
-
-def _add_settings(parser: argparse.ArgumentParser) -> None:
-    known = ", ".join(available_profiles())
-    parser.add_argument(
-        "--profile", default="demo", metavar="P", help=f"{known}, or a .yaml file (default: %(default)s)"
+    words = "measure where a study's models look, and judge the claims"
+    attention = _command(commands, "attention", _attention, words, [*study, place])
+    attention.add_argument(
+        "--dogs", type=int, default=200, metavar="N", help="of the test split (default: %(default)s)"
     )
-    parser.add_argument(
+    attention.add_argument("--seeds", type=int, default=3, metavar="N", help="models per method (default: 3)")
+
+    words = "measure what a study's finished runs have forgotten"
+    forgetting = _command(commands, "forgetting", _forgetting, words, [*study, source, place])
+    forgetting.add_argument(
+        "--drawings", type=int, default=2000, metavar="N", help="of invented breeds (default: %(default)s)"
+    )
+
+    sweep = _command(commands, "sweep", _sweep, "train what a sweep names, on Snakemake", [which_sweep, parameters])
+    sweep.add_argument("-n", "--dry-run", action="store_true", help="print the jobs and the hours, and train nothing")
+    sweep.add_argument("--keep", action="store_true", help="write what has finished to data/results/sweep_SWEEP.csv")
+    sweep.add_argument("--cores", type=int, metavar="N", help="for all runs together (default: those of this machine)")
+
+    words = "keep the effects of a sweep's finished runs"
+    _command(commands, "evidence", _evidence, words, [which_sweep, parameters, source])
+    return parser
+
+
+def _settings() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+    """The options --profile and -p, which many commands share."""
+    profile = argparse.ArgumentParser(add_help=False)
+    known = ", ".join(available_profiles())
+    profile.add_argument("--profile", default="demo", metavar="P", help=f"{known}, or a .yaml file (default: demo)")
+    parameters = argparse.ArgumentParser(add_help=False)
+    parameters.add_argument(
         "-p",
         "--parameter",
         action="append",
@@ -141,20 +142,22 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="set a parameter: -p lr 1e-4, or -p lr=1e-4; may be repeated",
     )
+    return profile, parameters
 
 
-def parse_parameters(pairs: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Return the parameters given as ["name", "value"] or ["name=value"]. Raises ConfigError."""
-    parameters: dict[str, Any] = {}
-    for given in pairs:
-        parts = given[0].split("=", 1) if len(given) == 1 else given
-        if len(parts) != 2:
-            raise ConfigError(f"-p {' '.join(given)}: give a name and a value, as in -p lr 1e-4")
-        name, text = parts
-        if name in parameters:
-            raise ConfigError(f"parameter {name!r} is given twice")
-        parameters[name] = parse_override(name, text)
-    return parameters
+def _command(
+    commands: Any, name: str, command: Callable, help: str, parents: Sequence[argparse.ArgumentParser] = ()
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.", parents=parents)
+    parser.set_defaults(command=command)
+    return parser
+
+
+def _study(options: argparse.Namespace) -> StudyConfig:
+    return StudyConfig.from_dict(load_profile(options.profile) | parse_parameters(options.parameter))
+
+
+# What a command needs is imported when it runs: --help and refusals come at once.
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -170,35 +173,15 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> None:
-    parameters = load_profile(options.profile) | parse_parameters(options.parameter)
-    study = StudyConfig.from_dict(parameters)
+    study = _study(options)
+    from woofkit.results import read_metrics
     from woofkit.train import run_training
 
     config = replace(study.train_config(options.method), label=options.label, last_blocks=options.last_blocks)
     run = run_training(config, study.run_root)
-    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-    for name, value in metrics.items():
+    for name, value in read_metrics(run).items():
         print(f"{name:24} {value}")
     print(f"{'run':24} {run}")
-
-
-def _attention(options: argparse.Namespace) -> None:
-    study = StudyConfig.from_dict(load_profile(options.profile) | parse_parameters(options.parameter))
-    from woofkit.explain.study import study_attention
-    from woofkit.tables.attention import verdict_lines
-
-    report = partial(print, flush=True)
-    table, verdicts = study_attention(study, options.dogs, options.seeds, resolve_path(options.output), report)
-    print("\n".join([*verdict_lines(json.loads(verdicts.read_text(encoding="utf-8"))), f"kept in {table}"]))
-
-
-def _forgetting(options: argparse.Namespace) -> None:
-    study = StudyConfig.from_dict(load_profile(options.profile) | parse_parameters(options.parameter))
-    from woofkit.measure.forgetting_study import study_forgetting
-
-    report, output = partial(print, flush=True), resolve_path(options.output)
-    table = study_forgetting(study, options.source_dir, options.drawings, output, report)
-    print(f"kept in {table}")
 
 
 def _runs(options: argparse.Namespace) -> None:
@@ -216,46 +199,42 @@ def _runs(options: argparse.Namespace) -> None:
 
 
 def _keep(options: argparse.Namespace) -> None:
-    from tools.readme import keep_results
+    from woofkit.tables.results import keep_results
 
     print(keep_results(options.profile, options.runs_dir))
 
 
-def _readme(options: argparse.Namespace) -> None:
-    from tools.readme import write_readme
+def _attention(options: argparse.Namespace) -> None:
+    study = _study(options)
+    from woofkit.explain.study import study_attention
+    from woofkit.tables.attention import verdict_lines
 
-    for line in write_readme(options.profile, options.runs_dir):
-        print(line)
+    log = partial(print, flush=True)
+    table, verdicts = study_attention(study, options.dogs, options.seeds, resolve_path(options.output), log)
+    print("\n".join([*verdict_lines(json.loads(verdicts.read_text(encoding="utf-8"))), f"kept in {table}"]))
 
 
-def _report(options: argparse.Namespace) -> None:
-    from tools.site.building import write_site
+def _forgetting(options: argparse.Namespace) -> None:
+    study = _study(options)
+    from woofkit.measure.forgetting_study import study_forgetting
 
-    print(write_site(options.profile, options.runs_dir))
+    log, output = partial(print, flush=True), resolve_path(options.output)
+    print(f"kept in {study_forgetting(study, options.source_dir, options.drawings, output, log)}")
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    from woofkit.sweeps import run as sweep_command
+    from woofkit.sweeps.run import run_sweep
 
-    return sweep_command.main(options.rest)
-
-
-def _evidence(options: argparse.Namespace) -> int:
-    from woofkit.claims import study as evidence_study
-
-    return evidence_study.main(options.rest)
+    texts = parse_pairs(options.parameter)
+    return run_sweep(options.sweep, texts, dry_run=options.dry_run, keep=options.keep, cores=options.cores)
 
 
-def _backbone(options: argparse.Namespace) -> int:
-    from tools import backbone as pretrain
+def _evidence(options: argparse.Namespace) -> None:
+    from woofkit.claims.study import study_evidence
+    from woofkit.sweeps.grid import load_sweep
 
-    return pretrain.main(options.rest)
-
-
-def _bench(options: argparse.Namespace) -> int:
-    from tools import bench
-
-    return bench.main(options.rest)
+    sweep = load_sweep(options.sweep, parse_parameters(options.parameter))
+    print(f"kept in {study_evidence(sweep, options.source_dir, log=partial(print, flush=True))}")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ from woofkit.files import write_atomic
 from woofkit.lora import SWAPPED, LoRALinear, adapter_shapes, find_targets, lora_layers, replace_module
 from woofkit.models import build_for, new_model
 from woofkit.results import is_finished, read_config
-from woofkit.storage.peft import read_peft, write_peft
 from woofkit.storage.weights import hash_tensors, tensor_differences
 
 
@@ -205,6 +204,8 @@ def export_peft(model: nn.Module, config: LoRAConfig, folder: str | Path) -> Non
     Raises:
         ValueError: as `save_adapter`.
     """
+    from woofkit.storage.peft import write_peft
+
     require_made_with(model, config)
     saved = {name: tensor for name, tensor in adapter_tensors(model, config).items() if ".lora_" not in name}
     write_peft(model, config, saved, Path(folder))
@@ -220,6 +221,8 @@ def import_peft(model: nn.Module, folder: str | Path) -> LoRAConfig:
             tensors do not fit the model. The model is then as it was.
         ValueError: the model has LoRA already.
     """
+    from woofkit.storage.peft import read_peft
+
     config, tensors = read_peft(_without_lora(model), Path(folder))
     put_on(model, build_adapter(model, config, tensors, str(folder)))
     return config

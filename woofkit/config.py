@@ -169,6 +169,7 @@ class TrainConfig:
     precision: str = "auto"
     augment: str = "none"
     device: str = "auto"
+    fast: bool = True  # False computes as the formulas stand, without the faster forms of woofkit.fast
     seed: int = 0
     label: str = "breed"  # what is to be named; drawings know their pose, too
     last_blocks: int = 1  # how many blocks method "last" trains

@@ -8,19 +8,20 @@ A dataset names images, `load_pixels` decodes or draws them once, `batches` hand
 """
 
 import hashlib
-import io
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import PIL
 import torch
 from PIL import Image
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from woofkit.config import (
@@ -48,10 +49,9 @@ _SKETCH_SEED = {"val": 1, "test": 3, "train": 1000}
 
 @dataclass(frozen=True, eq=False)
 class WoofDataset:
-    """The images of one split: a name and a label each; pixels are read or drawn when asked for.
+    """The images of one split, each with a name and a label; pixels are read or drawn when asked for.
 
-    keys: an image each, "val/n02088364/n02088364_4991.JPEG" or "test-000123"; labels: int64 (N,), positions in
-    class_names.
+    keys: "val/n02088364/n02088364_4991.JPEG" or "test-000123"; labels: int64 (N,), positions in class_names.
     """
 
     name: str
@@ -84,7 +84,7 @@ class WoofDataset:
         """The image at `index` as RGB; a greyscale photograph gets three equal channels."""
         if self.drawn:
             return Image.fromarray(self.draw(index).image)
-        return _decode((self.folder / self.keys[index]).read_bytes(), self.keys[index])
+        return imagewoof.read_image(self.folder, self.keys[index])
 
     def mask(self, index: int) -> np.ndarray | None:
         """Which part each pixel shows, uint8 (H, W) of positions in sketch.PARTS; None for photographs."""
@@ -94,13 +94,6 @@ class WoofDataset:
     def drawn(self) -> bool:
         """Whether the images are drawings, made when asked for, and not files."""
         return self.folder is None
-
-    @property
-    def drawing_code(self) -> str:
-        """The hash of the code that draws, or "" for photographs."""
-        from woofkit import sketch
-
-        return sketch.code_hash() if self.drawn else ""
 
     @property
     def sees_pretraining(self) -> np.ndarray:
@@ -134,9 +127,9 @@ def load_dataset(
 ) -> WoofDataset:
     """One split of "sketchwoof" or "imagewoof".
 
-    Schemes: "paper" is ImageWoof's own split, train/ and val/ (9,025 and 3,929), with nothing left to
-    select on. "clean" tests on the 500 images that no ImageNet backbone has seen, trains on the rest of
-    train/ (8,687) and validates on the rest of val/ (3,767).
+    Schemes: "paper" is ImageWoof's own split, train/ and val/ (9,025 and 3,929), with nothing left to select on.
+    "clean" tests on the 500 images that no ImageNet backbone has seen, trains on the rest of train/ (8,687) and
+    validates on the rest of val/ (3,767).
 
     Args:
         data_dir: a folder with ImageWoof; "" downloads it to data/.
@@ -159,7 +152,7 @@ def load_dataset(
     if scheme == "paper" and split == "val":
         raise ConfigError("scheme 'paper' has no split 'val', as it selects nothing: use 'train' or 'test'")
     if num < 0 or 0 < num < len(imagewoof.BREEDS):
-        raise ConfigError(f"num = {num} is out of range: allowed is 0 (all) or at least 10, one a breed")
+        raise ConfigError(f"num = {num} is out of range: allowed is 0 (all) or at least 10, one per breed")
 
     if name == "sketchwoof":
         total = num or SKETCH_SIZES[split]
@@ -168,13 +161,14 @@ def load_dataset(
         keys = tuple(f"{split}-{index:06d}" for index in range(total))
         dataset = WoofDataset(name, split, scheme, keys, labels, draw_seed=draw_seed, image_size=image_size)
         if label == "pose":
-            dataset = _with_poses(dataset)
+            from woofkit import sketch
+
+            poses = [sketch.POSES.index(sketch.pose_of(draw_seed, index)) for index in range(total)]
+            dataset = replace(dataset, labels=np.array(poses, dtype=np.int64), class_names=sketch.POSES)
     else:
-        if data_dir:
-            folder = imagewoof.find_folder(data_dir, image_variant)
-        else:
-            folder = imagewoof.fetch_archive(imagewoof.ARCHIVES[image_variant], PROJECT_ROOT / "data")
-        keys = tuple(_photographs(folder, split, scheme))
+        fetch = partial(imagewoof.fetch_archive, imagewoof.ARCHIVES[image_variant], PROJECT_ROOT / "data")
+        folder = imagewoof.find_folder(data_dir, image_variant) if data_dir else fetch()
+        keys = tuple(imagewoof.photographs(folder, split, scheme))
         labels = np.array([imagewoof.label_of(key) for key in keys], dtype=np.int64)
         dataset = WoofDataset(name, split, scheme, keys, labels, folder=folder)
 
@@ -185,25 +179,15 @@ def load_dataset(
         size = round(label_fraction * size)
         if size < len(imagewoof.BREEDS):
             raise ConfigError(f"label_fraction = {label_fraction} leaves {size} images: 10 are the least")
-    if size == len(dataset):
-        return dataset
-    return dataset.subset(stratified_subset(dataset.labels, size, seed if split == "train" else 0))
-
-
-def _with_poses(dataset: WoofDataset) -> WoofDataset:
-    """The same drawings, labelled with the pose instead of the breed."""
-    from woofkit import sketch
-
-    poses = [sketch.pose_of(dataset.draw_seed, index) for index in range(len(dataset))]
-    labels = np.array([sketch.POSES.index(pose) for pose in poses], dtype=np.int64)
-    return replace(dataset, labels=labels, class_names=sketch.POSES)
+    if size < len(dataset):
+        dataset = dataset.subset(stratified_subset(dataset.labels, size, seed if split == "train" else 0))
+    return dataset
 
 
 def stratified_subset(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
     """Sorted indices of `size` images in which each class keeps its share, to within one image.
 
-    A smaller subset of the same seed lies inside a larger one, so that a curve over label fractions
-    adds images and exchanges none.
+    A smaller subset of the same seed lies inside a larger one: a curve over label fractions only adds images.
     """
     rng = np.random.default_rng(seed)
     share = np.empty(len(labels))  # how much of its class has been taken once this image is in
@@ -214,37 +198,11 @@ def stratified_subset(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
     return np.sort(first_to_last[:size])
 
 
-def _photographs(folder: Path, split: str, scheme: str) -> list[str]:
-    train, val = imagewoof.list_images(folder, "train"), imagewoof.list_images(folder, "val")
-    if scheme == "paper":
-        return train if split == "train" else val
-    if split == "test":
-        return [key for key in train + val if imagewoof.is_unseen(key)]
-    return [key for key in (train if split == "train" else val) if not imagewoof.is_unseen(key)]
-
-
-def _decode(data: bytes, key: str) -> Image.Image:
-    try:
-        return Image.open(io.BytesIO(data)).convert("RGB")
-    except OSError as error:  # PIL does not say which file
-        raise OSError(f"{key} cannot be read as an image: {error}") from error
-
-
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 MAX_WORKERS = 8  # processes that draw; with batches of 8 they need 20 MB of shared memory, containers have 64
 FEW = 100  # drawings so few that they are done before other processes have started
 AHEAD = 256  # photographs decoded before the first of them is taken: 40 MB
-
-
-class Images(Protocol):
-    """What `iter_pixels` needs of a dataset; `data.WoofDataset` is one."""
-
-    split: str
-    drawn: bool
-
-    def __len__(self) -> int: ...
-    def image(self, index: int) -> Image.Image: ...
 
 
 @dataclass(frozen=True)
@@ -273,13 +231,13 @@ class Transform:
         """Cut a part mask, uint8 (H, W), the same way; the nearest pixel decides, since parts do not mix."""
         return np.array(self._fit(Image.fromarray(mask), Image.Resampling.NEAREST))
 
-    def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
+    def normalize(self, pixels: Tensor) -> Tensor:
         """(pixels / 255 - mean) / std: uint8 (B, 3, H, W) to float32, on the tensor's device."""
         mean = torch.tensor(self.mean, device=pixels.device)[:, None, None]
         std = torch.tensor(self.std, device=pixels.device)[:, None, None]
         return pixels.to(torch.float32).div_(255).sub_(mean).div_(std)
 
-    def __call__(self, image: Image.Image) -> torch.Tensor:
+    def __call__(self, image: Image.Image) -> Tensor:
         """One image as the model gets it: float32 (3, size, size)."""
         return self.normalize(torch.from_numpy(self.geometry(image)).permute(2, 0, 1)).contiguous()
 
@@ -324,7 +282,7 @@ def make_transform(data_config: dict[str, Any], preprocess: str = "timm") -> Tra
     )
 
 
-def iter_pixels(dataset: Images, transform: Transform, progress: bool = True) -> Iterator[torch.Tensor]:
+def iter_pixels(dataset: WoofDataset, transform: Transform, progress: bool = True) -> Iterator[Tensor]:
     """Yield every image, decoded or drawn and cut to the model's input: uint8 (3, H, W), in the dataset's order.
 
     Raises:
@@ -337,30 +295,40 @@ def iter_pixels(dataset: Images, transform: Transform, progress: bool = True) ->
     yield from tqdm(images, f"{verb} {dataset.split}", len(dataset), unit=" images", disable=not progress)
 
 
-def load_pixels(dataset: Images, transform: Transform, progress: bool = True) -> torch.Tensor:
+def load_pixels(dataset: WoofDataset, transform: Transform, progress: bool = True) -> Tensor:
     """Every image of `iter_pixels` in memory, 150 kB each at 224 pixels: uint8 (N, 3, H, W)."""
     shape = (len(dataset), 3, transform.size, transform.size)
     return pixels_in_memory(shape, iter_pixels(dataset, transform, progress))
 
 
+@dataclass(frozen=True)
+class Images:
+    """Images ready for a model: pixels uint8 (N, 3, H, W), labels (N,), and the transform that normalises a batch."""
+
+    pixels: Tensor
+    labels: np.ndarray | Tensor
+    transform: Transform
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+
 def batches(
-    pixels: torch.Tensor,
-    labels: np.ndarray | torch.Tensor,
+    images: Images,
     batch_size: int,
     *,
-    transform: Transform,
     device: torch.device | str = "cpu",
     generator_seed: int | None = None,
     augment: str = "none",
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield (images float (B, 3, H, W), labels int64 (B,)) on `device`; the last batch may be smaller.
 
-    In order without a `generator_seed`; with one, in the permutation that belongs to it. The seed also decides
-    how each image is augmented, whatever the device and the batch size.
+    In order without a `generator_seed`; with one, in the permutation that belongs to it. The seed also decides how each
+    image is augmented, whatever the device and the batch size.
 
     Args:
-        augment: "flip" mirrors each image with probability 1/2; "flip-crop" also shifts it by up to an eighth of
-            its side in each direction, as a random crop of the image padded by reflection does.
+        augment: "flip" mirrors each image with probability 1/2; "flip-crop" also shifts it by up to an eighth of its
+            side in each direction, as a random crop of the image padded by reflection does.
 
     Raises:
         ConfigError: `augment` is unknown, or asks for random numbers and there is no `generator_seed`.
@@ -368,7 +336,7 @@ def batches(
     require_choice("augment", augment, AUGMENTS)
     if augment != "none" and generator_seed is None:
         raise ConfigError(f"augment {augment!r} needs a generator_seed, which decides what happens to each image")
-    labels = torch.as_tensor(labels, dtype=torch.int64)
+    pixels, labels = images.pixels, torch.as_tensor(images.labels, dtype=torch.int64)
     order = torch.arange(len(pixels))
     if generator_seed is not None:
         generator = torch.Generator().manual_seed(generator_seed)
@@ -378,13 +346,13 @@ def batches(
         most = pixels.shape[-1] // 8 if augment == "flip-crop" else 0
         shifts = torch.randint(-most, most + 1, (len(pixels), 2), generator=generator)
     for chosen in order.split(batch_size):
-        images = pixels.index_select(0, chosen.to(pixels.device)).to(device)
+        batch = pixels.index_select(0, chosen.to(pixels.device)).to(device)
         if augment != "none":
-            images = flip_and_shift(images, flips[chosen], shifts[chosen])
-        yield transform.normalize(images), labels[chosen.to(labels.device)].to(device)
+            batch = flip_and_shift(batch, flips[chosen], shifts[chosen])
+        yield images.transform.normalize(batch), labels[chosen.to(labels.device)].to(device)
 
 
-def flip_and_shift(images: torch.Tensor, flips: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
+def flip_and_shift(images: Tensor, flips: Tensor, shifts: Tensor) -> Tensor:
     """Mirror images (B, C, H, W) where `flips` bool (B,), then move each window by `shifts` int64 (B, 2), rows first.
 
     What a window shows beyond the border is reflected there: pixel -1 is pixel 1. A shift is less than the side.
@@ -399,13 +367,13 @@ def flip_and_shift(images: torch.Tensor, flips: torch.Tensor, shifts: torch.Tens
     return moved.gather(3, columns[:, None, None].to(images.device).expand(images.shape))
 
 
-def _reflected(shifts: torch.Tensor, side: int) -> torch.Tensor:
+def _reflected(shifts: Tensor, side: int) -> Tensor:
     """The positions shift, shift + 1, ... of `side` pixels, reflected at both borders: (B,) to (B, side)."""
     positions = (shifts[:, None] + torch.arange(side)).abs()
     return side - 1 - (side - 1 - positions).abs()
 
 
-def _in_threads(dataset: Images, transform: Transform) -> Iterable[torch.Tensor]:
+def _in_threads(dataset: WoofDataset, transform: Transform) -> Iterable[Tensor]:
     # PIL lets other threads run while it decodes and resizes
     cut = _Cut(dataset, transform)
     with ThreadPoolExecutor() as pool:
@@ -413,24 +381,23 @@ def _in_threads(dataset: Images, transform: Transform) -> Iterable[torch.Tensor]
             yield from pool.map(cut.__getitem__, range(start, min(start + AHEAD, len(dataset))))
 
 
-def _in_processes(dataset: Images, transform: Transform) -> Iterable[torch.Tensor]:
+def _in_processes(dataset: WoofDataset, transform: Transform) -> Iterable[Tensor]:
     # drawing is Python, one thread at a time; torch's number of threads respects limits set for this process
-    workers = min(torch.get_num_threads(), MAX_WORKERS) if len(dataset) > FEW else 0
-    workers = workers if workers > 1 else 0
-    for batch in DataLoader(_Cut(dataset, transform), batch_size=8, num_workers=workers):
+    workers = min(torch.get_num_threads(), MAX_WORKERS) if len(dataset) > FEW else 1
+    for batch in DataLoader(_Cut(dataset, transform), batch_size=8, num_workers=workers if workers > 1 else 0):
         yield from batch
 
 
 class _Cut:
     """The images of a dataset as the DataLoader wants them: uint8 (3, H, W), by index."""
 
-    def __init__(self, dataset: Images, transform: Transform):
+    def __init__(self, dataset: WoofDataset, transform: Transform):
         self.dataset, self.transform = dataset, transform
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> torch.Tensor:
+    def __getitem__(self, index: int) -> Tensor:
         return torch.from_numpy(self.transform.geometry(self.dataset.image(index))).permute(2, 0, 1)
 
 
@@ -445,7 +412,7 @@ def cached_pixels(
     folder: Path | None = None,
     progress: bool = True,
     log: Callable[[str], None] | None = None,
-) -> torch.Tensor:
+) -> Tensor:
     """The pixels that `load_pixels` gives, uint8 (N, 3, H, W), from a file where an earlier call has left one.
 
     The tensor is a private view of the file: it takes no memory of its own, and what is written into it stays
@@ -473,7 +440,11 @@ def _cache_file(folder: Path, dataset: WoofDataset, transform: Transform, finger
     # Pillow decodes and resizes; a sample shows a change of how it, or this package, does so
     sample = np.random.default_rng(0).integers(0, 256, (97, 131, 3), dtype=np.uint8)
     cut = hashlib.sha256(transform.geometry(Image.fromarray(sample)).tobytes()).hexdigest()
-    drawing = dataset.drawing_code  # the fingerprint has seen only a sample of the drawings
-    decisive = json.dumps([fingerprint, geometry, PIL.__version__, cut, drawing], sort_keys=True)
+    code = ""
+    if dataset.drawn:  # the fingerprint has seen only a sample of the drawings
+        from woofkit import sketch
+
+        code = sketch.code_hash()
+    decisive = json.dumps([fingerprint, geometry, PIL.__version__, cut, code], sort_keys=True)
     digest = hashlib.sha256(decisive.encode()).hexdigest()[:12]
     return folder / f"{dataset.name}-{dataset.split}-{transform.size}px-{len(dataset)}-{digest}.npy"

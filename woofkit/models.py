@@ -18,7 +18,6 @@ from torch import nn
 from woofkit.config import PROJECT_ROOT, ConfigError, TrainConfig, require_range, resolve_path
 from woofkit.datasets.imagewoof import BREEDS, IMAGENET_INDEX
 from woofkit.lora import add_lora
-from woofkit.sketch.skeleton import POSES
 from woofkit.storage.weights import (
     TRANSFORM_METADATA,
     WEIGHT_FORMATS,
@@ -180,8 +179,18 @@ def build_for(config: TrainConfig) -> nn.Module:
 
 def new_model(config: TrainConfig) -> nn.Module:
     """Build the model that a run starts from: its weights, and a new head for the breeds or the poses."""
-    classes = len(POSES if config.label == "pose" else BREEDS)
-    return build_model(config.model_name, num_classes=classes, weights=config.weights, seed=config.seed)
+    return build_model(
+        config.model_name, num_classes=len(class_names(config)), weights=config.weights, seed=config.seed
+    )
+
+
+def class_names(config: TrainConfig) -> tuple[str, ...]:
+    """What a run learns to name: the breeds or, with label "pose", the poses."""
+    if config.label == "breed":
+        return BREEDS
+    from woofkit.sketch import POSES
+
+    return POSES
 
 
 def _chosen_parameters(model: nn.Module, config: TrainConfig) -> list[nn.Parameter]:

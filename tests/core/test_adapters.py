@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from test_lora import train_a_little
 
+from helpers import train_a_little
 from woofkit.adapters import FORMAT, load_adapter, read_adapter, save_adapter, swap_adapter
 from woofkit.config import ConfigError, LoRAConfig
 from woofkit.lora import add_lora, lora_layers, merge_lora, remove_lora, unmerge_lora

@@ -5,21 +5,10 @@ import timm
 import torch
 from torch import nn
 
+from helpers import hook_count, images, tiny_vit, trained_lora
 from woofkit.attention import attention_rollout, cls_attention, record_attention, token_layout
-from woofkit.config import LoRAConfig
 from woofkit.explain.measures import center_gaussian_map, part_densities, random_map, to_shares
-from woofkit.lora import add_lora, merge_lora
-
-
-def tiny_vit(name="vit_tiny_patch16_224", **settings):
-    torch.manual_seed(0)
-    # four heads, not three: else a mix-up of heads with q, k and v could hide
-    sizes = {"depth": 2, "embed_dim": 48, "num_heads": 4, "img_size": 32, "patch_size": 8, "num_classes": 10}
-    return timm.create_model(name, pretrained=False, **(sizes | settings)).eval()
-
-
-def images(*size, seed=1):
-    return torch.randn(*size, generator=torch.Generator().manual_seed(seed))
+from woofkit.lora import merge_lora
 
 
 @torch.no_grad()
@@ -38,16 +27,6 @@ def explicit_attention(model, x):
         layers.append(torch.softmax(attn.q_norm(q) @ attn.k_norm(k).mT / (dim // attn.num_heads) ** 0.5, dim=-1))
         tokens = block(tokens)
     return torch.stack(layers, dim=1)
-
-
-def trained_lora(model):
-    """Adapters that do something, as if trained."""
-    add_lora(model, LoRAConfig(rank=4, alpha=8.0, bias=True))
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "lora_" in name:
-                parameter.normal_(std=0.2)
-    return model
 
 
 VARIANTS = {
@@ -111,10 +90,6 @@ def test_recording_leaves_the_gradients_as_they_are_and_holds_no_graph():
         gradients.append(model.blocks[0].attn.qkv.weight.grad)
     assert torch.equal(*gradients)
     assert not recorder.maps.requires_grad
-
-
-def hook_count(model):
-    return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules())
 
 
 def test_hooks_are_gone_after_the_block_and_after_an_exception():

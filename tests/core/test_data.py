@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from woofkit.config import ConfigError
-from woofkit.data import batches, flip_and_shift, load_dataset, load_pixels, make_transform, stratified_subset
+from woofkit.data import Images, batches, flip_and_shift, load_dataset, load_pixels, make_transform, stratified_subset
 from woofkit.datasets import imagewoof
 from woofkit.datasets.imagewoof import WNIDS, Archive
 
@@ -262,7 +262,7 @@ def test_drawings_do_not_depend_on_how_many_processes_draw(monkeypatch):
     dataset = load_dataset("sketchwoof", split="val", num=30, image_size=64)
     transform = make_transform(VIT_TINY | {"input_size": (3, 64, 64)})
     alone = load_pixels(dataset, transform, progress=False)
-    monkeypatch.setattr("woofkit.preprocess.FEW", 0)
+    monkeypatch.setattr("woofkit.data.FEW", 0)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     assert torch.equal(load_pixels(dataset, transform, progress=False), alone)
 
@@ -272,7 +272,7 @@ def test_batches_cover_everything_once_in_an_order_the_seed_decides():
     pixels = torch.arange(10, dtype=torch.uint8)[:, None, None, None].expand(10, 3, 4, 4)
 
     def run(seed):
-        return list(batches(pixels, labels, 4, transform=transform, generator_seed=seed))
+        return list(batches(Images(pixels, labels, transform), 4, generator_seed=seed))
 
     assert [len(y) for _, y in run(None)] == [4, 4, 2]
     assert torch.cat([y for _, y in run(None)]).tolist() == list(range(10))
@@ -287,7 +287,7 @@ def test_batches_cover_everything_once_in_an_order_the_seed_decides():
 def test_every_photograph_comes_once_and_in_order_when_few_are_read_ahead(small, monkeypatch):
     dataset, transform = load_dataset("imagewoof", split="test", data_dir=small), make_transform(VIT_TINY)
     whole = load_pixels(dataset, transform, progress=False)
-    monkeypatch.setattr("woofkit.preprocess.AHEAD", 7)  # 20 photographs: 7, 7 and 6
+    monkeypatch.setattr("woofkit.data.AHEAD", 7)  # 20 photographs: 7, 7 and 6
     assert torch.equal(load_pixels(dataset, transform, progress=False), whole)
 
 
@@ -298,7 +298,7 @@ LEVELS = replace(make_transform(VIT_TINY), mean=(0.0, 0.0, 0.0), std=(1 / 255, 1
 
 def augmented(pixels, augment, seed=3, batch_size=16):
     """Images uint8 and labels of one epoch, labels being positions in `pixels`."""
-    loader = batches(pixels, np.arange(len(pixels)), batch_size, transform=LEVELS, generator_seed=seed, augment=augment)
+    loader = batches(Images(pixels, np.arange(len(pixels)), LEVELS), batch_size, generator_seed=seed, augment=augment)
     images, labels = (torch.cat(parts) for parts in zip(*loader, strict=True))
     return images.round().to(torch.uint8), labels
 
@@ -397,4 +397,4 @@ def test_augmentation_leaves_the_images_themselves_alone():
 )
 def test_an_augmentation_that_cannot_be_is_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
-        next(batches(random_pixels(4, 16), np.arange(4), 2, transform=LEVELS, **settings))
+        next(batches(Images(random_pixels(4, 16), np.arange(4), LEVELS), 2, **settings))

@@ -10,13 +10,16 @@ from torch.nn import functional as F
 
 from woofkit import train as loop
 from woofkit.config import TrainConfig
-from woofkit.data import make_transform
+from woofkit.data import Images, make_transform
+from woofkit.fast.runtime import Runtime
+from woofkit.progress import Monitor
 from woofkit.train import Evaluation, evaluate, fit, learning_rate, selected_epoch
 
 SIZE = {"input_size": (3, 8, 8), "mean": (0.5,) * 3, "std": (0.5,) * 3, "crop_pct": 1.0, "interpolation": "bicubic"}
 TRANSFORM = make_transform(SIZE)
 PIXELS = torch.randint(0, 256, (25, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 LABELS = np.arange(25) % 10
+IMAGES = Images(PIXELS, LABELS, TRANSFORM)
 CONFIG = TrainConfig(weights="random", epochs=4, batch_size=10, lr=0.01, precision="fp32", device="cpu")
 
 
@@ -25,8 +28,17 @@ def new_model():
     return nn.Sequential(nn.Flatten(), nn.Linear(192, 16), nn.Dropout(0.3), nn.GELU(), nn.Linear(16, 10))
 
 
-def run_fit(model, config=CONFIG, **options):
-    return fit(model, PIXELS, LABELS, TRANSFORM, config, **options)
+def watching(**methods):
+    """A monitor with these functions in place of its methods."""
+    monitor = Monitor()
+    vars(monitor).update(methods)
+    return monitor
+
+
+def run_fit(model, config=CONFIG, checkpoint=None, val=None, **methods):
+    """`fit` with a monitor of these methods; `val` are the validation images, if any."""
+    images = {"train": IMAGES} | ({"val": val} if val else {})
+    return fit(model, images, config, Runtime.of(config), checkpoint=checkpoint, monitor=watching(**methods))
 
 
 def state(model):
@@ -35,7 +47,7 @@ def state(model):
 
 def test_evaluate_is_the_mean_over_images_and_leaves_the_mode_alone():
     model = new_model().train()
-    result = evaluate(model, PIXELS, LABELS, TRANSFORM, batch_size=10)
+    result = evaluate(model, IMAGES, batch_size=10)
     assert model.training
     with torch.inference_mode():
         logits = model.eval()(TRANSFORM.normalize(PIXELS))
@@ -45,16 +57,16 @@ def test_evaluate_is_the_mean_over_images_and_leaves_the_mode_alone():
     assert result.accuracy == pytest.approx((logits.argmax(1) == labels).float().mean().item())
     model.train()
     with pytest.raises(RuntimeError, match="must match the size"):
-        evaluate(model, PIXELS[:, :2], LABELS, TRANSFORM)
+        evaluate(model, Images(PIXELS[:, :2], LABELS, TRANSFORM))
     assert model.training
     with pytest.raises(ValueError, match="evaluate got no images"):
-        evaluate(model, PIXELS[:0], LABELS[:0], TRANSFORM)
+        evaluate(model, Images(PIXELS[:0], LABELS[:0], TRANSFORM))
 
 
 def test_the_epochs_loss_weighs_the_smaller_last_batch_by_its_size():
     model = new_model()
     model[2] = nn.Identity()
-    expected = evaluate(model, PIXELS, LABELS, TRANSFORM)
+    expected = evaluate(model, IMAGES)
     still = TrainConfig(weights="random", epochs=1, batch_size=10, lr=1e-12, precision="fp32", device="cpu")
     record = run_fit(model, still)[0]  # a learning rate that moves nothing: 25 images in batches of 10, 10, 5
     assert record["train_loss"] == pytest.approx(expected.loss, rel=1e-5)
@@ -82,7 +94,7 @@ def test_interrupted_training_ends_as_if_it_had_not_been(tmp_path, schedule):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_fit(broken, config, checkpoint=tmp_path / "c.pt", on_epoch=break_after_two)
+        run_fit(broken, config, checkpoint=tmp_path / "c.pt", epoch=break_after_two)
     resumed = new_model()
     history = run_fit(resumed, config, checkpoint=tmp_path / "c.pt")
     losses = [record["train_loss"] for record in history]
@@ -104,12 +116,12 @@ def test_a_stopped_training_keeps_what_was_learned(tmp_path, steps, whole_epochs
     assert [record["images"] for record in history] == images
 
     states, reference = [], new_model()
-    run_fit(reference, on_step=lambda *_: states.append(state(reference)))
+    run_fit(reference, step=lambda *_: states.append(state(reference)))
     assert all(tensor.equal(states[steps - 1][name]) for name, tensor in state(model).items())
     assert checkpoint.exists() == (whole_epochs > 0)
 
     goes_on, begun = new_model(), []
-    whole = run_fit(goes_on, checkpoint=checkpoint, on_start=begun.extend)
+    whole = run_fit(goes_on, checkpoint=checkpoint, begin=lambda config, count, history: begun.extend(history))
     assert len(begun) == whole_epochs
     assert [record["images"] for record in whole] == [25] * 4
     assert all(tensor.equal(states[-1][name]) for name, tensor in state(goes_on).items())
@@ -124,10 +136,7 @@ def test_a_step_reports_the_means_so_far_and_its_watcher_costs_no_training_time(
         now[0] += 100.0
 
     record = run_fit(
-        new_model(),
-        TrainConfig(weights="random", epochs=1, batch_size=10, precision="fp32"),
-        on_step=slow_watcher,
-        on_epoch=lambda record: None,
+        new_model(), TrainConfig(weights="random", epochs=1, batch_size=10, precision="fp32"), step=slow_watcher
     )[0]
     assert [images for images, _ in means] == [10, 20, 25]
     assert means[-1][1] == (record["train_loss"], record["train_accuracy"])
@@ -143,11 +152,12 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_others():
 
 
 @pytest.mark.parametrize("interrupted", [False, True])
-def test_the_best_epoch_on_validation_is_kept(tmp_path, interrupted):
+def test_the_best_epoch_on_validation_is_kept(tmp_path, monkeypatch, interrupted):
     scores = iter([(0.5, 1.0), (0.7, 0.9), (0.7, 0.8), (0.6, 0.1)])  # epoch 3: as accurate as 2, lower loss
     after, model = [], new_model()
 
-    def validate(model):
+    def validate(model, images, runtime):
+        assert images is IMAGES
         after.append(state(model))
         accuracy, loss = next(scores)
         return Evaluation(torch.empty(0), torch.empty(0), loss, accuracy)
@@ -156,11 +166,12 @@ def test_the_best_epoch_on_validation_is_kept(tmp_path, interrupted):
         if interrupted and record["epoch"] == 3:
             raise KeyboardInterrupt
 
+    monkeypatch.setattr(loop, "evaluate", validate)
     if interrupted:
         with pytest.raises(KeyboardInterrupt):
-            run_fit(model, validate=validate, checkpoint=tmp_path / "c.pt", on_epoch=stop)
+            run_fit(model, val=IMAGES, checkpoint=tmp_path / "c.pt", epoch=stop)
         model = new_model()
-    history = run_fit(model, validate=validate, checkpoint=tmp_path / "c.pt")
+    history = run_fit(model, val=IMAGES, checkpoint=tmp_path / "c.pt")
     assert selected_epoch(history) == 3
     assert all(tensor.equal(after[2][name]) for name, tensor in state(model).items())
     assert any(not tensor.equal(after[3][name]) for name, tensor in state(model).items())
@@ -194,7 +205,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_advice():
 
 def test_bf16_computes_nearly_the_same_and_keeps_weights_and_logits_in_float32():
     model = new_model()
-    exact, rounded = (evaluate(model, PIXELS, LABELS, TRANSFORM, precision=name) for name in ("fp32", "bf16"))
+    exact, rounded = (evaluate(model, IMAGES, Runtime(precision=name)) for name in ("fp32", "bf16"))
     assert rounded.logits.dtype == torch.float32
     assert not rounded.logits.equal(exact.logits)
     assert torch.allclose(rounded.logits, exact.logits, atol=0.05)
@@ -205,8 +216,8 @@ def test_bf16_computes_nearly_the_same_and_keeps_weights_and_logits_in_float32()
 def test_each_epoch_has_its_own_order(monkeypatch):
     orders, original = [], loop.batches
 
-    def record(pixels, labels, batch_size, **options):
-        batches = list(original(pixels, labels, batch_size, **options))
+    def record(images, batch_size, **options):
+        batches = list(original(images, batch_size, **options))
         orders.append(torch.cat([images for images, _ in batches]))
         return iter(batches)
 
@@ -222,6 +233,6 @@ def test_a_training_that_has_ended_is_not_continued(tmp_path):
     first, again = new_model(), new_model()
     expected = run_fit(first, checkpoint=tmp_path / "c.pt")
     seen = []
-    history = run_fit(again, checkpoint=tmp_path / "c.pt", on_epoch=seen.append)
+    history = run_fit(again, checkpoint=tmp_path / "c.pt", epoch=seen.append)
     assert (len(history), len(expected), seen) == (4, 4, [])
     assert all(tensor.equal(state(first)[name]) for name, tensor in state(again).items())

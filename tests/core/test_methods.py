@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from woofkit import models as methods
 from woofkit.adapters import load_run_model
 from woofkit.config import ConfigError, TrainConfig
-from woofkit.data import load_dataset, load_pixels, make_transform
+from woofkit.data import Images, load_dataset, load_pixels, make_transform
 from woofkit.models import build_for, count_parameters, data_config, untouched_method
 from woofkit.results import load_runs, read_metrics, read_predictions
 from woofkit.sketch.drawing import pose_of
@@ -67,7 +67,7 @@ def test_a_run_keeps_what_trained_and_its_model_gives_the_same_logits(tiny_run, 
         assert set(file.keys()) == trained(build_for(replace(tiny_run, method=method)))
     transform = make_transform(data_config(model))
     test = load_dataset("sketchwoof", split="test", num=tiny_run.num_test, image_size=transform.size)
-    result = evaluate(model, load_pixels(test, transform), test.labels, transform, precision="fp32")
+    result = evaluate(model, Images(load_pixels(test, transform), test.labels, transform))
     logits = read_predictions(run).filter(like="logit_").to_numpy()
     assert torch.allclose(result.logits, torch.tensor(logits), atol=1e-5)
     start = build_for(replace(tiny_run, method=method)).state_dict()

@@ -16,6 +16,7 @@ from woofkit.config import ConfigError, LoRAConfig, StudyConfig, TrainConfig
 from woofkit.datasets.imagewoof import IMAGENET_INDEX
 from woofkit.lora import add_lora, count_lora_parameters
 from woofkit.models import build_for, build_model, count_parameters, knows_breeds, original_head, zero_shot_head
+from woofkit.storage.weights import hash_tensors
 
 NAME = "vit_tiny_patch16_224"
 
@@ -150,9 +151,9 @@ def test_the_transform_comes_with_the_file(tmp_path):
 
 def test_a_hash_sees_names_shapes_types_and_values():
     tensors = [torch.zeros(2, 3), torch.zeros(3, 2), torch.zeros(2, 3).double(), torch.eye(3)[:2]]
-    hashes = {models.hash_tensors({"a": tensor}) for tensor in tensors} | {models.hash_tensors({"b": tensors[0]})}
+    hashes = {hash_tensors({"a": tensor}) for tensor in tensors} | {hash_tensors({"b": tensors[0]})}
     assert len(hashes) == 5
-    assert models.hash_tensors({"a": tensors[0], "b": tensors[1]}) == models.hash_tensors(
+    assert hash_tensors({"a": tensors[0], "b": tensors[1]}) == hash_tensors(
         {"b": tensors[1], "a": tensors[0].T.contiguous().T}
     )
 

@@ -1,15 +1,16 @@
 """Lines on long work: now and then, with the rate and the time left."""
 
-from woofkit import train as progress
-from woofkit.train import counter
+from woofkit import progress
+from woofkit.progress import progress_bar
 
 
-def test_a_counter_speaks_now_and_then_and_not_at_the_end(monkeypatch):
+def test_a_bar_speaks_now_and_then_and_neither_at_the_start_nor_at_the_end():
     now, lines = [0.0], []
-    monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
-    on_done = counter("deletion", 100, "dogs", lines.append)
-    for done in range(1, 101):
-        now[0] = 2.0 * done
-        on_done(done)
+    with progress_bar(100, "deletion", "dogs", lines.append) as bar:
+        bar._time = lambda: now[0]  # tqdm's clock
+        bar.start_t = bar.last_print_t = 0.0
+        for done in range(1, 101):
+            now[0] = 2.0 * done
+            bar.update()
     assert len(lines) == 200 // progress.PROGRESS_SECONDS
-    assert lines[0] == "  deletion: 15 of 100 dogs  0.5 dogs/s  2:50 left"
+    assert lines[0] == "deletion  15 of 100 dogs   0.50 dogs/s  02:50 left"

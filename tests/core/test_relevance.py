@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from test_attention import hook_count, images, tiny_vit, trained_lora
 
+from helpers import hook_count, images, tiny_vit, trained_lora
 from woofkit.attention import class_relevance, record_attention, token_layout
 from woofkit.lora import merge_lora
 

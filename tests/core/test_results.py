@@ -12,6 +12,7 @@ from woofkit.claims import paper
 from woofkit.config import ConfigError, LoRAConfig
 from woofkit.fast.memory import measure_peak_memory
 from woofkit.files import describe_environment, write_atomic
+from woofkit.progress import Monitor
 from woofkit.results import load_runs, read_metrics
 from woofkit.stats.intervals import accuracy_interval, confusion_matrix, errors_within, mcnemar_test
 from woofkit.tables.results import compare_runs, results_markdown
@@ -214,7 +215,7 @@ def test_runs_of_other_ranks_or_labels_are_no_seeds_of_one_another(tiny_run, tmp
     usual = replace(tiny_run, method="lora", lora=LoRAConfig.paper())
     changes = [{"lora": LoRAConfig.paper(1)}, {"label_fraction": 0.999}, {"seed": 1}]
     runs = [
-        run_training(config, tmp_path, report=lambda line: None)
+        run_training(config, tmp_path, Monitor())
         for config in (usual, *(replace(usual, **change) for change in changes))
     ]
     frame = compare_runs(runs, "tiny")

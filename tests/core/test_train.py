@@ -9,13 +9,14 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from woofkit import train
-from woofkit import train as progress
+from woofkit import progress, train
 from woofkit.adapters import load_run_model
 from woofkit.config import ConfigError, LoRAConfig
-from woofkit.data import load_dataset, load_pixels, make_transform
+from woofkit.data import Images, load_dataset, load_pixels, make_transform
 from woofkit.datasets import imagewoof
+from woofkit.fast.runtime import Runtime
 from woofkit.models import build_model, data_config
+from woofkit.progress import Monitor, ProgressLines
 from woofkit.results import load_runs, read_history, read_metrics, read_predictions
 from woofkit.train import evaluate, run_training
 
@@ -29,7 +30,7 @@ def lora_run(tiny_run):
 def test_a_run_leaves_a_whole_folder_and_its_model_gives_the_same_logits(tiny_run, lora_run, tmp_path, method):
     config = {"full": tiny_run, "lora": replace(lora_run, model_name="vit_tiny_patch16_224", precision="bf16")}[method]
     lines = []
-    run = run_training(config, tmp_path, report=lines.append)
+    run = run_training(config, tmp_path, ProgressLines(lines.append))
     weights = "adapter.safetensors" if method == "lora" else "model.safetensors"
     names = {"config.json", "history.csv", "predictions.parquet", "metrics.json", weights}
     assert {path.name for path in run.iterdir()} == names
@@ -43,7 +44,7 @@ def test_a_run_leaves_a_whole_folder_and_its_model_gives_the_same_logits(tiny_ru
     transform = make_transform(data_config(model))
     test = load_dataset("sketchwoof", split="test", num=10, image_size=transform.size)
     pixels = load_pixels(test, transform, progress=False)
-    again = evaluate(model, pixels, test.labels, transform, precision=config.precision)
+    again = evaluate(model, Images(pixels, test.labels, transform), Runtime(precision=config.precision))
     predictions = read_predictions(run)
     assert again.logits.equal(torch.tensor(predictions.filter(regex=r"^logit_").to_numpy()))
     assert tuple(predictions.key) == test.keys
@@ -56,18 +57,22 @@ def test_a_run_leaves_a_whole_folder_and_its_model_gives_the_same_logits(tiny_ru
 
 
 def test_an_equal_finished_run_is_handed_back_untouched(tiny_run, tmp_path, monkeypatch):
-    run = run_training(tiny_run, tmp_path, report=lambda line: None)
+    run = run_training(tiny_run, tmp_path, Monitor())
     before = {path: path.stat().st_mtime_ns for path in run.iterdir()}
     monkeypatch.setattr(train, "fit", lambda *args, **kwargs: pytest.fail("trained again"))
     lines = []
-    assert run_training(replace(tiny_run, device="cpu"), tmp_path, report=lines.append) == run
+    assert run_training(replace(tiny_run, device="cpu"), tmp_path, ProgressLines(lines.append)) == run
     assert lines == [f"full: found finished in {run.name}"]
     assert {path: path.stat().st_mtime_ns for path in run.iterdir()} == before
 
 
 def folder_of(config, root):
+    return train.run_folder(config, identity_of(config), root)
+
+
+def identity_of(config):
     model = train.build_for(config)
-    return train.run_folder(config, train.run_identity(config, train.load_splits(config, 160), model), root)
+    return train.run_identity(config, train.load_splits(config, 160), model, Runtime.of(config))
 
 
 def test_what_makes_runs_equal(tiny_run, tmp_path):
@@ -77,13 +82,11 @@ def test_what_makes_runs_equal(tiny_run, tmp_path):
         save_file(weights.state_dict(), path)
     one, same = (folder_of(replace(tiny_run, weights=str(path)), tmp_path) for path in paths)
     assert one == same  # the hash of the weights counts, not where they lie
-    different = [{"lr": 0.001}, {"seed": 1}, {"epochs": 2}, {"num_test": 20}, {"batch_size": 5}]
+    different = [{"lr": 0.001}, {"seed": 1}, {"epochs": 2}, {"num_test": 20}, {"batch_size": 5}, {"fast": False}]
     folders = {folder_of(replace(tiny_run, **change), tmp_path) for change in [{}, *different]}
     assert len(folders | {one}) == len(different) + 2
-    model = train.build_for(tiny_run)
-    splits = train.load_splits(tiny_run, 160)
     elsewhere = replace(tiny_run, data_dir=str(tmp_path), device="cpu")
-    assert train.run_identity(elsewhere, splits, model) == train.run_identity(tiny_run, splits, model)
+    assert identity_of(elsewhere) == identity_of(tiny_run)
 
 
 def test_an_unfinished_run_goes_on_after_its_last_epoch(tiny_run, tmp_path):
@@ -93,20 +96,20 @@ def test_an_unfinished_run_goes_on_after_its_last_epoch(tiny_run, tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_training(config, tmp_path / "broken", report=break_off)
+        run_training(config, tmp_path / "broken", ProgressLines(break_off))
     assert load_runs(tmp_path / "broken").empty
     (unfinished,) = (tmp_path / "broken").iterdir()
     with pytest.raises(ConfigError, match=f"run .*{unfinished.name} is not finished: run_training with the same"):
         load_run_model(unfinished)
     lines = []
-    resumed = run_training(config, tmp_path / "broken", report=lines.append)
-    whole = run_training(config, tmp_path / "whole", report=lambda line: None)
+    resumed = run_training(config, tmp_path / "broken", ProgressLines(lines.append))
+    whole = run_training(config, tmp_path / "whole", Monitor())
     assert "epoch 2/2" in lines[0]
     assert list(read_history(resumed).train_loss) == list(read_history(whole).train_loss)
     assert read_predictions(resumed).equals(read_predictions(whole))
 
 
-class Watcher:
+class Watcher(Monitor):
     """A monitor that writes down what it is told, and stops after so many steps."""
 
     def __init__(self, steps):
@@ -129,9 +132,9 @@ class Watcher:
 
 
 def test_a_stopped_run_is_kept_by_itself_and_the_whole_one_goes_on(tiny_run, tmp_path):
-    config, lines = replace(tiny_run, epochs=3), []
+    config = replace(tiny_run, epochs=3)
     watcher = Watcher(steps=5)  # three steps an epoch
-    stopped = run_training(config, tmp_path / "runs", report=lines.append, monitor=watcher)
+    stopped = run_training(config, tmp_path / "runs", watcher)
     assert watcher.begun == [(10, 0)]
     assert watcher.epochs == [1, 2]
     assert "stopped in epoch 2; the same settings go on after the last whole epoch" in watcher.ended[0]
@@ -143,17 +146,17 @@ def test_a_stopped_run_is_kept_by_itself_and_the_whole_one_goes_on(tiny_run, tmp
     assert list(load_runs(tmp_path, stopped=True).run) == [str(stopped)]
 
     watcher = Watcher(steps=100)
-    whole = run_training(config, tmp_path / "runs", report=lines.append, monitor=watcher)
+    whole = run_training(config, tmp_path / "runs", watcher)
     assert watcher.begun == [(10, 1)]
     assert watcher.epochs == [2, 3]
     assert whole != stopped
     assert "stopped_epoch" not in read_metrics(whole)
-    expected = run_training(config, tmp_path / "elsewhere", report=lambda line: None)
+    expected = run_training(config, tmp_path / "elsewhere", Monitor())
     assert read_predictions(whole).equals(read_predictions(expected))
     assert not list((tmp_path / "runs").rglob("checkpoint.pt"))
 
     watcher = Watcher(steps=0)
-    assert run_training(config, tmp_path / "runs", report=lines.append, monitor=watcher) == whole  # nothing to stop
+    assert run_training(config, tmp_path / "runs", watcher) == whole  # nothing to stop
     assert watcher.begun == [(10, 3)]
     assert watcher.ended == [f"full: found finished in {whole.name}"]
 
@@ -165,7 +168,7 @@ def test_a_monitor_is_told_of_a_training_that_breaks_off(tiny_run, tmp_path):
 
     watcher = Interrupted(steps=9)
     with pytest.raises(KeyboardInterrupt):
-        run_training(tiny_run, tmp_path, report=lambda line: None, monitor=watcher)
+        run_training(tiny_run, tmp_path, watcher)
     assert watcher.ended == ["full: broken off (KeyboardInterrupt)"]
 
 
@@ -205,10 +208,10 @@ def test_a_run_on_photographs_under_the_papers_scheme(tiny_run, tmp_path, photog
     shared = {"dataset": "imagewoof", "scheme": "paper", "data_dir": str(photographs), "weights": str(weights)}
     config = replace(tiny_run, num_train=0, num_test=0, **shared)
     lines = []
-    trained = run_training(config, tmp_path / "runs", report=lines.append)
+    trained = run_training(config, tmp_path / "runs", ProgressLines(lines.append))
     assert "val" not in lines[0]  # nothing is selected: there is no validation split
     assert read_history(trained).val_accuracy.isna().all()
-    zero_shot = run_training(replace(config, method="zero-shot"), tmp_path / "runs", report=lines.append)
+    zero_shot = run_training(replace(config, method="zero-shot"), tmp_path / "runs", ProgressLines(lines.append))
     assert run_training(replace(config, method="zero-shot", lr=1.0, epochs=9), tmp_path / "runs") == zero_shot
 
     frame = load_runs(tmp_path / "runs").set_index("method")
@@ -236,14 +239,14 @@ def test_an_image_that_cannot_be_read_leaves_nothing_behind(tiny_run, tmp_path, 
 
 
 def test_the_folder_says_what_was_run_where_and_when(tiny_run, lora_run, tmp_path):
-    run = run_training(tiny_run, tmp_path, report=lambda line: None)
+    run = run_training(tiny_run, tmp_path, Monitor())
     recorded = json.loads((run / "config.json").read_text())
     assert recorded["config"] == tiny_run.to_dict()
     assert set(recorded["identity"]) == {"settings", "data", "initial_weights"}
     assert {"date", "machine", "torch", "timm", "commit"} <= set(recorded["environment"])
     frame = load_runs(tmp_path)
     assert len(frame) == 1
-    run_training(lora_run, tmp_path / "deeper", report=lambda line: None)
+    run_training(lora_run, tmp_path / "deeper", Monitor())
     frame = load_runs(tmp_path).set_index("method", drop=False)
     assert (len(frame), frame.loc["lora", "lora.rank"]) == (2, 2)
     assert frame["lora.rank"].isna()["full"]
@@ -253,9 +256,9 @@ def test_the_folder_says_what_was_run_where_and_when(tiny_run, lora_run, tmp_pat
 def test_long_epochs_report_in_between(tiny_run, tmp_path, monkeypatch):
     monkeypatch.setattr(progress, "PROGRESS_SECONDS", 0)
     lines = []
-    run_training(replace(tiny_run, epochs=2), tmp_path, report=lines.append)
+    run_training(replace(tiny_run, epochs=2), tmp_path, ProgressLines(lines.append))
     steps = [line for line in lines if " images  " in line]
-    expected = [f"epoch {epoch}/2  {images} of 10 images" for epoch in (1, 2) for images in (4, 8, 10)]
+    expected = [f"epoch {1 + (images > 10)}/2  {images} of 20 images" for images in (4, 8, 10, 14, 18, 20)]
     assert [line[6:].rsplit("  ", 2)[0].strip() for line in steps] == expected
     assert all(line.endswith("left") for line in steps)
-    assert steps[-1].endswith("0:00 left")
+    assert steps[-1].endswith("00:00 left")

@@ -4,10 +4,9 @@ import math
 
 import pytest
 import torch
-from test_attention import hook_count, images, tiny_vit, trained_lora
 
+from helpers import hook_count, images, tiny_vit, trained_lora, transform_for
 from woofkit.attention import record_attention
-from woofkit.data import make_transform
 from woofkit.explain.measures import (
     corner_density,
     empty_share,
@@ -38,11 +37,6 @@ def quarter_mask():
 
 
 HEAT = torch.tensor([[[4.0, 2.0], [1.0, 1.0]]])
-
-
-def transform_for(size):
-    config = {"input_size": (3, size, size), "mean": (0.5,) * 3, "std": (0.5,) * 3, "crop_pct": 1.0}
-    return make_transform(config | {"interpolation": "bicubic"})
 
 
 # --- where a map lies ---

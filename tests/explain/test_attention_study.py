@@ -26,7 +26,7 @@ def measured(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data, "CACHE", root / "cache")
         patch.setitem(data.SKETCH_SIZES, "val", 10)
-        paths = study_attention(study, num_dogs=10, num_seeds=2, folder=root / "results", report=lines.append)
+        paths = study_attention(study, num_dogs=10, num_seeds=2, folder=root / "results", log=lines.append)
     return study, root / "results", lines, paths
 
 
@@ -72,7 +72,7 @@ def test_what_is_measured_is_not_measured_again(measured, monkeypatch):
     before = table.read_bytes()
     monkeypatch.setattr(attention_study, "measure_model", lambda *_, **__: pytest.fail("measured again"))
     lines = []
-    study_attention(study, num_dogs=10, num_seeds=2, folder=folder, report=lines.append)
+    study_attention(study, num_dogs=10, num_seeds=2, folder=folder, log=lines.append)
     assert table.read_bytes() == before
     assert sum("found measured in" in line for line in lines) == 5
 
@@ -84,7 +84,7 @@ def test_other_dogs_are_measured_anew(measured, monkeypatch, tmp_path):
     monkeypatch.setitem(data.SKETCH_SIZES, "val", 10)
     monkeypatch.setattr(attention_study, "measure_model", refuse)
     with pytest.raises(KeyError, match="measured anew"):
-        study_attention(measured[0], num_dogs=12, num_seeds=1, folder=tmp_path, report=lambda _: None)
+        study_attention(measured[0], num_dogs=12, num_seeds=1, folder=tmp_path, log=lambda _: None)
     assert not list(tmp_path.iterdir())
 
 
@@ -108,7 +108,7 @@ def test_pictures_without_masks_are_measured_without_verdicts_on_parts(measured,
     monkeypatch.setitem(data.SKETCH_SIZES, "val", 10)
     load = attention_study.load_dogs
     monkeypatch.setattr(attention_study, "load_dogs", lambda *given: replace(load(*given), masks=None))
-    table, verdicts = study_attention(measured[0], num_dogs=10, num_seeds=1, folder=tmp_path, report=lambda _: None)
+    table, verdicts = study_attention(measured[0], num_dogs=10, num_seeds=1, folder=tmp_path, log=lambda _: None)
     measures = set(pd.read_csv(table)["measure"])
     assert {"divergence", "area under deletion", "density in the corners"} <= measures
     assert not [measure for measure in measures if "density on" in measure or "share" in measure]
@@ -147,10 +147,10 @@ def test_a_model_whose_head_reads_no_class_token_is_refused_before_it_is_trained
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attention_study, "build_for", averaging)
         with pytest.raises(ConfigError, match="its head reads the mean of all patches, not CLS"):
-            study_attention(study, num_dogs=10, report=lambda _: None)
+            study_attention(study, num_dogs=10, log=lambda _: None)
     assert not list(tmp_path.iterdir())
 
 
 def test_config_error_names_the_most_dogs():
     with pytest.raises(ConfigError, match="allowed is from 10 to 20"):
-        study_attention(StudyConfig(**SMALL), num_dogs=500, report=lambda _: None)
+        study_attention(StudyConfig(**SMALL), num_dogs=500, log=lambda _: None)

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from test_attention import images, tiny_vit, trained_lora
-from test_attention_measures import transform_for
 from torch import nn
 
+from helpers import images, tiny_vit, trained_lora, transform_for
 from woofkit.config import ConfigError
 from woofkit.explain.faithfulness import deletion_and_insertion, patch_ranks, rank_correlations, shuffled_models
 from woofkit.explain.maps import BASELINES, KINDS, baseline_maps, look

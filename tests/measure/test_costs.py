@@ -8,9 +8,11 @@ import torch
 
 from woofkit.config import ConfigError, LoRAConfig, TrainConfig
 from woofkit.fast.forward import prefer_fast_attention
+from woofkit.fast.lora_kernel import use_fast_lora
 from woofkit.fast.memory import measure_peak_memory
+from woofkit.fast.runtime import Runtime
 from woofkit.lora import add_lora, count_lora_parameters
-from woofkit.measure.costs import count_flops, measure_costs, measure_latencies, measure_memory
+from woofkit.measure.costs import Step, count_flops, measure_costs, measure_latencies, measure_memory
 from woofkit.train import make_optimizer
 
 CPU = torch.device("cpu")
@@ -28,7 +30,7 @@ def linear_flops(model, tokens):
 
 
 def test_the_forward_is_counted_as_the_formula_has_it():
-    flops = [count_flops(vit(depth), torch.randn(2, 3, 48, 48)) for depth in (2, 3)]
+    flops = [count_flops(vit(depth), torch.randn(2, 3, 48, 48), Runtime()) for depth in (2, 3)]
     tokens, width = 10, 192
     block = linear_flops(vit(1), tokens) + 2 * 2 * tokens**2 * width  # and the two products of attention
     assert flops[1].forward - flops[0].forward == block
@@ -39,8 +41,8 @@ def test_lora_spares_the_gradients_of_frozen_weights():
     images = torch.randn(2, 3, 48, 48)
     full, lora = vit(), vit()
     config = LoRAConfig.paper()
-    add_lora(lora, config)
-    spared = count_flops(full, images).backward - count_flops(lora, images).backward
+    use_fast_lora(add_lora(lora, config))
+    spared = count_flops(full, images, Runtime()).backward - count_flops(lora, images, Runtime()).backward
     assert 0.8 * linear_flops(vit(), 10) < spared < 1.1 * linear_flops(vit(), 10)
     assert all(p.grad is None for p in lora.parameters())
 
@@ -56,7 +58,7 @@ def test_memory_is_summed_over_the_very_tensors(adapted):
     by_batch = []
     for size in (2, 4, 8):
         images, targets = torch.randn(size, 3, 48, 48), torch.arange(size)
-        by_batch.append(measure_memory(model, images, targets, make_optimizer(model, 1e-3), "fp32"))
+        by_batch.append(measure_memory(Step(model, images, targets, make_optimizer(model, 1e-3), Runtime())))
     memory = by_batch[0]
     assert memory.weights == pytest.approx(4e-6 * sum(p.numel() for p in model.parameters()))
     assert memory.gradients == pytest.approx(4e-6 * count)
@@ -97,6 +99,6 @@ def test_what_trains_nothing_has_no_step():
 
 def test_latencies_are_measured_in_eval_mode():
     models = [vit().train(), vit(1).train()]
-    deep, shallow = measure_latencies(models, torch.randn(1, 3, 48, 48), "fp32", rounds=5)
+    deep, shallow = measure_latencies(models, torch.randn(1, 3, 48, 48), Runtime(), rounds=5)
     assert 0 < shallow < deep
     assert not any(model.training for model in models)

@@ -5,10 +5,9 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from test_attention import tiny_vit, trained_lora
-from test_attention_measures import transform_for
 from torch import nn
 
+from helpers import tiny_vit, trained_lora, transform_for
 from woofkit import data, sketch
 from woofkit.config import ConfigError, StudyConfig
 from woofkit.measure import forgetting_study, source_tasks
@@ -22,6 +21,7 @@ from woofkit.measure.forgetting import (
 )
 from woofkit.measure.forgetting_study import forgetting_by_setting, study_forgetting
 from woofkit.measure.source_tasks import IMAGENETTE, SourceTask, load_source_task
+from woofkit.progress import Monitor
 from woofkit.tables.forgetting import forgetting_markdown
 from woofkit.train import run_training
 
@@ -100,7 +100,7 @@ def test_litter_drawings_are_of_no_other_stream_and_carry_their_breed(monkeypatc
     assert source_tasks.SOURCE_SEED not in {1, 3, *range(1000, 2000), 7_000_001, 7_000_002}
     monkeypatch.setattr(source_tasks, "LITTER_BREEDS", 4)
     monkeypatch.setattr(source_tasks, "_litter", lambda: sketch.litter(4, 20260))
-    litter = load_source_task(4, transform_for(32), num_drawings=8, report=lambda _: None)
+    litter = load_source_task(4, transform_for(32), num_drawings=8, log=lambda _: None)
     assert litter.labels.tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
     assert litter.pixels.shape == (8, 3, 32, 32)
     breed = sketch.litter(4, 20260)[1]
@@ -114,7 +114,7 @@ def test_imagenette_is_found_with_imagenets_positions(tmp_path):
         folder.mkdir(parents=True)
         Image.new("RGB", (40, 32), "red").save(folder / f"{wnid}_1.JPEG")
     for place in (tmp_path, tmp_path / "imagenette2-160-mini"):
-        found = load_source_task(1000, transform_for(32), str(place), report=lambda _: None)
+        found = load_source_task(1000, transform_for(32), str(place), log=lambda _: None)
         assert found.labels.tolist() == [0, 491]
         assert found.classes == source_tasks.IMAGENETTE_INDEX
 
@@ -140,14 +140,14 @@ def test_a_study_shows_that_nothing_trained_is_nothing_forgotten(tmp_path, monke
     sizes = {"num_train": 20, "num_test": 20, "epochs": 1, "batch_size": 10, "lr": 1e-2}
     study = StudyConfig(**sizes, profile="tiny", runs_dir=str(tmp_path / "runs"))
     with pytest.raises(ConfigError, match="no finished run with weights 'bundled'"):
-        study_forgetting(study, report=lambda _: None)
+        study_forgetting(study, log=lambda _: None)
     for method in ("probe", "lora"):
-        run_training(study.train_config(method), study.run_root, report=lambda _: None)
+        run_training(study.train_config(method), study.run_root, Monitor())
     small = task(num=20, classes=tuple(range(200)))
     pixels = torch.nn.functional.interpolate(small.pixels, (224, 224))
     small = SourceTask("toy", pixels, np.arange(20), small.classes, "print")
     monkeypatch.setattr(forgetting_study, "load_source_task", lambda *_: small)
-    table = pd.read_csv(study_forgetting(study, folder=tmp_path / "out", report=lambda _: None)).set_index("method")
+    table = pd.read_csv(study_forgetting(study, folder=tmp_path / "out", log=lambda _: None)).set_index("method")
     assert list(table.index) == ["untouched", "lora", "probe", "lora, switched off"]
     for method in ("probe", "lora, switched off"):
         assert table.loc[method, ["head_change", "knn_change"]].tolist() == [0, 0]

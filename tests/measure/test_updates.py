@@ -4,8 +4,8 @@ import copy
 
 import pytest
 import torch
-from test_lora import train_a_little
 
+from helpers import train_a_little
 from woofkit.config import LoRAConfig
 from woofkit.lora import add_lora
 from woofkit.measure.weight_updates import captured_share, chance_overlap, subspace_overlap, weight_updates

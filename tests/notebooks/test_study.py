@@ -256,7 +256,7 @@ def test_a_download_that_fails_is_a_message_and_not_a_traceback(monkeypatch, cap
     def out_of_reach(*args):
         raise ConnectionError("could not download the archive")
 
-    monkeypatch.setattr("woofkit.imagewoof.fetch_archive", out_of_reach)
+    monkeypatch.setattr("woofkit.datasets.imagewoof.fetch_archive", out_of_reach)
     given = ["-p", "weights", "random", "-p", f"runs_dir={tmp_path / 'runs'}"]
     assert main(["run", "--profile", "paper", *given]) == 1
     assert capsys.readouterr().err == "error: could not download the archive\n"

@@ -8,9 +8,9 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
-from test_lora import train_a_little
 from torch import nn
 
+from helpers import train_a_little
 from woofkit.adapters import export_peft, import_peft, load_adapter, save_adapter
 from woofkit.config import ConfigError, LoRAConfig
 from woofkit.lora import add_lora, lora_layers, merge_lora

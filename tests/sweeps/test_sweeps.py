@@ -19,6 +19,7 @@ import pytest
 from woofkit import data
 from woofkit.config import METHODS, PROJECT_ROOT, ConfigError, LoRAConfig
 from woofkit.files import write_json
+from woofkit.progress import Monitor
 from woofkit.results import is_finished, write_history, write_predictions
 from woofkit.sweeps import grid as sweeps
 from woofkit.sweeps import job as sweep_job
@@ -247,7 +248,7 @@ def test_a_job_is_planned_in_the_very_folder_that_run_training_makes(write_sweep
     jobs = plan(load_sweep(write_sweep(grids)))
     assert len(jobs) == 5
     for job in jobs:
-        assert run_training(job.config, job.run.parent, report=lambda line: None) == job.run
+        assert run_training(job.config, job.run.parent, Monitor()) == job.run
         assert job.done
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import nn
 
 from tools.bench import accuracy, command, paper_pipeline, pictures, rivals
-from tools.bench.accuracy import SWITCHES, VARIANTS, accuracies_markdown, measure_accuracies, two_products, undone
+from tools.bench.accuracy import VARIANTS, accuracies_markdown, measure_accuracies
 from tools.bench.chart import throughput_bars
 from tools.bench.contestants import EPOCHS, PAIRS, STEPS, Contestant
 from tools.bench.paper_pipeline import CopiedLoRA, add_copied_lora
@@ -29,9 +29,8 @@ from tools.bench.rounds import alternate, compare, summarize
 from tools.bench.setting import Setting, build_vit
 from tools.bench.workers import started_workers
 from woofkit.__main__ import main
-from woofkit.config import PROJECT_ROOT, LoRAConfig
+from woofkit.config import PROJECT_ROOT
 from woofkit.datasets import imagewoof
-from woofkit.lora import LoRALinear
 from woofkit.models import count_parameters
 
 SIZE, BATCH, IMAGES = 48, 4, 8
@@ -311,33 +310,17 @@ def test_a_chart_says_who_is_ours_and_how_far_the_rounds_lie_apart():
 
 def test_accuracies_are_measured_once_and_hardly_differ(tmp_path, monkeypatch, capsys):
     path = tmp_path / "accuracy.csv"
-    some = {name: VARIANTS[name] for name in ("nothing optimised", "fp32", "two products")}
+    some = {name: VARIANTS[name] for name in ("nothing optimised", "fp32")}
     monkeypatch.setattr(accuracy, "VARIANTS", some)
     options = {"weights": "random", "num_train": 10, "epochs": 1, "batch_size": 5, "device": "cpu"}
     table = measure_accuracies(path, 1, num_val=10, **options)
-    assert table.groupby("method")["variant"].apply(list).to_dict() == {"full": list(some)[:2], "lora": list(some)}
+    assert table.groupby("method")["variant"].apply(list).to_dict() == {"full": list(some), "lora": list(some)}
     assert table["accuracy"].between(table["low"], table["high"]).all()
     fp32 = table[table["variant"].isin(("fp32", "nothing optimised"))].groupby("method")["loss"]
     assert (fp32.max() - fp32.min() < 1e-3).all()  # in float32 nothing but the order of sums differs
     capsys.readouterr()
     assert measure_accuracies(path, 1, num_val=10, **options).equals(pd.read_csv(path))
     assert capsys.readouterr().out == ""  # a row that is there is not measured again
-
-
-def test_undoing_reaches_the_training_and_ends_with_the_block():
-    patches = [replacement for switch in SWITCHES.values() for replacement in switch]
-    before = [getattr(owner, attribute) for owner, attribute, _ in patches]
-    with undone(tuple(SWITCHES)):
-        assert all(getattr(owner, attribute) is replacement for owner, attribute, replacement in patches)
-    assert [getattr(owner, attribute) for owner, attribute, _ in patches] == before
-
-
-def test_two_products_are_what_one_product_computes():
-    layer = LoRALinear(nn.Linear(4, 6), LoRAConfig(rank=2, alpha=3.0, bias=True))
-    nn.init.normal_(layer.lora_B)
-    nn.init.normal_(layer.lora_bias)
-    x = torch.randn(5, 4)
-    assert torch.allclose(two_products(layer, x), layer(x), atol=1e-5)
 
 
 def test_accuracies_are_told_by_variant_and_seed():

@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 from matplotlib.text import Text
 from PIL import Image
-from test_widgets import control, page, words
 
+from helpers import control, page, words
 from woofkit import data
 from woofkit.config import ConfigError
 from woofkit.data import WoofDataset, load_dataset

@@ -14,9 +14,8 @@ import pytest
 import torch
 from matplotlib.text import Text
 from PIL import Image
-from test_attention import tiny_vit
-from test_widgets import TRANSFORM, control, page, random_models, walk, words
 
+from helpers import TRANSFORM, control, page, random_models, tiny_vit, walk, words
 from woofkit import data
 from woofkit.config import ConfigError
 from woofkit.datasets.imagewoof import BREEDS

@@ -9,8 +9,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 from matplotlib.text import Text
-from test_widgets import control, message, page, walk, words
 
+from helpers import control, message, page, walk, words
 from woofkit.config import ConfigError, LoRAConfig, TrainConfig
 from woofkit.files import write_json
 from woofkit.results import load_runs, write_history

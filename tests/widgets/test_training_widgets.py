@@ -4,8 +4,8 @@ import re
 from dataclasses import replace
 
 import pytest
-from test_widgets import control
 
+from helpers import control
 from woofkit.config import ConfigError, LoRAConfig, TrainConfig
 from woofkit.lora import add_lora
 from woofkit.models import build_model, count_parameters
@@ -97,12 +97,12 @@ def test_stop_ends_a_real_training_and_keeps_what_was_learned(tiny_run, tmp_path
             self.button.click()
 
     watch = Pressed()
-    stopped = run_training(tiny_run, tmp_path, report=lambda line: None, monitor=watch)
+    stopped = run_training(tiny_run, tmp_path, monitor=watch)
     assert read_metrics(stopped)["stopped_images"] == 4  # one batch
     assert watch.button.disabled
     assert "stopped in epoch 1" in watch.message.value
     assert 'role="status"' in watch.message.value
-    whole = run_training(tiny_run, tmp_path, report=lambda line: None, monitor=TrainingMonitor())
+    whole = run_training(tiny_run, tmp_path, monitor=TrainingMonitor())
     assert whole != stopped
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import matplotlib
 
+from helpers import TRANSFORM, control, hook_count, message, page, random_models, tiny_vit, words
+
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
@@ -17,11 +19,9 @@ import pytest
 import torch
 from matplotlib.text import Text
 from PIL import Image
-from test_attention import hook_count, tiny_vit
 
 from woofkit.attention import attention_rollout, cls_attention, record_attention, token_layout
 from woofkit.config import ConfigError
-from woofkit.data import IMAGENET_MEAN, IMAGENET_STD, Transform
 from woofkit.explain.maps import look, to_even
 from woofkit.plots.explorer import strongest, verdict
 from woofkit.widgets import explorer, maps, photos
@@ -30,21 +30,8 @@ from woofkit.widgets.explorer import attention_explorer, explorer_figure
 from woofkit.widgets.maps import Choice, ExplorerMaps
 from woofkit.widgets.photos import read_photo
 
-TRANSFORM = Transform(32, 32, Image.Resampling.BILINEAR, False, IMAGENET_MEAN, IMAGENET_STD)
 BREEDS = [f"breed {letter}" for letter in "abcdefghij"]
 LABELS = np.array([3, 1, 4, 1])
-
-
-def random_models(*names, **sizes):
-    """Models alike in shape, each with weights of its own, large enough for maps that differ."""
-    models = {}
-    for seed, name in enumerate(names):
-        models[name] = tiny_vit(depth=3, **sizes)
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for parameter in models[name].parameters():
-                parameter.normal_(std=0.2, generator=generator)
-    return models
 
 
 @pytest.fixture
@@ -76,34 +63,8 @@ def drawn(monkeypatch):
     return calls
 
 
-def control(box, name):
-    """The control with this visible label."""
-    found = [child for child in walk(box) if getattr(child, "description", None) == name]
-    assert len(found) == 1, f"{len(found)} controls are called {name!r}"
-    return found[0]
-
-
-def walk(box):
-    yield box
-    for child in getattr(box, "children", ()):
-        yield from walk(child)
-
-
-def page(box):
-    return box.children[-1].value
-
-
-def words(box):
-    return unescape(re.sub(r"<img.*?>|<style>.*?</style>|<.*?>", " ", page(box), flags=re.S))
-
-
 def pngs(box):
     return [base64.b64decode(data) for data in re.findall(r"base64,([^\"]+)", page(box))]
-
-
-def message(box):
-    [line] = [child.value for child in walk(box) if 'role="alert"' in str(getattr(child, "value", ""))] or [""]
-    return unescape(re.sub("<.*?>", "", line))
 
 
 def state(box):
@@ -444,7 +405,7 @@ def test_the_home_folder_may_be_written_as_a_tilde(tmp_path, monkeypatch):
 def test_the_figure_shows_every_model_and_kind_of_map_with_what_is_said(models, pixels):
     fig = explorer_figure(models, pixels, LABELS, TRANSFORM, BREEDS, index=2)
     texts = [text.get_text() for text in fig.findobj(Text)]
-    for words in (
+    for text in (
         "2 · breed e",
         "Original",
         "Full fine-tuning",
@@ -453,7 +414,7 @@ def test_the_figure_shows_every_model_and_kind_of_map_with_what_is_said(models, 
         "Rollout",
         "Class relevance",
     ):
-        assert words in texts
+        assert text in texts
     views = {name: look(model, pixels[2:3], TRANSFORM) for name, model in models.items()}
     for view in views.values():
         assert verdict(view.probabilities[0], 4, BREEDS) in texts

@@ -1,4 +1,4 @@
-"""`python -m woofkit backbone`: draw, train, write.
+"""`python -m tools.backbone`: draw, train, write.
 
 1. Draw the upstream pictures and the masks of their parts once, into memory-mapped files under data/cache/.
 2. Train at a small size, then larger ones; a checkpoint every three minutes, and the same command goes on from it.
@@ -29,7 +29,7 @@ RESULT = PROJECT_ROOT / "data" / "results" / "backbone.json"
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m woofkit backbone", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tools.backbone", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--scale", type=float, default=1.0, help="this share of the pictures (0.01: a quick try)")
     parser.add_argument("--minutes", type=float, default=180.0, help="stop training after so many; run again to go on")

@@ -1,78 +1,29 @@
-"""What the optimisations do to the accuracy: the same training without all of them, and without each, seed by seed."""
+"""What the optimisations do to the accuracy: the same training with and without them, seed by seed."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pandas as pd
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
 
-from woofkit import train as evaluation
-from woofkit import train as loop
 from woofkit.config import PROJECT_ROOT, LoRAConfig, TrainConfig
-from woofkit.data import load_dataset, load_pixels, make_transform
-from woofkit.fast.device import pick_device
+from woofkit.data import Images, WoofDataset, load_dataset, load_pixels, make_transform
+from woofkit.fast.runtime import Runtime
 from woofkit.files import describe_environment, write_table
-from woofkit.lora import LoRALinear
 from woofkit.models import build_for, data_config
 from woofkit.stats.intervals import accuracy_interval
+from woofkit.train import evaluate, fit
 
 ACCURACIES = PROJECT_ROOT / "data" / "results" / "speed_accuracy.csv"
 NUM_VAL = 1000  # drawings; the test split stays untouched
 
 
-def two_products(layer: LoRALinear, x: Tensor) -> Tensor:
-    """The report's adapter as its formula stands: W x + b, and beside it scaling * (B A x + lora_bias)."""
-    low_rank = F.linear(x, layer.lora_A) * layer.scaling
-    return layer.base(x) + F.linear(low_rank, layer.lora_B, layer.scaling * layer.lora_bias)
-
-
-def fused_attention(model: nn.Module, device: torch.device) -> nn.Module:
-    """PyTorch's fused kernel in every block, whatever the device."""
-    for block in model.blocks:
-        block.attn.fused_attn = True
-    return model
-
-
-def whole_model(model: nn.Module, images: Tensor) -> Tensor:
-    """The logits of the model as timm calls it, last block and all."""
-    return model(images)
-
-
-def plain_adam(model: nn.Module, lr: float) -> torch.optim.Adam:
-    """Adam as PyTorch has it by default."""
-    return torch.optim.Adam((p for p in model.parameters() if p.requires_grad), lr=lr)
-
-
-# What stands in for what, and where, when an optimisation is undone.
-SWITCHES = {
-    "fused attention": [(module, "prefer_fast_attention", fused_attention) for module in (loop, evaluation)],
-    "whole last block": [(evaluation, "class_logits", whole_model), (loop, "logits_for", lambda *long: whole_model)],
-    "plain Adam": [(loop, "make_optimizer", plain_adam)],
-    "two products": [(LoRALinear, "forward", two_products)],
-}
-# What is undone in a training: precision first, then switches.
+# What a training does without: the settings of each variant.
 VARIANTS = {
-    "as it is": ("bf16", ()),
-    "nothing optimised": ("fp32", tuple(SWITCHES)),
-    "fp32": ("fp32", ()),
-    **{name: ("bf16", (name,)) for name in SWITCHES},
+    "as it is": {"precision": "bf16"},
+    "nothing optimised": {"precision": "fp32", "fast": False},
+    "fp32": {"precision": "fp32"},
+    "bf16, nothing else optimised": {"precision": "bf16", "fast": False},
 }
-
-
-@contextmanager
-def undone(switches: tuple[str, ...]) -> Iterator[None]:
-    """Within the block, training does without these optimisations."""
-    with ExitStack() as stack:
-        for replacement in (replacement for name in switches for replacement in SWITCHES[name]):
-            stack.enter_context(patch.object(*replacement))
-        yield
 
 
 def measure_accuracies(path: Path, seeds: int, num_val: int = NUM_VAL, **train_options: Any) -> pd.DataFrame:
@@ -88,13 +39,10 @@ def measure_accuracies(path: Path, seeds: int, num_val: int = NUM_VAL, **train_o
         for seed in range(seeds):
             for method in ("full", "lora"):
                 lora = LoRAConfig.paper() if method == "lora" else None
-                useless = variant == "two products" and not lora
-                if useless or (variant, method, seed) in done:
+                if (variant, method, seed) in done:
                     continue
-                precision, switches = VARIANTS[variant]
-                config = TrainConfig(method=method, seed=seed, precision=precision, lora=lora, **train_options)
-                with undone(switches):
-                    row = {"variant": variant, "method": method, "seed": seed, **_train(config, val)}
+                config = TrainConfig(method=method, seed=seed, lora=lora, **VARIANTS[variant], **train_options)
+                row = {"variant": variant, "method": method, "seed": seed, **_train(config, val)}
                 rows.append(row)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_table(pd.DataFrame(rows), path)
@@ -124,16 +72,17 @@ def accuracies_markdown(table: pd.DataFrame) -> str:
     return "\n".join([*lines, "", notes])
 
 
-def _train(config: TrainConfig, val) -> dict[str, Any]:
-    model = build_for(config)
+def _train(config: TrainConfig, val: WoofDataset) -> dict[str, Any]:
+    model, runtime = build_for(config), Runtime.of(config)
     transform = make_transform(data_config(model), config.preprocess)
     train = load_dataset("sketchwoof", split="train", num=config.num_train, seed=config.seed)
-    loop.fit(model, load_pixels(train, transform, progress=False), train.labels, transform, config)
-    device = pick_device(config.device)
-    pixels = load_pixels(val, transform, progress=False)
-    score = evaluation.evaluate(model, pixels, val.labels, transform, precision=config.precision, device=device)
+    ours, theirs = (
+        Images(load_pixels(each, transform, progress=False), each.labels, transform) for each in (train, val)
+    )
+    fit(model, {"train": ours}, config, runtime)
+    score = evaluate(model, theirs, runtime)
     interval = accuracy_interval((score.logits.argmax(1) == score.labels).numpy().astype(bool))
-    environment = {name: describe_environment(device)[name] for name in ("date", "machine", "torch", "commit")}
+    environment = describe_environment(runtime.device)
     return {
         "accuracy": interval.value,
         "low": interval.low,
@@ -141,5 +90,5 @@ def _train(config: TrainConfig, val) -> dict[str, Any]:
         "loss": score.loss,
         "num_val_images": len(val),
         "num_train_images": len(train),
-        **environment,
+        **{name: environment[name] for name in ("date", "machine", "torch", "commit")},
     }

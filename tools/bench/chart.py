@@ -1,4 +1,4 @@
-"""How fast the contestants of `python -m woofkit bench` are, ours in the methods' colours and rivals in grey."""
+"""How fast the contestants of `python -m tools.bench` are, ours in the methods' colours and rivals in grey."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""`python -m woofkit bench`: measure, print, and keep the result with its chart."""
+"""`python -m tools.bench`: measure, print, and keep the result with its chart."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tools.bench.rounds import alternate
 from tools.bench.setting import Setting
 from tools.bench.workers import started_workers
 from woofkit.config import DEVICES, PRECISIONS, ConfigError, require_choice, require_range, resolve_path
-from woofkit.fast.device import pick_device, pick_precision
+from woofkit.fast.runtime import pick_device, pick_precision
 from woofkit.files import describe_environment, write_json
 from woofkit.plots.style import save_figure, use_style
 
@@ -29,7 +29,7 @@ RANGES = {"rounds": (1, 1000), "batch_size": (1, 65_536), "images": (1, 100_000)
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m woofkit bench",
+        prog="python -m tools.bench",
         description="Measure our training beside what people would use instead, taking turns on this machine.",
         epilog="Every contestant keeps its memory: allow for 16 GB at the default sizes, or take smaller batches.",
     )

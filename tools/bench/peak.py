@@ -6,9 +6,8 @@ from collections.abc import Callable
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from tools.bench.accuracy import whole_model
 from tools.bench.setting import LR, Setting, build_vit, ready_batch
-from woofkit.fast.forward import class_logits, prefer_fast_attention
+from woofkit.fast.forward import plain_logits
 from woofkit.train import make_optimizer, train_step
 
 REPEATS = 5
@@ -21,11 +20,12 @@ def count_step_flops(setting: Setting, whole: bool = False) -> int:
     What the step leaves out is not counted, so that a share of the peak says how busy the device was; `whole` counts
     the step of the model as timm calls it, the usual yardstick of training speed (model FLOPs utilisation).
     """
-    model = prefer_fast_attention(build_vit(setting), torch.device(setting.device))
+    runtime = setting.runtime("bf16")
+    model = runtime.prepare(build_vit(setting))
     optimizer = make_optimizer(model, LR)
-    compute_logits = whole_model if whole else class_logits
+    forward = plain_logits if whole else runtime.forward()
     with FlopCounterMode(display=False) as counter:
-        train_step(model, *ready_batch(setting), optimizer, "bf16", compute_logits)
+        train_step(model, *ready_batch(setting), optimizer, runtime, forward)
     return counter.get_total_flops()
 
 

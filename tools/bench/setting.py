@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from woofkit.config import LoRAConfig, TrainConfig
 from woofkit.data import Transform, WoofDataset, make_transform
+from woofkit.fast.runtime import Runtime
 from woofkit.models import build_for, data_config
 
 LR = 4e-4
@@ -23,6 +24,10 @@ class Setting:
     image_size: int  # pixels a side
     batch_size: int
     pictures: WoofDataset
+
+    def runtime(self, precision: str) -> Runtime:
+        """Where and how our contestants compute."""
+        return Runtime(torch.device(self.device), precision)
 
     @property
     def steps_per_round(self) -> int:

@@ -1,8 +1,6 @@
 """`python -m woofkit evidence SWEEP`: what a sweep's finished runs say, kept for the verdicts of notebook 05."""
 
-import argparse
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,22 +18,22 @@ from woofkit.claims.effects import (
 )
 from woofkit.claims.hypotheses import HYPOTHESES
 from woofkit.claims.verdicts import Effect, Judgement, judge_all
-from woofkit.config import ConfigError, parse_override
+from woofkit.config import ConfigError
 from woofkit.data import make_transform
-from woofkit.fast.device import pick_device
+from woofkit.fast.runtime import pick_device
 from woofkit.files import describe_environment, write_json
 from woofkit.measure.forgetting import hits_path, kept_hits
 from woofkit.measure.forgetting_study import study_forgetting
 from woofkit.measure.source_tasks import load_source_task
 from woofkit.models import build_model, data_config, original_head
-from woofkit.sweeps.grid import Sweep, load_sweep
+from woofkit.sweeps.grid import Sweep
 from woofkit.sweeps.results import collect
 
 FORGETTING_GRIDS = ("lr", "ranks", "seeds-paper-lr", "seeds-best-lr")
 
 
 def study_evidence(
-    sweep: Sweep, source_dir: str = "", folder: Path = RESULTS, report: Callable[[str], None] = print
+    sweep: Sweep, source_dir: str = "", folder: Path = RESULTS, log: Callable[[str], None] = print
 ) -> Path:
     """Compute every effect that the sweep's finished runs allow, forgetting included, and write them as JSON.
 
@@ -50,12 +48,12 @@ def study_evidence(
     frame = collect(sweep)
     if frame.empty:
         raise ConfigError(f"no run of sweep {sweep.name!r} has finished: python -m woofkit sweep {sweep.name}")
-    effects = sweep_effects(frame) | forgetting_effects(sweep, frame, source_dir, report)
+    effects = sweep_effects(frame) | forgetting_effects(sweep, frame, source_dir, log)
     for name, effect in effects.items():
-        report(f"{name}: {effect.value:.4f} ({effect.low:.4f} to {effect.high:.4f}), {effect.source}")
+        log(f"{name}: {effect.value:.4f} ({effect.low:.4f} to {effect.high:.4f}), {effect.source}")
     shown = frame[frame["grid"].isin(FORGETTING_GRIDS)]
     if len(shown):
-        study_forgetting(sweep.study, source_dir, folder=folder, report=report, only=set(shown["run"]), name=sweep.name)
+        study_forgetting(sweep.study, source_dir, folder=folder, log=log, only=set(shown["run"]), name=sweep.name)
     environment = describe_environment(pick_device("auto"))
     kept = {name: environment[name] for name in ("date", "machine", "torch", "commit")}
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,13 +65,13 @@ def study_evidence(
 
 
 def forgetting_effects(
-    sweep: Sweep, frame: pd.DataFrame, source_dir: str, report: Callable[[str], None]
+    sweep: Sweep, frame: pd.DataFrame, source_dir: str, log: Callable[[str], None]
 ) -> dict[str, Effect]:
     """What LoRA keeps of the earlier task minus what full fine-tuning keeps, at the report's and at the best lr."""
     study, device = sweep.study, pick_device("auto")
     head = original_head(study.model_name, study.weights)
     transform = make_transform(data_config(build_model(study.model_name, weights=study.weights)), study.preprocess)
-    task = load_source_task(head.out_features, transform, source_dir, report=report)
+    task = load_source_task(head.out_features, transform, source_dir, log=log)
     effects = {}
     for grid, note in (("seeds-paper-lr", ""), ("seeds-best-lr", ", best lr")):
         groups = runs_by_seed(frame, grid, ["method"])
@@ -82,7 +80,7 @@ def forgetting_effects(
         for seed in common_seeds(*runs.values()):
             for method, by_seed in runs.items():
                 run = by_seed[seed]
-                report(f"{grid}: what {run.name} has kept")
+                log(f"{grid}: what {run.name} has kept")
                 path = hits_path(study.run_root, run.name, task, run)
                 measured = kept_hits(path, lambda run=run: load_run_model(run).to(device), head, task, transform)
                 hits[method].append(measured["head"].to_numpy())
@@ -91,26 +89,6 @@ def forgetting_effects(
             found = difference(np.stack(hits["lora"]), np.stack(hits["full"]), task.labels, source)
             effects[f"kept of the earlier task, lora minus full{note}"] = found
     return effects
-
-
-def main(arguments: Sequence[str]) -> int:
-    """The command; returns 0. Raises ConfigError for what cannot be had."""
-    parser = argparse.ArgumentParser(prog="python -m woofkit evidence", description="Compute the effects of a sweep.")
-    parser.add_argument("sweep", help="its name in sweeps/, or a .yaml file")
-    parser.add_argument("--source-dir", default="", metavar="FOLDER", help="Imagenette (default: downloaded)")
-    parser.add_argument(
-        "-p",
-        "--parameter",
-        action="append",
-        nargs=2,
-        default=[],
-        metavar=("NAME", "VALUE"),
-        help="set a parameter of the profile",
-    )
-    options = parser.parse_args(arguments)
-    sweep = load_sweep(options.sweep, {name: parse_override(name, text) for name, text in options.parameter})
-    print(f"kept in {study_evidence(sweep, options.source_dir, report=partial(print, flush=True))}")
-    return 0
 
 
 def judge_attention(table: pd.DataFrame, kind: str = "attention") -> list[Judgement]:

@@ -4,12 +4,15 @@ Source of the archives: https://github.com/fastai/imagenette (ImageWoof v2, a pa
 ImageNet's terms hold for the photographs: research, not commerce).
 """
 
+import io
 import os
 import shutil
 import tarfile
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from PIL import Image
 
 from woofkit.config import ConfigError, resolve_path
 
@@ -90,6 +93,25 @@ def list_images(folder: Path, split: str, wnids: tuple[str, ...] = WNIDS) -> lis
         for name in sorted(os.listdir(folder / split / wnid))
         if name.endswith(".JPEG")
     ]
+
+
+def photographs(folder: Path, split: str, scheme: str) -> list[str]:
+    """The keys of a split's images under a scheme: see `data.load_dataset`."""
+    train, val = list_images(folder, "train"), list_images(folder, "val")
+    if scheme == "paper":
+        return train if split == "train" else val
+    if split == "test":
+        return [key for key in train + val if is_unseen(key)]
+    return [key for key in (train if split == "train" else val) if not is_unseen(key)]
+
+
+def read_image(folder: Path, key: str) -> Image.Image:
+    """Read one image as RGB. Raises OSError that names the image."""
+    data = (folder / key).read_bytes()
+    try:
+        return Image.open(io.BytesIO(data)).convert("RGB")
+    except OSError as error:  # PIL does not say which file
+        raise OSError(f"{key} cannot be read as an image: {error}") from error
 
 
 def check_counts(folder: Path, archive: Archive) -> None:

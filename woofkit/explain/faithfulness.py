@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from woofkit.config import ConfigError, require_range
 from woofkit.data import Transform
 from woofkit.explain.measures import map_correlations
-from woofkit.fast.device import autocast, pick_precision
-from woofkit.fast.forward import class_logits
+from woofkit.fast.runtime import Runtime
 
 STEPS = 8  # equal steps from no patch to all of them
 BATCH = 64
@@ -45,9 +44,10 @@ def deletion_and_insertion(
     maps: Mapping[str, Tensor],
     classes: Tensor,
     transform: Transform,
+    *,
     steps: int = STEPS,
-    precision: str = "auto",
-    on_image: Callable[[int], None] | None = None,
+    runtime: Runtime | None = None,
+    on_image: Callable[[], object] | None = None,
 ) -> dict[str, Curves]:
     """Delete and insert patches in the order of each map and follow the probability of a class.
 
@@ -58,7 +58,8 @@ def deletion_and_insertion(
         pixels: uint8 (N, 3, H, W).
         maps: name -> (N, grid height, grid width).
         classes: int64 (N,), whose probability is followed.
-        on_image: is called with the number of images done so far.
+        runtime: None is the device of the model, and bf16 where it multiplies in it.
+        on_image: is called after each image.
 
     Raises:
         ConfigError: maps of another number than images, or on a grid that does not divide them; no step.
@@ -67,22 +68,22 @@ def deletion_and_insertion(
     for name, stack in maps.items():
         if len(stack) != len(pixels) or pixels.shape[-2] % stack.shape[-2] or pixels.shape[-1] % stack.shape[-1]:
             raise ConfigError(f"maps {name!r} of shape {tuple(stack.shape)} do not fit images {tuple(pixels.shape)}")
-    device = next(model.parameters()).device
-    precision = pick_precision(precision, device)
+    runtime = runtime or Runtime.pick(next(model.parameters()).device.type)
+    forward = runtime.forward()
     curves: dict[str, list[np.ndarray]] = {name: [] for name in maps}
     for index, image in enumerate(pixels):
         ranks = [patch_ranks(stack[index], seed=index) for stack in maps.values()]
         probabilities = []
         for chunk in _variants(image, ranks, steps).split(BATCH):
-            with torch.inference_mode(), autocast(device, precision):
-                logits = class_logits(model, transform.normalize(chunk.to(device)))
+            with torch.inference_mode(), runtime.autocast():
+                logits = forward(model, transform.normalize(chunk.to(runtime.device)))
             probabilities.append(logits.float().softmax(dim=1)[:, classes[index]].cpu())
         whole, blank, blurred, *between = torch.cat(probabilities).tolist()
         between = np.reshape(between, (len(maps), 2, steps - 1))
         for name, (deleted, inserted) in zip(maps, between, strict=True):
             curves[name].append(np.array([[whole, *deleted, blank], [blurred, *inserted, whole]]))
         if on_image:
-            on_image(index + 1)
+            on_image()
     shares = np.linspace(0, 1, steps + 1)
     return {name: Curves(shares, *np.stack(pairs, axis=1)) for name, pairs in curves.items()}
 

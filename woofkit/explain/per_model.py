@@ -24,9 +24,10 @@ from woofkit.explain.measures import (
     pointing_hits,
 )
 from woofkit.explain.movement import measure_movement, measure_norms
+from woofkit.fast.runtime import Runtime
+from woofkit.progress import progress_bar
 from woofkit.sketch.layers import PARTS
 from woofkit.stats.intervals import mean_interval
-from woofkit.train import counter
 
 FACE = (PARTS.index("head"), PARTS.index("ears"))
 DOG = tuple(number for number, part in enumerate(PARTS) if part != "background")
@@ -87,15 +88,15 @@ def measure_model(
     before: View,
     dogs: Dogs,
     faithful: bool = True,
-    precision: str = "auto",
-    report: Callable[[str], None] = print,
+    runtime: Runtime | None = None,
+    log: Callable[[str], None] = print,
 ) -> pd.DataFrame:
     """Measure a model on dogs: a row a dog, map and measure (dog, map, measure, value).
 
     Args:
         before: the original's view of the same dogs.
         faithful: also deletion, insertion and the sanity check, which take most of the time.
-        precision: of deletion and insertion, which run the model seventy times a dog; maps are made in fp32.
+        runtime: of deletion and insertion, which run the model seventy times a dog; maps are made in fp32.
 
     What does not belong to a map has the map "".
     """
@@ -116,16 +117,23 @@ def measure_model(
     found |= {("", measure): values for measure, values in norms.items()}
     rows = [_rows(kind, measure, values) for (kind, measure), values in found.items()]
     if faithful:
-        rows += _faithfulness(model, maps, view, dogs, precision, report)
-        rows += _sanity(model, view, dogs, report)
+        rows += _faithfulness(model, maps, view, dogs, runtime, log)
+        rows += _sanity(model, view, dogs, log)
     return pd.concat(rows, ignore_index=True)
 
 
-def _faithfulness(model, maps, view: View, dogs: Dogs, precision: str, report) -> list[pd.DataFrame]:
-    progress = counter("deletion and insertion", len(dogs.pixels), "dogs", report)
-    found = deletion_and_insertion(
-        model, dogs.pixels, maps, view.classes, dogs.transform, precision=precision, on_image=progress
-    )
+def _faithfulness(
+    model: nn.Module,
+    maps: Mapping[str, Tensor],
+    view: View,
+    dogs: Dogs,
+    runtime: Runtime | None,
+    log: Callable[[str], None],
+) -> list[pd.DataFrame]:
+    with progress_bar(len(dogs.pixels), "  deletion and insertion", "images", log) as bar:
+        found = deletion_and_insertion(
+            model, dogs.pixels, maps, view.classes, dogs.transform, runtime=runtime, on_image=bar.update
+        )
     return [
         _rows(kind, f"area under {curve}", area)
         for kind, curves in found.items()
@@ -133,16 +141,15 @@ def _faithfulness(model, maps, view: View, dogs: Dogs, precision: str, report) -
     ]
 
 
-def _sanity(model, view: View, dogs: Dogs, report) -> list[pd.DataFrame]:
+def _sanity(model: nn.Module, view: View, dogs: Dogs, log: Callable[[str], None]) -> list[pd.DataFrame]:
     few, rows = slice(0, SHUFFLED_DOGS), []
-    stages = len(model.blocks) + 2
-    progress = counter("shuffled parameters", stages, "stages", report)
-    for number, (stage, shuffled) in enumerate(shuffled_models(model), start=1):
-        now = look(shuffled, dogs.pixels[few], dogs.transform, classes=view.classes[few])
-        for kind, stack in now.maps.items():
-            likeness = rank_correlations(view.maps[kind][few], stack)
-            rows.append(_rows(kind, f"likeness, shuffled down to {stage}", likeness))
-        progress(number)
+    with progress_bar(len(model.blocks) + 2, "  shuffled parameters", "stages", log) as bar:
+        for stage, shuffled in shuffled_models(model):
+            now = look(shuffled, dogs.pixels[few], dogs.transform, classes=view.classes[few])
+            for kind, stack in now.maps.items():
+                likeness = rank_correlations(view.maps[kind][few], stack)
+                rows.append(_rows(kind, f"likeness, shuffled down to {stage}", likeness))
+            bar.update()
     return rows
 
 

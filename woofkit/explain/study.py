@@ -19,9 +19,10 @@ from woofkit.config import NUM_BREEDS, PROJECT_ROOT, StudyConfig, TrainConfig, r
 from woofkit.data import make_transform, stratified_subset
 from woofkit.explain.maps import BASELINES, KINDS, look, require_maps
 from woofkit.explain.per_model import Dogs, load_dogs, measure_model
-from woofkit.fast.device import pick_device, pick_precision
+from woofkit.fast.runtime import Runtime
 from woofkit.files import describe_environment, write_atomic, write_json, write_table
 from woofkit.models import build_for, data_config, untouched_method
+from woofkit.progress import ProgressLines
 from woofkit.stats.intervals import mean_interval
 from woofkit.stats.seeds import crossed_mean
 from woofkit.train import load_splits, run_training
@@ -37,7 +38,7 @@ def study_attention(
     num_dogs: int = NUM_DOGS,
     num_seeds: int = NUM_SEEDS,
     folder: Path = RESULTS,
-    report: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
 ) -> tuple[Path, Path]:
     """Train what is missing, measure the original, full fine-tuning and LoRA; write and return the table and verdicts.
 
@@ -55,22 +56,22 @@ def study_attention(
     require_maps(model, transform.size)
     test = load_splits(configs[untouched], transform.size)["test"]
     require_range("dogs", num_dogs, NUM_BREEDS, len(test))
-    runs = {key: run_training(config, study.run_root, report=report) for key, config in configs.items()}
-    device = pick_device("auto")
-    original = load_run_model(runs[untouched]).to(device)
+    runs = {key: run_training(config, study.run_root, ProgressLines(log)) for key, config in configs.items()}
+    runtime = Runtime.pick(precision=study.precision)
+    original = load_run_model(runs[untouched]).to(runtime.device)
     dogs = load_dogs(test.subset(stratified_subset(test.labels, num_dogs, seed=0)), transform)
     view, frames = None, {}
     for (model, seed), run in runs.items():
-        faithful, precision = seed == study.seed, pick_precision(study.precision, device)
-        digest = _digest(dogs, run, runs[untouched], faithful, precision)
+        faithful = seed == study.seed
+        digest = _digest(dogs, run, runs[untouched], faithful, runtime.precision)
         path = study.run_root / "attention" / f"{run.name}-{digest}.parquet"
         if path.is_file():
-            report(f"{model}, seed {seed}: found measured in {path.name}")
+            log(f"{model}, seed {seed}: found measured in {path.name}")
         else:
-            report(f"{model}, seed {seed}: {num_dogs} dogs")
+            log(f"{model}, seed {seed}: {num_dogs} dogs")
             view = view or look(original, dogs.pixels, transform)
-            frame = measure_model(load_run_model(run).to(device), original, view, dogs, faithful, precision, report)
-            frame.attrs = describe_environment(device)  # kept in the file
+            frame = measure_model(load_run_model(run).to(runtime.device), original, view, dogs, faithful, runtime, log)
+            frame.attrs = describe_environment(runtime.device)  # kept in the file
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, lambda temporary, frame=frame: frame.to_parquet(temporary, index=False))
         frames[model, seed] = pd.read_parquet(path)

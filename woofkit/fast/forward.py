@@ -13,18 +13,17 @@ from torch import Tensor, nn
 COMPILE_FROM = {"cpu": 40_000, "cuda": 2_000_000}
 
 
-def prefer_fast_attention(model: nn.Module, device: torch.device) -> nn.Module:
-    """Let the model use the faster attention kernel, in place: explicit matmuls on a CPU, elsewhere what timm chose.
-
-    A fixed choice for a kind of device, so that equal runs stay equal; measured by `make bench`.
-    """
-    for module in model.modules():
-        if hasattr(module, "fused_attn"):
-            module.fused_attn = device.type != "cpu" and bool(use_fused_attn())
-    return model
+Forward = Callable[[nn.Module, Tensor], Tensor]
+# What `fast_logits` takes from the inside of timm's Attention; without it the model is called as it is.
+ATTENTION_PARTS = ("gate", "num_heads", "head_dim", "attn_dim", "scale", "q_norm", "k_norm", "attn_drop", "norm")
 
 
-def class_logits(model: nn.Module, images: Tensor) -> Tensor:
+def plain_logits(model: nn.Module, images: Tensor) -> Tensor:
+    """`model(images)`: the whole model as timm calls it, (B, 3, H, W) -> (B, C)."""
+    return model(images)
+
+
+def fast_logits(model: nn.Module, images: Tensor) -> Tensor:
     """`model(images)`, (B, 3, H, W) -> (B, C), without what the head never reads: the last block's patch tokens.
 
     The head of a Vision Transformer that pools by its class token reads one token of the last block's output. The
@@ -47,25 +46,17 @@ def class_logits(model: nn.Module, images: Tensor) -> Tensor:
     return model.forward_head(model.norm(x))
 
 
-def logits_for(num_images: int, batch_size: int, device: torch.device) -> Callable[[nn.Module, Tensor], Tensor]:
-    """The function that computes logits in a training on `num_images` (epochs times images): `class_logits`.
-
-    In a long training it is compiled.
-    """
-    return compiled_logits(batch_size) if num_images >= COMPILE_FROM[device.type] else class_logits
-
-
-def compiled_logits(batch_size: int) -> Callable[[nn.Module, Tensor], Tensor]:
-    """`class_logits`, compiled for whole batches; the smaller last ones, which it would be compiled for anew, are not.
+def compiled_logits(batch_size: int) -> Forward:
+    """`fast_logits`, compiled for whole batches; the smaller last ones, which it would be compiled for anew, are not.
 
     Where compiling fails, for want of a C++ compiler for example, a warning says so and nothing is compiled.
     """
-    compiled, works = torch.compile(class_logits, dynamic=False), None  # unknown until the first batch
+    compiled, works = torch.compile(fast_logits, dynamic=False), None  # unknown until the first batch
 
     def logits(model: nn.Module, images: Tensor) -> Tensor:
         nonlocal works
         if works is False or len(images) != batch_size:
-            return class_logits(model, images)
+            return fast_logits(model, images)
         if works:
             return compiled(model, images)
         try:
@@ -73,24 +64,38 @@ def compiled_logits(batch_size: int) -> Callable[[nn.Module, Tensor], Tensor]:
         except Exception as error:  # the compiler raises many kinds
             works = False
             warnings.warn(f"training is not compiled, and so a little slower: {error}", stacklevel=2)
-            return class_logits(model, images)
+            return fast_logits(model, images)
         works = True
         return result
 
     return logits
 
 
+def prefer_fast_attention(model: nn.Module, device: torch.device, fast: bool = True) -> nn.Module:
+    """Let the model use the faster attention kernel, in place: explicit matmuls on a CPU, elsewhere what timm chose.
+
+    A fixed choice for a kind of device, so that equal runs stay equal; measured by `make bench`. With `fast=False` what
+    timm chose, on every device.
+    """
+    for module in model.modules():
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = bool(use_fused_attn()) and not (fast and device.type == "cpu")
+    return model
+
+
 def _reads_class_token_alone(model: nn.Module) -> bool:
     if type(model) is not VisionTransformer or model.cls_token is None or model.attn_pool is not None:
         return False
     last = model.blocks[-1]
-    plain = type(last) is Block and type(last.attn) is Attention and last.attn.gate is None
+    if type(last) is not Block or type(last.attn) is not Attention:
+        return False
+    known = all(hasattr(last.attn, part) for part in ATTENTION_PARTS) and last.attn.gate is None
     # the projection of queries, keys and values is computed as ever, so that attention can be recorded there
     cut_short = [model, model.blocks, model.norm, *(module for module in last.modules() if module is not last.attn.qkv)]
-    return plain and model.global_pool == "token" and not model.grad_checkpointing and not _watched(cut_short)
+    return known and model.global_pool == "token" and not model.grad_checkpointing and not _watched(cut_short)
 
 
 def _watched(modules: list[nn.Module]) -> bool:
-    """Whether anybody has put a hook, or a forward of their own, on one of these modules."""
+    """Whether one of these modules carries a hook or a forward of its own. PyTorch has no public way to ask."""
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return any("forward" in vars(module) or any(getattr(module, hook) for hook in hooks) for module in modules)

@@ -53,7 +53,8 @@ def kept_pixels(
     except OSError as error:
         if error in unreadable:  # the fault is the image's and not the cache's
             raise
-        log(f"cache: {path.parent} cannot be written ({error.strerror or error}); {shape[0]:,} images stay in memory")
+        why = error.strerror or error
+        log(f"cache: {path.parent} cannot be written ({why}); the {shape[0]:,} images stay in memory")
         return pixels_in_memory(shape, images())
 
 
@@ -69,6 +70,8 @@ def _map(path: Path, shape: Shape) -> torch.Tensor:
     pixels = np.load(path, mmap_mode="c")  # "c": writing copies the page, the file stays
     if pixels.shape != shape or pixels.dtype != np.uint8:
         raise ValueError(f"it holds {pixels.dtype} {pixels.shape}, not uint8 {shape}")
+    if path.stat().st_size != pixels.offset + pixels.nbytes:
+        raise ValueError("it is longer than what was written")
     return torch.from_numpy(pixels)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from woofkit.data import Transform
-from woofkit.fast.device import autocast, pick_precision
+from woofkit.fast.runtime import Runtime
 from woofkit.files import write_atomic
 from woofkit.measure.source_tasks import SourceTask
 from woofkit.stats.intervals import accuracy_interval, mean_interval
@@ -32,13 +32,13 @@ BATCH = 64
 
 
 @torch.inference_mode()
-def pooled_features(model: nn.Module, pixels: Tensor, transform: Transform, precision: str = "auto") -> Tensor:
+def pooled_features(model: nn.Module, pixels: Tensor, transform: Transform) -> Tensor:
     """What the head is given, float32 (N, dim), for images uint8 (N, 3, H, W)."""
-    device = next(model.parameters()).device
+    runtime = Runtime.pick(next(model.parameters()).device.type)
     features = []
     for chunk in pixels.split(BATCH):
-        with autocast(device, pick_precision(precision, device)):
-            tokens = model.forward_features(transform.normalize(chunk.to(device)))
+        with runtime.autocast():
+            tokens = model.forward_features(transform.normalize(chunk.to(runtime.device)))
             features.append(model.forward_head(tokens, pre_logits=True).float().cpu())
     return torch.cat(features)
 

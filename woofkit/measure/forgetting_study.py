@@ -12,14 +12,14 @@ from torch import nn
 from woofkit.adapters import load_run_model, read_adapter, swap_adapter
 from woofkit.config import PROJECT_ROOT, ConfigError, StudyConfig
 from woofkit.data import make_transform
-from woofkit.fast.device import pick_device
+from woofkit.fast.runtime import pick_device
 from woofkit.files import describe_environment, write_table
 from woofkit.measure.forgetting import forgetting_rows, hits_path, kept_hits
 from woofkit.measure.source_tasks import NUM_DRAWINGS, load_source_task
 from woofkit.models import build_model, data_config, original_head
+from woofkit.progress import progress_bar
 from woofkit.results import load_run, load_runs, other_settings
 from woofkit.storage.weights import hash_tensors
-from woofkit.train import counter
 
 RESULTS = PROJECT_ROOT / "data" / "results"
 SETTINGS = ("method", "lr", "lora.rank", "lora.targets", "lora.blocks", "label_fraction", "epochs", "seed")
@@ -34,7 +34,7 @@ def study_forgetting(
     source_dir: str = "",
     num_drawings: int = NUM_DRAWINGS,
     folder: Path = RESULTS,
-    report: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
     only: Collection[str] | None = None,
     name: str = "",
 ) -> Path:
@@ -62,8 +62,8 @@ def study_forgetting(
     head = original_head(study.model_name, study.weights)
     backbone = build_model(study.model_name, weights=study.weights).to(device)
     transform = make_transform(data_config(backbone), study.preprocess)
-    task = load_source_task(head.out_features, transform, source_dir, num_drawings, report)
-    report(f"{len(runs)} runs on {len(task.labels):,} images of {task.name}")
+    task = load_source_task(head.out_features, transform, source_dir, num_drawings, log)
+    log(f"{len(runs)} runs on {len(task.labels):,} images of {task.name}")
 
     def measure(name: str, model: Callable[[], nn.Module], run: Path | None = None) -> pd.DataFrame:
         path = hits_path(study.run_root, name, task, run)
@@ -71,15 +71,15 @@ def study_forgetting(
 
     before = measure(f"{UNTOUCHED}-{hash_tensors(backbone.state_dict())[:8]}", lambda: backbone)
     rows = [{"method": UNTOUCHED, **forgetting_rows(before, before)}]
-    progress = counter("forgetting", len(runs), "runs", report)
-    for number, run in enumerate(runs.to_dict("records"), start=1):
+    bar = progress_bar(len(runs), "forgetting", "runs", log)
+    for run in runs.to_dict("records"):
         path = Path(run["run"])
         hits = measure(path.name, lambda path=path: load_run_model(path), path)
         row = {name.removeprefix("lora."): run.get(name) for name in (*SETTINGS, *LEARNED)}
         row["lr"] = None if run["method"] == "zero-shot" else row["lr"]  # nothing was trained
         row["other"] = other_settings(load_run(path), NAMED)
         rows.append({**row, **forgetting_rows(hits, before)})
-        progress(number)
+        bar.update()
     if (lora := runs[runs["method"] == "lora"]["run"]).size:
         run = Path(lora.iloc[0])
         hits = measure(f"off-{run.name}", lambda: _switched_off(study, run), run)

@@ -93,7 +93,7 @@ def load_source_task(
     transform: Transform,
     source_dir: str = "",
     num_drawings: int = NUM_DRAWINGS,
-    report: Callable[[str], None] | None = None,
+    log: Callable[[str], None] | None = None,
 ) -> SourceTask:
     """The task that weights with an original head of `num_classes` were pretrained for.
 
@@ -115,7 +115,7 @@ def load_source_task(
             f"{LITTER_BREEDS} (the bundled backbone) and {IMAGENET_CLASSES:,} (ImageNet)"
         )
     fingerprint = dataset.fingerprint()
-    pixels = cached_pixels(dataset, transform, fingerprint=fingerprint, log=report)
+    pixels = cached_pixels(dataset, transform, fingerprint=fingerprint, log=log)
     return SourceTask(dataset.name, pixels, np.array(classes)[dataset.labels], classes, fingerprint)
 
 

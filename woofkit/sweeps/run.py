@@ -1,6 +1,5 @@
 """`python -m woofkit sweep`: check a sweep, print what it comes to, and hand it to Snakemake."""
 
-import argparse
 import json
 import os
 from collections.abc import Sequence
@@ -9,35 +8,36 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from woofkit.config import PROJECT_ROOT, ConfigError, parse_override, require_range, resolve_path
+from woofkit.config import PROJECT_ROOT, parse_override, require_range, resolve_path
 from woofkit.sweeps.grid import Sweep, available_sweeps, load_sweep
 from woofkit.sweeps.plan import Job, hold_folder, plan
-from woofkit.sweeps.results import keep
+from woofkit.sweeps.results import keep as keep_runs
 from woofkit.sweeps.time import effort, expected_seconds, measured_rates
 
 
-def main(arguments: Sequence[str]) -> int:
+def run_sweep(
+    name: str, texts: dict[str, str], *, dry_run: bool = False, keep: bool = False, cores: int | None = None
+) -> int:
     """Run a sweep, or what is left of it; return 0 (done), or Snakemake's status where a job failed.
 
     Raises:
         ConfigError: as `load_sweep` and `plan`, or another sweep is at work in the same folder.
     """
-    options = _parser().parse_args(arguments)
-    texts = _pairs(options.parameter)
-    require_range("--cores", options.cores, 1, 4096)
-    sweep = load_sweep(options.sweep, {name: parse_override(name, text) for name, text in texts})
-    if options.keep:
-        print(keep(sweep))
+    cores = torch.get_num_threads() if cores is None else cores
+    require_range("--cores", cores, 1, 4096)
+    sweep = load_sweep(name, {parameter: parse_override(parameter, text) for parameter, text in texts.items()})
+    if keep:
+        print(keep_runs(sweep))
         return 0
     jobs = plan(sweep)
-    if options.dry_run:
+    if dry_run:
         print(job_table(sweep, jobs))
     print(summary(sweep, jobs))
-    if options.dry_run:
+    if dry_run:
         return 0
     hold_folder(sweep.root).release()  # refuses here, in plain words; the Snakefile holds it
-    file = options.sweep if options.sweep in available_sweeps() else str(resolve_path(options.sweep))
-    status = run_snakemake(file, sweep.root, texts, options.cores, searches_left(jobs))
+    file = name if name in available_sweeps() else str(resolve_path(name))
+    status = run_snakemake(file, sweep.root, list(texts.items()), cores, searches_left(jobs))
     print(what_is_left(sweep, plan(sweep)))
     return status
 
@@ -126,44 +126,3 @@ def _state(job: Job, grid: str, rates: dict[str, float]) -> dict:
 
 def _seconds(job: Job, rates: dict[str, float]) -> float:
     return expected_seconds(job.config.method, effort(job.config), rates)
-
-
-def _pairs(given: Sequence[Sequence[str]]) -> list[tuple[str, str]]:
-    """The names and texts given as ["name", "value"] or ["name=value"]."""
-    pairs: list[tuple[str, str]] = []
-    for words in given:
-        parts = words[0].split("=", 1) if len(words) == 1 else words
-        if len(parts) != 2:
-            raise ConfigError(f"-p {' '.join(words)}: give a name and a value, as in -p lr 1e-4")
-        if parts[0] in dict(pairs):
-            raise ConfigError(f"parameter {parts[0]!r} is given twice")
-        pairs.append((parts[0], parts[1]))
-    return pairs
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m woofkit sweep",
-        description="Train what a sweep names, one run after the other; the same command goes on after a stop.",
-    )
-    known = ", ".join(available_sweeps())
-    parser.add_argument("sweep", metavar="SWEEP", help=f"{known}, or a .yaml file")
-    parser.add_argument("-n", "--dry-run", action="store_true", help="print the jobs and the hours, and train nothing")
-    parser.add_argument("--keep", action="store_true", help="write what has finished to data/results/sweep_SWEEP.csv")
-    parser.add_argument(
-        "--cores",
-        type=int,
-        default=torch.get_num_threads(),
-        metavar="N",
-        help="for the one run that trains at a time (default here: %(default)s)",
-    )
-    parser.add_argument(
-        "-p",
-        "--parameter",
-        action="append",
-        nargs="+",
-        default=[],
-        metavar="X",
-        help="set a parameter of the profile: -p data_dir FOLDER; may be repeated",
-    )
-    return parser

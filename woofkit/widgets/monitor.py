@@ -12,7 +12,7 @@ from woofkit.config import TrainConfig
 from woofkit.plots.live import live_curves
 from woofkit.plots.page import img
 from woofkit.plots.style import method_color, method_name
-from woofkit.train import Means
+from woofkit.progress import Means, ProgressLines
 from woofkit.widgets.controls import in_lines
 from woofkit.widgets.prompt import PromptButton
 
@@ -21,7 +21,7 @@ CURVES_EVERY, CURVES_SHARE = 2.0, 0.05  # seconds between two pictures, and the 
 STOP, STOPPING = "■ stop, and keep what was learned", "stopping ..."
 
 
-class TrainingMonitor:
+class TrainingMonitor(ProgressLines):
     """What `run_training(config, root, monitor=...)` tells, as a widget: display `monitor.widget` before the call.
 
     JupyterLab 4.4 and newer deliver a click while the cell still runs. Elsewhere, interrupt the kernel instead: then
@@ -29,6 +29,7 @@ class TrainingMonitor:
     """
 
     def __init__(self):
+        super().__init__()
         self.heading, self.curves, self.message = HTML(), HTML(), HTML()
         self.bar = FloatProgress(min=0, max=1, layout={"width": "100%"})
         self.button = PromptButton(description=STOP, layout={"width": "auto"}, disabled=True)
@@ -47,7 +48,8 @@ class TrainingMonitor:
 
     def begin(self, config: TrainConfig, num_images: int, history: list[dict]) -> None:
         """Start anew, after the epochs in `history`."""
-        self.config, self.num_images, self.history = config, num_images, list(history)
+        super().begin(config, num_images, history)
+        self.history = list(history)
         self._asked.clear()
         self.button.disabled, self.button.description = False, STOP
         self.bar.style.bar_color = method_color(config.method)
@@ -60,6 +62,7 @@ class TrainingMonitor:
 
     def step(self, epoch: int, images: int, means: Callable[[], Means]) -> None:
         """Say how far training is, and now and then draw the epoch's means so far."""
+        super().step(epoch, images, means)
         now = time.monotonic()
         if now - self._words_at < WORDS_EVERY:
             return
@@ -77,6 +80,7 @@ class TrainingMonitor:
 
     def epoch(self, record: dict) -> None:
         """Draw the epoch."""
+        super().epoch(record)
         self.history.append(record)
         self.bar.value = min(1.0, len(self.history) / self.config.epochs)
         self._draw()
@@ -87,6 +91,7 @@ class TrainingMonitor:
 
     def end(self, message: str) -> None:
         """Say what has become of the run."""
+        super().end(message)
         self.button.disabled, self.button.description = True, STOP
         if self.config:  # else it broke off before it began
             self._say(f"{method_name(self.config.method)}, {len(self.history)} of {self.config.epochs} epochs")

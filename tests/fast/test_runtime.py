@@ -9,10 +9,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from woofkit.attention import record_attention
 from woofkit.config import ConfigError, LoRAConfig
-from woofkit.fast import device as speed
-from woofkit.fast.device import pick_device, pick_precision
-from woofkit.fast.forward import class_logits, compiled_logits, prefer_fast_attention
+from woofkit.fast import memory, runtime
+from woofkit.fast.forward import compiled_logits, fast_logits, plain_logits, prefer_fast_attention
 from woofkit.fast.memory import keep_freed_memory
+from woofkit.fast.runtime import Runtime, pick_device, pick_precision
 from woofkit.lora import add_lora, merge_lora
 
 CPU = torch.device("cpu")
@@ -32,7 +32,7 @@ def test_the_logits_and_gradients_are_the_models_own(small_vit, images, kind):
     if kind == "merged":
         merge_lora(model)
     images = images.double()
-    quick, whole = class_logits(model, images), model(images)
+    quick, whole = fast_logits(model, images), model(images)
     assert torch.allclose(quick, whole, atol=1e-12, rtol=1e-10)
     expected, found = gradients(model, whole), gradients(model, quick)
     assert expected.keys() == found.keys()
@@ -45,7 +45,7 @@ def test_most_of_the_last_block_is_left_out(small_vit, images):
             call(images)
         return counter.get_total_flops()
 
-    saved = flops(small_vit) - flops(lambda images: class_logits(small_vit, images))
+    saved = flops(small_vit) - flops(lambda images: fast_logits(small_vit, images))
     block = flops(small_vit) / len(small_vit.blocks)
     assert 0.5 * block < saved < block
 
@@ -56,19 +56,19 @@ def test_most_of_the_last_block_is_left_out(small_vit, images):
 def test_models_of_all_kinds_give_their_own_logits(name):
     model = timm.create_model(name, img_size=64, num_classes=3).eval()
     images = torch.randn(2, 3, 64, 64)
-    assert torch.allclose(class_logits(model, images), model(images), atol=1e-5)
+    assert torch.allclose(fast_logits(model, images), model(images), atol=1e-5)
 
 
 def test_hooks_that_would_be_passed_over_are_called(small_vit, images):
     called = []
     small_vit.blocks[-1].register_forward_hook(lambda *_: called.append(1))
-    assert class_logits(small_vit, images).equal(small_vit(images))
+    assert fast_logits(small_vit, images).equal(small_vit(images))
     assert len(called) == 2
 
 
 def test_attention_is_recorded_as_ever(small_vit, images):
     maps = []
-    for call in (small_vit, lambda images: class_logits(small_vit, images)):
+    for call in (small_vit, lambda images: fast_logits(small_vit, images)):
         with torch.no_grad(), record_attention(small_vit) as recorder:
             call(images)
         maps.append(recorder.maps)
@@ -85,7 +85,7 @@ def test_both_attention_kernels_give_the_same_logits(small_vit, images):
 
 
 def test_a_device_that_is_not_there_is_refused(monkeypatch):
-    monkeypatch.setattr(speed.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert pick_device("auto").type == "cpu"
     with pytest.raises(ConfigError, match="device 'cuda' is not available here: allowed are 'auto' and 'cpu'"):
         pick_device("cuda")
@@ -93,7 +93,7 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch):
 
 @pytest.mark.parametrize(("able", "expected"), [("avx512_bf16", "bf16"), ("amx_bf16", "bf16"), ("avx512_f", "fp32")])
 def test_auto_precision_is_bf16_where_the_cpu_multiplies_in_it(monkeypatch, able, expected):
-    monkeypatch.setattr(speed.torch.cpu, "get_capabilities", lambda: {able: True})
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {able: True})
     cpu = torch.device("cpu")
     assert pick_precision("auto", cpu) == expected
     assert [pick_precision(name, cpu) for name in ("fp32", "bf16")] == ["fp32", "bf16"]
@@ -112,9 +112,9 @@ def test_only_whole_batches_are_compiled(small_vit, images, monkeypatch):
     def compiler(function, dynamic):
         return lambda model, images: seen.append(len(images)) or function(model, images)
 
-    monkeypatch.setattr(speed.torch, "compile", compiler)
+    monkeypatch.setattr(torch, "compile", compiler)
     logits = compiled_logits(len(images))
-    assert all(logits(small_vit, batch).equal(class_logits(small_vit, batch)) for batch in (images, images[1:], images))
+    assert all(logits(small_vit, batch).equal(fast_logits(small_vit, batch)) for batch in (images, images[1:], images))
     assert seen == [len(images)] * 2
 
 
@@ -122,9 +122,9 @@ def test_only_whole_batches_are_compiled(small_vit, images, monkeypatch):
 def test_the_compiler_sees_the_whole_model_at_once(small_vit, images, adapted):
     model = add_lora(small_vit, LoRAConfig.paper(rank=2)) if adapted else small_vit
     with torch._dynamo.config.patch(disable=False):
-        compiled = torch.compile(class_logits, dynamic=False, backend="eager", fullgraph=True)  # a break would raise
+        compiled = torch.compile(fast_logits, dynamic=False, backend="eager", fullgraph=True)  # a break would raise
         logits = compiled(model.train(), images)
-    expected, found = gradients(model, class_logits(model, images)), gradients(model, logits)
+    expected, found = gradients(model, fast_logits(model, images)), gradients(model, logits)
     assert all(torch.allclose(found[name], expected[name], atol=1e-5) for name in expected)
 
 
@@ -135,20 +135,20 @@ def test_without_a_compiler_training_goes_on_and_says_so(small_vit, images, monk
         calls.append(1)
         raise RuntimeError("no C++ compiler found")
 
-    monkeypatch.setattr(speed.torch, "compile", lambda function, dynamic: broken)
+    monkeypatch.setattr(torch, "compile", lambda function, dynamic: broken)
     logits = compiled_logits(len(images))
     with pytest.warns(UserWarning, match="not compiled, and so a little slower: no C.. compiler found"):
         first = logits(small_vit, images)
     assert first.equal(logits(small_vit, images))
-    assert first.equal(class_logits(small_vit, images))
+    assert first.equal(fast_logits(small_vit, images))
     assert len(calls) == 1
 
 
 def test_only_a_long_training_is_compiled(monkeypatch):
-    monkeypatch.setattr(speed, "compiled_logits", lambda batch_size: f"compiled for {batch_size}")
-    cpu = torch.device("cpu")
-    assert speed.logits_for(5 * 600, 32, cpu) is class_logits
-    assert speed.logits_for(5 * 9_025, 128, cpu) == "compiled for 128"
+    monkeypatch.setattr(runtime, "compiled_logits", lambda batch_size: f"compiled for {batch_size}")
+    assert Runtime().forward(5 * 600, 32) is fast_logits
+    assert Runtime().forward(5 * 9_025, 128) == "compiled for 128"
+    assert Runtime(fast=False).forward(5 * 9_025, 128) is plain_logits
 
 
 @pytest.mark.parametrize("place", ["norm", "blocks.1.mlp", "blocks.1.attn.proj"])
@@ -160,7 +160,7 @@ def test_whoever_watches_the_last_block_sees_every_token(small_vit, images, plac
         module.forward = lambda x: shapes.append(x.shape) or forward(x)
     else:
         getattr(module, kind)(lambda module, inputs, outputs: shapes.append(inputs[0].shape))
-    class_logits(small_vit, images).sum().backward()
+    fast_logits(small_vit, images).sum().backward()
     assert [shape[1] for shape in shapes] == [17]
 
 
@@ -171,10 +171,10 @@ def test_models_with_blocks_of_another_kind_are_left_as_they_are(name):
 
 
 def test_without_glibc_memory_is_left_alone(monkeypatch):
-    monkeypatch.setattr(speed.sys, "platform", "win32")
-    monkeypatch.setattr(speed.ctypes, "CDLL", lambda name: pytest.fail("asked for a C library"))
+    monkeypatch.setattr(memory.sys, "platform", "win32")
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: pytest.fail("asked for a C library"))
     keep_freed_memory()
-    speed.return_freed_memory()
+    memory.return_freed_memory()
 
 
 def test_an_older_glibc_is_asked_for_what_it_allows(monkeypatch):
@@ -185,6 +185,6 @@ def test_an_older_glibc_is_asked_for_what_it_allows(monkeypatch):
             calls.append((name, value))
             return 0 if value > 2**25 and name == -3 else 1
 
-    monkeypatch.setattr(speed, "_c_library", Old)
+    monkeypatch.setattr(memory, "_c_library", Old)
     keep_freed_memory()
     assert calls == [(-3, 2**30), (-3, 2**25), (-1, 2**30)]

@@ -1,0 +1,96 @@
+"""Small models, pictures and widget handles that several tests share."""
+
+import re
+from html import unescape
+
+import timm
+import torch
+from PIL import Image
+from torch import nn
+
+from woofkit.config import LoRAConfig
+from woofkit.data import IMAGENET_MEAN, IMAGENET_STD, Transform, make_transform
+from woofkit.lora import add_lora
+
+
+def tiny_vit(name="vit_tiny_patch16_224", **settings):
+    torch.manual_seed(0)
+    # four heads, not three: else a mix-up of heads with q, k and v could hide
+    sizes = {"depth": 2, "embed_dim": 48, "num_heads": 4, "img_size": 32, "patch_size": 8, "num_classes": 10}
+    return timm.create_model(name, pretrained=False, **(sizes | settings)).eval()
+
+
+def images(*size, seed=1):
+    return torch.randn(*size, generator=torch.Generator().manual_seed(seed))
+
+
+def trained_lora(model):
+    """Adapters that do something, as if trained."""
+    add_lora(model, LoRAConfig(rank=4, alpha=8.0, bias=True))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.normal_(std=0.2)
+    return model
+
+
+def hook_count(model):
+    return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules())
+
+
+def transform_for(size):
+    config = {"input_size": (3, size, size), "mean": (0.5,) * 3, "std": (0.5,) * 3, "crop_pct": 1.0}
+    return make_transform(config | {"interpolation": "bicubic"})
+
+
+def train_a_little(model, images, steps=3):
+    """A few steps of Adam on whatever is trainable, so that adapters are no longer zero."""
+    torch.manual_seed(0)
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.01)
+    labels = torch.arange(len(images)) % 10
+    for _ in range(steps):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+    return model
+
+
+TRANSFORM = Transform(32, 32, Image.Resampling.BILINEAR, False, IMAGENET_MEAN, IMAGENET_STD)
+
+
+def random_models(*names, **sizes):
+    """Models alike in shape, each with weights of its own, large enough for maps that differ."""
+    models = {}
+    for seed, name in enumerate(names):
+        models[name] = tiny_vit(depth=3, **sizes)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in models[name].parameters():
+                parameter.normal_(std=0.2, generator=generator)
+    return models
+
+
+def control(box, name):
+    """The control with this visible label."""
+    found = [child for child in walk(box) if getattr(child, "description", None) == name]
+    assert len(found) == 1, f"{len(found)} controls are called {name!r}"
+    return found[0]
+
+
+def walk(box):
+    yield box
+    for child in getattr(box, "children", ()):
+        yield from walk(child)
+
+
+def page(box):
+    return box.children[-1].value
+
+
+def words(box):
+    return unescape(re.sub(r"<img.*?>|<style>.*?</style>|<.*?>", " ", page(box), flags=re.S))
+
+
+def message(box):
+    [line] = [child.value for child in walk(box) if 'role="alert"' in str(getattr(child, "value", ""))] or [""]
+    return unescape(re.sub("<.*?>", "", line))

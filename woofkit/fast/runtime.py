@@ -1,0 +1,100 @@
+"""Where and how a run computes: "auto" becomes a fact here, once per run, and is passed down as one `Runtime`.
+
+The faster forms of this room are chosen here and nowhere else; `fast=False` computes as the formulas stand.
+"""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from woofkit.config import ConfigError, TrainConfig
+from woofkit.fast.forward import (
+    COMPILE_FROM,
+    Forward,
+    compiled_logits,
+    fast_logits,
+    plain_logits,
+    prefer_fast_attention,
+)
+from woofkit.fast.lora_kernel import use_fast_lora
+from woofkit.fast.memory import keep_freed_memory
+
+BF16_CPUS = ("avx512_bf16", "amx_bf16")  # instruction sets that multiply in bf16; others would emulate it, slowly
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The device, the number format ("fp32" or "bf16"), and whether the faster forms are used."""
+
+    device: torch.device = torch.device("cpu")
+    precision: str = "fp32"
+    fast: bool = True
+
+    @classmethod
+    def pick(cls, device: str = "auto", precision: str = "auto", fast: bool = True) -> "Runtime":
+        """Resolve "auto": the GPU if there is one, and bf16 where the device multiplies in it.
+
+        Raises:
+            ConfigError: "cuda" is asked for and there is none.
+        """
+        picked = pick_device(device)
+        return cls(picked, pick_precision(precision, picked), fast)
+
+    @classmethod
+    def of(cls, config: TrainConfig) -> "Runtime":
+        """The runtime of a run with these settings. Raises ConfigError as `pick`."""
+        return cls.pick(config.device, config.precision, config.fast)
+
+    def prepare(self, model: nn.Module) -> nn.Module:
+        """Move a model to the device and give it the kernels that suit the device, in place."""
+        if self.fast:
+            keep_freed_memory()
+        return use_fast_lora(prefer_fast_attention(model.to(self.device), self.device, self.fast), self.fast)
+
+    def forward(self, num_images: int = 0, batch_size: int = 0) -> Forward:
+        """The function that computes logits from a model and its images, (B, 3, H, W) -> (B, C).
+
+        For a training on `num_images` (epochs times images) that is long enough to pay for it, compiled.
+        """
+        if not self.fast:
+            return plain_logits
+        return compiled_logits(batch_size) if num_images >= COMPILE_FROM[self.device.type] else fast_logits
+
+    def autocast(self) -> AbstractContextManager:
+        """bf16 mixed precision on the device, or nothing for "fp32"."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def near(self, pixels: Tensor) -> Tensor:
+        """`pixels` on the GPU, where they take at most half of its free memory, and otherwise where they are.
+
+        From a GPU's own memory a batch is ready in microseconds; uint8 images are small (150 kB at 224 pixels).
+        """
+        if self.device.type != "cuda" or pixels.device.type == "cuda":
+            return pixels
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return pixels.to(self.device) if pixels.nbytes <= free // 2 else pixels
+
+
+def pick_device(name: str) -> torch.device:
+    """The device for "auto" (a GPU if there is one), "cpu" or "cuda".
+
+    Raises:
+        ConfigError: "cuda" is asked for and there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device 'cuda' is not available here: allowed are 'auto' and 'cpu'")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def pick_precision(precision: str, device: torch.device) -> str:
+    """What "auto" means on `device`: "bf16" where it multiplies in bf16, "fp32" elsewhere; others stay."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    able = torch.cpu.get_capabilities()
+    return "bf16" if any(able.get(instructions) for instructions in BF16_CPUS) else "fp32"

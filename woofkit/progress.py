@@ -1,0 +1,94 @@
+"""Who watches a long training: a `Monitor`, or lines on how far it is, how fast, and how long it will take."""
+
+import math
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from woofkit.config import TrainConfig
+
+PROGRESS_SECONDS = 30  # between two lines of progress
+
+
+class Means(NamedTuple):
+    """Mean cross entropy and accuracy (0 to 1) over the images of an epoch so far."""
+
+    loss: float
+    accuracy: float
+
+
+class Monitor:
+    """Watches a training, and may end it. These methods do nothing: a monitor overrides those that it needs."""
+
+    def begin(self, config: TrainConfig, num_images: int, history: list[dict]) -> None:
+        """Training starts with `num_images` per epoch, or goes on after the epochs in `history`."""
+
+    def step(self, epoch: int, images: int, means: Callable[[], Means]) -> None:
+        """After each step: the epoch (from 1), its images so far, and a function that gives their means.
+
+        On a GPU that function waits for the step.
+        """
+
+    def epoch(self, record: dict) -> None:
+        """After each epoch: its record, as `fit` has it."""
+
+    def stop(self) -> bool:
+        """Whether training shall end here; asked after every step."""
+        return False
+
+    def log(self, line: str) -> None:
+        """Something that is worth a line."""
+
+    def end(self, message: str) -> None:
+        """What has become of the run, in one sentence."""
+
+
+class ProgressLines(Monitor):
+    """Logs one line per epoch, and in long epochs one every PROGRESS_SECONDS: how far, how fast, how long to go."""
+
+    def __init__(self, log: Callable[[str], None] | None = None):
+        self.log = log or (lambda line: print(line, flush=True))
+
+    def begin(self, config: TrainConfig, num_images: int, history: list[dict]) -> None:
+        self.config, self.num_images = config, num_images
+        self._lines = progress_bar(config.epochs * num_images, config.method, "images", self.log)
+        self._lines.initial = self._lines.n = self._lines.last_print_n = len(history) * num_images  # done before
+
+    def step(self, epoch: int, images: int, means: Callable[[], Means]) -> None:
+        self._lines.set_description_str(f"{self.config.method:<5} epoch {epoch}/{self.config.epochs}", refresh=False)
+        self._lines.update((epoch - 1) * self.num_images + images - self._lines.n)
+
+    def epoch(self, record: dict) -> None:
+        self._lines.last_print_t = time.time()  # this line stands for the bar's next one
+        line = f"{self.config.method:<5} epoch {record['epoch']}/{self.config.epochs}  loss {record['train_loss']:.3f}"
+        line += f"  accuracy {record['train_accuracy']:6.1%}"
+        if not math.isnan(record["val_accuracy"]):
+            line += f"  val {record['val_accuracy']:6.1%}"
+        left = tqdm.format_meter(**self._lines.format_dict | {"bar_format": "{remaining} left"})
+        self.log(f"{line}  {record['images_per_second']:5.1f} images/s  {left}")
+
+    def end(self, message: str) -> None:
+        self.log(message)
+
+
+def progress_bar(total: int, title: str, unit: str, log: Callable[[str], None]) -> tqdm:
+    """A tqdm bar that logs lines: none at first, then one every PROGRESS_SECONDS, with rate and time left."""
+    form = "{desc}  {n_fmt} of {total_fmt}{unit}  {rate_noinv_fmt}  {remaining} left"
+    often = {"mininterval": PROGRESS_SECONDS, "maxinterval": math.inf, "miniters": 1, "delay": 1e-9, "smoothing": 0}
+    return tqdm(total=total, desc=title, unit=f" {unit}", file=_Lines(log), leave=False, bar_format=form, **often)
+
+
+class _Lines:
+    """A file for tqdm whose lines go to a log."""
+
+    def __init__(self, log: Callable[[str], None]):
+        self.log = log
+
+    def write(self, text: str) -> None:
+        if line := text.strip():
+            self.log(line)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
