@@ -74,7 +74,7 @@ def test_the_house_has_no_more_rooms_than_its_plan():
 
 
 def test_every_imported_package_is_declared_and_pinned():
-    pinned = dict(re.findall(r"^([\w-]+)==(.+)$", (PROJECT_ROOT / "requirements.txt").read_text(), flags=re.M))
+    pinned = dict(re.findall(r"^([\w.-]+)==(.+)$", (PROJECT_ROOT / "requirements.txt").read_text(), flags=re.M))
     project = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text())["project"]
     dependencies = {re.split("[<>=]", name)[0] for name in project["dependencies"]}
     assert dependencies <= set(pinned)

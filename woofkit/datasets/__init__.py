@@ -1,0 +1,1 @@
+"""Where images come from: ImageWoof, and near-copies between two sets."""

@@ -1,0 +1,1 @@
+"""Faster forms of the core, each proven equal to the plain one."""

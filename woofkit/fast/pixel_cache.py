@@ -34,7 +34,7 @@ def kept_pixels(
     if path.exists():
         try:
             return _map(path, shape)
-        except (OSError, ValueError, EOFError) as error:
+        except Exception as error:  # numpy raises many kinds for a damaged header
             log(f"cache: {path} is damaged ({error}); it is made again")
     unreadable: list[OSError] = []
 

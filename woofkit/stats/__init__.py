@@ -1,0 +1,1 @@
+"""Intervals, seeds, power and calibration."""

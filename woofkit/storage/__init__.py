@@ -1,0 +1,1 @@
+"""Weight files and folders of Hugging Face PEFT."""
