@@ -1,21 +1,38 @@
 """Settings of the study: frozen, checked when they are made, and plain enough to be written as JSON.
 
-Three levels: `LoRAConfig` (an adapter), `TrainConfig` (one training run) and `StudyConfig` (the parameters of the
-notebooks, flat literals because papermill passes those). Profiles are StudyConfigs in YAML files, which follow
-YAML 1.2: `4e-4` is a number and `no` a word. Every refusal is a `ConfigError` that names the setting, what was given
-and what is allowed.
+There are three levels: `LoRAConfig` (an adapter), `TrainConfig` (one training run) and `StudyConfig` (the parameters
+of the notebooks, flat literals because papermill passes those). All are dataclasses that pydantic checks strictly: no
+string for a number and no bool for an int. Only an int where a float is expected and a list where a tuple is expected
+are welcome, because YAML and JSON write them so. Every refusal is a `ConfigError`: one sentence with the setting, the
+value given and what is allowed. Profiles are StudyConfigs in YAML 1.2 files: `4e-4` is a number and `no` a word.
 """
 
+import json
 import math
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, dataclass_transform, get_args
 
-import yaml
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
+PROFILES_DIR = PROJECT_ROOT / "notebooks" / "profiles"
+
+NUM_BREEDS = 10
+DATASETS = ("sketchwoof", "imagewoof")
+SCHEMES = ("clean", "paper")
+IMAGE_VARIANTS = ("160", "320", "full")
+PREPROCESSES = ("timm", "paper-code")
+METHODS = ("zero-shot", "probe", "bitfit", "norm", "last", "full", "lora")
+LABELS = ("breed", "pose")
+SCHEDULES = ("constant", "cosine")
+PRECISIONS = ("auto", "fp32", "bf16")  # "auto": bf16 where the device multiplies in it
+AUGMENTS = ("none", "flip", "flip-crop")
+DEVICES = ("auto", "cpu", "cuda")
 
 
 class ConfigError(ValueError):
@@ -44,38 +61,102 @@ def require_range(name: str, value: float, low: float, high: float, *, above: bo
     """Raise ConfigError unless low <= value <= high (low < value with `above`)."""
     inside = (low < value if above else low <= value) and value <= high
     if not inside:  # also catches nan
-        sign = "above" if above else "from"
-        raise ConfigError(f"{name} = {value!r} is out of range: allowed is {sign} {low:g} to {high:g}")
+        raise _out_of_range(name, value, f"{'above' if above else 'from'} {low:.10g} to {high:.10g}")
 
 
-def check_types(config: Any) -> None:
-    """Check each field of a dataclass against its annotation, strictly: no string for a number, no bool for an int.
+def _out_of_range(name: str, value: float, allowed: str) -> ConfigError:
+    return ConfigError(f"{name} = {value!r} is out of range: allowed is {allowed}")
 
-    An int is welcome where a float is expected and becomes one.
+
+# --- how settings are checked ---
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def settings(cls: type) -> type:
+    """Make a class a frozen dataclass that checks its fields strictly; a value refused is a ConfigError.
+
+    What a field allows stands in its annotation alone: a type, a Literal, a Field's limits, or the words of `checked`.
     """
-    for field in fields(config):
-        value = getattr(config, field.name)
-        if field.type is float and type(value) is int:
-            object.__setattr__(config, field.name, float(value))
-        elif field.type in (int, float, str, bool) and type(value) is not field.type:
-            kind = type(value).__name__
-            raise ConfigError(f"{field.name} must be of type {field.type.__name__}, not {kind} ({value!r})")
+    config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+    cls = dataclass(frozen=True, kw_only=True, config=config)(cls)
+    check = cls.__init__
+
+    @wraps(check)
+    def init(self: Any, /, **given: Any) -> None:
+        try:
+            check(self, **given)
+        except ValidationError as error:
+            raise _refusal(cls, given, error.errors()[0]) from None
+
+    cls.__init__ = init
+    return cls
 
 
-NUM_BREEDS = 10
-DATASETS = ("sketchwoof", "imagewoof")
-SCHEMES = ("clean", "paper")
-IMAGE_VARIANTS = ("160", "320", "full")
-PREPROCESSES = ("timm", "paper-code")
-METHODS = ("zero-shot", "probe", "bitfit", "norm", "last", "full", "lora")
-LABELS = ("breed", "pose")
-SCHEDULES = ("constant", "cosine")
-PRECISIONS = ("auto", "fp32", "bf16")  # "auto": bf16 where the device multiplies in it
-AUGMENTS = ("none", "flip", "flip-crop")
-DEVICES = ("auto", "cpu", "cuda")
+def checked(kind: Any, allowed: str, holds: Callable[[Any], Any] = bool) -> Any:
+    """Annotate a field: values of `kind` for which `holds` is true, or "NAME must be ALLOWED, not VALUE"."""
+
+    def check(value: Any) -> Any:
+        if not holds(value):
+            raise ValueError
+        return value
+
+    as_tuple = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)  # YAML has only lists
+    return Annotated[kind, as_tuple, AfterValidator(check), Field(description=allowed)]
 
 
-@dataclass(frozen=True)
+def _refusal(cls: type, given: dict[str, Any], error: dict[str, Any]) -> ConfigError:
+    """Say in one sentence what pydantic found wrong with a value given to `cls`."""
+    kind = error["type"]
+    if isinstance(own := error.get("ctx", {}).get("error"), ConfigError):
+        return own
+    name = error["loc"][0]
+    if kind == "unexpected_keyword_argument":
+        return ConfigError(f"unknown parameter {name!r}: allowed are {', '.join(field.name for field in fields(cls))}")
+    field, value = cls.__pydantic_fields__[name], given[name]
+    if kind == "literal_error":
+        return ConfigError(f"unknown {name} {value!r}: allowed are {', '.join(map(repr, get_args(field.annotation)))}")
+    if kind in ("greater_than", "greater_than_equal", "less_than_equal", "finite_number"):
+        words = {"gt": "above", "ge": "from", "le": "to"}
+        limits = [(words[key], getattr(each, key)) for each in field.metadata for key in words if hasattr(each, key)]
+        return _out_of_range(name, value, " ".join(f"{word} {limit:.10g}" for word, limit in limits))
+    if field.description:
+        return ConfigError(f"{name} must be {field.description}, not {value!r}")
+    return ConfigError(f"{name} must be of type {type(field.default).__name__}, not {type(value).__name__} ({value!r})")
+
+
+def _images(fewest: int) -> Any:
+    allowed = f"0 for all or a whole number from {fewest} to 10000000"
+    return checked(int, allowed, lambda num: num == 0 or fewest <= num <= 10_000_000)
+
+
+Rank = Annotated[int, Field(ge=1, le=4096)]
+Targets = checked(
+    tuple[str, ...],
+    "a sequence of layers' names such as 'attn.proj', or 'attn.qkv[...]' with one of q, k, v, qk, qv, kv, qkv in the "
+    "brackets",
+    lambda names: names and all(re.fullmatch(r"[^\[\]]+(\[(q|k|v|qk|qv|kv|qkv)\])?", name) for name in names),
+)
+Blocks = checked(
+    tuple[int, int] | None,
+    "two rising whole numbers, the second not included, or None",
+    lambda blocks: blocks is None or 0 <= blocks[0] < blocks[1],
+)
+DataDir = checked(
+    str, "a folder that exists, or '' to download", lambda path: path == "" or resolve_path(path).is_dir()
+)
+Weights = checked(
+    str,
+    "'bundled', 'timm', 'random' or the path of a file that exists",
+    lambda weights: weights in ("bundled", "timm", "random") or resolve_path(weights).is_file(),
+)
+ModelName = checked(str, "a timm Vision Transformer, such as 'vit_tiny_patch16_224'")
+ProfileName = checked(str, "a folder's name of letters, digits, '-' and '_'", re.compile(r"[\w-]+").fullmatch)
+
+
+# --- the settings ---
+
+
+@settings
 class LoRAConfig:
     """How adapters are built: delta W = scaling * B A for every targeted linear layer.
 
@@ -87,48 +168,16 @@ class LoRAConfig:
     https://arxiv.org/abs/2312.03732) instead of alpha / rank.
     """
 
-    rank: int = 8
-    alpha: float = 8.0
-    targets: tuple[str, ...] = ("attn.qkv", "attn.proj")
-    dropout: float = 0.0
+    rank: Rank = 8
+    alpha: Annotated[float, Field(gt=0, le=1e6)] = 8.0
+    targets: Targets = ("attn.qkv", "attn.proj")
+    dropout: Annotated[float, Field(ge=0, le=0.99)] = 0.0
     bias: bool = False
-    init_std: float | None = None
-    modules_to_save: tuple[str, ...] = ("head",)
+    init_std: Annotated[float | None, Field(gt=0, le=1, description="a number or None")] = None
+    modules_to_save: checked(tuple[str, ...], "a sequence of module names", all) = ("head",)
     rslora: bool = False
-    blocks: tuple[int, int] | None = None
+    blocks: Blocks = None
     shared_A: bool = True
-
-    def __post_init__(self) -> None:
-        check_types(self)
-        for name in ("targets", "modules_to_save"):
-            value = getattr(self, name)
-            if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) and item for item in value):
-                raise ConfigError(f"{name} must be a sequence of module names, not {value!r}")
-            object.__setattr__(self, name, tuple(value))
-        if not self.targets:
-            raise ConfigError("targets is empty: name at least one linear layer, such as 'attn.qkv'")
-        for target in self.targets:
-            if not re.fullmatch(r"[^\[\]]+(\[(q|k|v|qk|qv|kv|qkv)\])?", target):
-                raise ConfigError(
-                    f"target {target!r} is not allowed: a name such as 'attn.proj', or 'attn.qkv[...]' with one of "
-                    "q, k, v, qk, qv, kv, qkv between the brackets"
-                )
-        if self.blocks is not None:
-            self._check_blocks()
-        require_range("rank", self.rank, 1, 4096)
-        require_range("alpha", self.alpha, 0, 1e6, above=True)
-        require_range("dropout", self.dropout, 0, 0.99)
-        if self.init_std is not None:
-            if isinstance(self.init_std, bool) or not isinstance(self.init_std, (int, float)):
-                raise ConfigError(f"init_std must be a number or None, not {self.init_std!r}")
-            require_range("init_std", self.init_std, 0, 1, above=True)
-
-    def _check_blocks(self) -> None:
-        blocks = self.blocks
-        whole = isinstance(blocks, (list, tuple)) and len(blocks) == 2 and all(type(block) is int for block in blocks)
-        if not whole or not 0 <= blocks[0] < blocks[1]:
-            raise ConfigError(f"blocks must be two rising whole numbers, the second not included, not {blocks!r}")
-        object.__setattr__(self, "blocks", tuple(blocks))
 
     @property
     def scaling(self) -> float:
@@ -140,153 +189,102 @@ class LoRAConfig:
 
     @classmethod
     def paper(cls, rank: int = 12) -> "LoRAConfig":
-        """The report's adapter: 177,418 trainable parameters at rank 12 on ViT-Tiny with ten classes.
+        """The paper's adapter: 177,418 trainable parameters at rank 12 on ViT-Tiny with ten classes.
 
         Scaling 1, A Gaussian with std 0.01, a trained bias beside B, final norm and head trained too.
         """
-        return cls(rank=rank, alpha=float(rank), bias=True, init_std=0.01, modules_to_save=("norm", "head"))
+        return cls(rank=rank, alpha=rank, bias=True, init_std=0.01, modules_to_save=("norm", "head"))
 
 
-@dataclass(frozen=True)
-class TrainConfig:
+@settings
+class RunSettings:
+    """What a study and each of its runs have in common.
+
+    0 stands for "all" in `num_train` and `num_test`, "" for "download" in `data_dir`.
+    """
+
+    dataset: Literal[DATASETS] = "sketchwoof"
+    scheme: Literal[SCHEMES] = "clean"
+    data_dir: DataDir = ""
+    image_variant: Literal[IMAGE_VARIANTS] = "160"
+    preprocess: Literal[PREPROCESSES] = "timm"
+    num_train: _images(NUM_BREEDS) = 600
+    num_test: _images(NUM_BREEDS) = 500
+    label_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    model_name: ModelName = "vit_tiny_patch16_224"
+    weights: Weights = "bundled"
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = 5
+    batch_size: Annotated[int, Field(ge=1, le=65_536)] = 32
+    lr: Annotated[float, Field(gt=0, le=10)] = 4e-4
+    schedule: Literal[SCHEDULES] = "constant"
+    precision: Literal[PRECISIONS] = "auto"
+    augment: Literal[AUGMENTS] = "none"
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+
+
+# The fields of the last base come first: the method of a run, the profile of a study, then what they share.
+@settings
+class _Method:
+    method: Literal[METHODS] = "full"
+
+
+@settings
+class _Profile:
+    profile: ProfileName = "demo"
+
+
+@settings
+class TrainConfig(RunSettings, _Method):
     """Everything that decides the outcome of one training run; two equal ones are the same run."""
 
-    method: str = "full"
-    dataset: str = "sketchwoof"
-    scheme: str = "clean"
-    data_dir: str = ""
-    image_variant: str = "160"
-    preprocess: str = "timm"
-    num_train: int = 600
-    num_test: int = 500
-    label_fraction: float = 1.0
-    model_name: str = "vit_tiny_patch16_224"
-    weights: str = "bundled"
-    epochs: int = 5
-    batch_size: int = 32
-    lr: float = 4e-4
-    schedule: str = "constant"
-    precision: str = "auto"
-    augment: str = "none"
-    device: str = "auto"
-    fast: bool = True  # False computes as the formulas stand, without the faster forms of woofkit.fast
-    seed: int = 0
-    label: str = "breed"  # what is to be named; drawings know their pose, too
-    last_blocks: int = 1  # how many blocks method "last" trains
-    lora: LoRAConfig | None = None
+    device: Literal[DEVICES] = "auto"
+    label: Literal[LABELS] = "breed"  # what is to be named; drawings know their pose, too
+    last_blocks: Annotated[int, Field(ge=1, le=1000)] = 1  # how many blocks method "last" trains
+    lora: Annotated[
+        LoRAConfig | None,
+        BeforeValidator(lambda lora: LoRAConfig(**lora) if isinstance(lora, dict) else lora),
+        Field(description="a LoRAConfig or None"),
+    ] = None
+    fast: bool = True  # compute with the faster forms of woofkit.fast; False computes as the formulas stand
 
     def __post_init__(self) -> None:
-        check_types(self)
-        require_choice("method", self.method, METHODS)
-        require_choice("dataset", self.dataset, DATASETS)
-        require_choice("label", self.label, LABELS)
         if self.label == "pose" and (self.dataset != "sketchwoof" or self.method == "zero-shot"):
             raise ConfigError(
                 f"label 'pose' with dataset {self.dataset!r}, method {self.method!r}: only drawings know their pose, "
                 "and no weights know poses before training"
             )
-        require_range("last_blocks", self.last_blocks, 1, 1000)
-        require_choice("scheme", self.scheme, SCHEMES)
-        require_choice("image_variant", self.image_variant, IMAGE_VARIANTS)
-        require_choice("preprocess", self.preprocess, PREPROCESSES)
-        require_choice("schedule", self.schedule, SCHEDULES)
-        require_choice("precision", self.precision, PRECISIONS)
-        require_choice("augment", self.augment, AUGMENTS)
-        require_choice("device", self.device, DEVICES)
-        for name in ("num_train", "num_test"):
-            if getattr(self, name) != 0:  # 0 is "all"
-                require_range(name, getattr(self, name), NUM_BREEDS, 10_000_000)
-        require_range("label_fraction", self.label_fraction, 0, 1, above=True)
-        require_range("epochs", self.epochs, 1, 10_000)
-        require_range("batch_size", self.batch_size, 1, 65_536)
-        require_range("lr", self.lr, 0, 10, above=True)
-        require_range("seed", self.seed, 0, 2**31 - 1)
-        if not self.model_name:
-            raise ConfigError("model_name is empty: name a timm Vision Transformer, such as 'vit_tiny_patch16_224'")
-        if self.weights not in ("bundled", "timm", "random") and not resolve_path(self.weights).is_file():
-            raise ConfigError(
-                f"weights {self.weights!r} is not a file: allowed are 'bundled', 'timm', 'random' or a path to one"
-            )
-        if self.data_dir and not resolve_path(self.data_dir).is_dir():
-            raise ConfigError(f"data_dir {self.data_dir!r} is not a folder: allowed is a folder or '' to download")
-        if isinstance(self.lora, dict):
-            known = [field.name for field in fields(LoRAConfig)]
-            if unknown := [name for name in self.lora if name not in known]:
-                raise ConfigError(f"unknown setting of LoRA {unknown[0]!r}: allowed are {', '.join(known)}")
-            object.__setattr__(self, "lora", LoRAConfig(**self.lora))
-        if not isinstance(self.lora, (LoRAConfig, type(None))):
-            raise ConfigError(f"lora must be a LoRAConfig or None, not {self.lora!r}")
         if (self.lora is not None) != (self.method == "lora"):
             raise ConfigError(f"method {self.method!r} with lora={self.lora!r}: 'lora' needs a LoRAConfig, others none")
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON-ready values; `TrainConfig(**d)` gives them back."""
-        settings = asdict(self)
-        if self.lora is not None:
-            settings["lora"] = {k: list(v) if isinstance(v, tuple) else v for k, v in settings["lora"].items()}
-        return settings
+        return json.loads(json.dumps(asdict(self)))
 
 
-@dataclass(frozen=True)
-class StudyConfig:
-    """The parameters of the notebooks, one field each; the defaults are the `demo` profile.
+@settings
+class StudyConfig(RunSettings, _Profile):
+    """The parameters of the notebooks, one field each; the defaults are the `demo` profile."""
 
-    0 stands for "all" in `num_train` and `num_test`, "" for "download" in `data_dir`.
-    """
-
-    profile: str = "demo"
-    dataset: str = "sketchwoof"
-    scheme: str = "clean"
-    data_dir: str = ""
-    image_variant: str = "160"
-    preprocess: str = "timm"
-    num_train: int = 600
-    num_test: int = 500
-    label_fraction: float = 1.0
-    model_name: str = "vit_tiny_patch16_224"
-    weights: str = "bundled"
-    epochs: int = 5
-    batch_size: int = 32
-    lr: float = 4e-4
-    schedule: str = "constant"
-    precision: str = "auto"
-    augment: str = "none"
-    seed: int = 0
-    rank: int = 12
-    runs_dir: str = "runs"
-
-    def __post_init__(self) -> None:
-        check_types(self)
-        if not self.profile or not all(letter.isalnum() or letter in "-_" for letter in self.profile):
-            raise ConfigError(f"profile {self.profile!r} names a folder: allowed are letters, digits, '-' and '_'")
-        if not self.runs_dir:
-            raise ConfigError("runs_dir is empty: name the folder that takes the runs, such as 'runs'")
-        if self.num_test != 0:  # 0 is "all"; no interval is known with one image a breed
-            require_range("num_test", self.num_test, 2 * NUM_BREEDS, 10_000_000)
-        for method in METHODS:  # whatever a run would refuse, the study refuses before it starts
-            self.train_config(method)
+    num_test: _images(2 * NUM_BREEDS) = RunSettings.num_test  # no interval is known with one image per breed
+    rank: Rank = 12
+    runs_dir: checked(str, "a folder's path, such as 'runs'") = "runs"
 
     @classmethod
     def from_notebook(cls, namespace: dict[str, Any]) -> "StudyConfig":
         """Take the parameters from a notebook's `globals()`, where papermill has put them."""
-        missing = [field.name for field in fields(cls) if field.name not in namespace]
-        if missing:
+        names = [field.name for field in fields(cls)]
+        if missing := [name for name in names if name not in namespace]:
             raise ConfigError(f"the parameters cell lacks {', '.join(missing)}")
-        return cls(**{field.name: namespace[field.name] for field in fields(cls)})
+        return cls(**{name: namespace[name] for name in names})
 
     @classmethod
     def from_dict(cls, parameters: dict[str, Any]) -> "StudyConfig":
         """Make a StudyConfig from named values; an unknown name is a ConfigError that lists the known ones."""
-        known = [field.name for field in fields(cls)]
-        for name in parameters:
-            if name not in known:
-                raise ConfigError(f"unknown parameter {name!r}: allowed are {', '.join(known)}")
         return cls(**parameters)
 
     def train_config(self, method: str) -> TrainConfig:
         """The settings of this study's training run with `method`."""
-        own = ("profile", "rank", "runs_dir")
-        shared = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in own}
+        shared = {field.name: getattr(self, field.name) for field in fields(RunSettings)}
         return TrainConfig(method=method, lora=LoRAConfig.paper(self.rank) if method == "lora" else None, **shared)
 
     @property
@@ -295,36 +293,7 @@ class StudyConfig:
         return resolve_path(self.runs_dir) / self.profile
 
 
-PROFILES_DIR = PROJECT_ROOT / "notebooks" / "profiles"
-
-
-class _Yaml12Loader(yaml.SafeLoader):
-    """Safe YAML with the four scalars of the 1.2 core schema, and no name given twice."""
-
-    yaml_implicit_resolvers: dict = {}  # none of YAML 1.1's: octal 010, sexagesimal 1:30, yes/no, dates
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        names = [key.value for key, _ in node.value]
-        for name in names:
-            if names.count(name) > 1:
-                raise ConfigError(f"{name!r} is given twice{node.start_mark}")
-        return super().construct_mapping(node, deep=deep)
-
-
-def _core_scalar(tag: str, pattern: str, first: str, convert: Callable[[str], Any]) -> None:
-    # PyYAML looks resolvers up by a scalar's first character; "" is the empty scalar's.
-    starts = [*first, ""] if re.fullmatch(pattern, "") else list(first)
-    _Yaml12Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$"), starts)
-    _Yaml12Loader.add_constructor(f"tag:yaml.org,2002:{tag}", lambda _, node: convert(node.value))
-
-
-_core_scalar("null", "~|null|Null|NULL|", "~nN", lambda text: None)
-
-_core_scalar("bool", "true|True|TRUE|false|False|FALSE", "tTfF", lambda text: text.lower() == "true")
-
-_core_scalar("int", "[-+]?[0-9]+", "-+0123456789", int)
-
-_core_scalar("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", "-+.0123456789", float)
+# --- profiles and overrides ---
 
 
 def available_profiles() -> list[str]:
@@ -339,16 +308,11 @@ def load_profile(name_or_path: str | Path) -> dict[str, Any]:
     Raises ConfigError for an unknown profile, a missing file, or a file that does not map names to values.
     """
     text = str(name_or_path)
-    if text.endswith((".yaml", ".yml")):
-        path = resolve_path(text)
-        if not path.is_file():
-            raise ConfigError(f"there is no profile file {path}")
-    else:
-        if text not in available_profiles():
-            known = ", ".join(available_profiles())
-            raise ConfigError(f"unknown profile {text!r}: allowed are {known}, or the path of a .yaml file")
-        path = PROFILES_DIR / f"{text}.yaml"
-    parameters = _read_mapping(path)
+    path = resolve_path(text) if text.endswith((".yaml", ".yml")) else PROFILES_DIR / f"{text}.yaml"
+    if not path.is_file():
+        known = ", ".join(available_profiles())
+        raise ConfigError(f"unknown profile {text!r}: allowed are {known}, or the path of a .yaml file that exists")
+    parameters = read_mapping(path)
     # A copied file that keeps the old name would silently write into the other profile's folder.
     if parameters.setdefault("profile", path.stem) != path.stem:
         raise ConfigError(
@@ -363,25 +327,43 @@ def parse_override(name: str, text: str) -> Any:
     A text parameter takes the text as it stands (`image_variant 160` is "160"); others read a YAML scalar.
     Raises ConfigError for an unknown name.
     """
-    types = {field.name: field.type for field in fields(StudyConfig)}
+    types = {field.name: type(field.default) for field in fields(StudyConfig)}
     if name not in types:
         raise ConfigError(f"unknown parameter {name!r}: allowed are {', '.join(types)}")
     if types[name] is str:
         return text
     try:
-        return yaml.load(text, _Yaml12Loader)
-    except yaml.YAMLError:
+        return _read_yaml(text)
+    except ValueError:
         return text  # StudyConfig refuses it by type, with the parameter's name
 
 
-def _read_mapping(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Read a YAML 1.2 file that maps names to values; an empty file maps none.
+
+    Raises ConfigError, with the file's name, for anything else and for a name given twice.
+    """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Yaml12Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = _read_yaml(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise ConfigError(f"{path} is not a YAML file: {error}") from error
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
     content = {} if content is None else content
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise ConfigError(f"{path} must hold lines of the form 'name: value', not {content!r}")
     return content
+
+
+def _read_yaml(text: str) -> Any:
+    """Read a YAML 1.2 document. Raises ValueError that says what is wrong in which line."""
+    from ruamel.yaml import YAML, YAMLError  # only here: it takes 0.1 s to import
+
+    reader = YAML(typ="safe", pure=True)
+    kinds = reader.constructor.yaml_constructors
+    # ruamel.yaml knows the dates of YAML 1.1 still; in 1.2 they are words.
+    reader.constructor.yaml_constructors = kinds | {"tag:yaml.org,2002:timestamp": kinds["tag:yaml.org,2002:str"]}
+    try:
+        return reader.load(text)
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        words = f"line {mark.line + 1}: {error.problem}" if mark else str(error)
+        raise ValueError(" ".join(words.split())) from error

@@ -134,7 +134,7 @@ def test_the_parameters_are_the_studys_with_the_demos_values(notebook):
     declared = declared_parameters(NOTEBOOKS_DIR / f"{NOTEBOOKS[0]}.ipynb")
     study = StudyConfig()
     assert list(declared) == [field.name for field in fields(StudyConfig)]
-    types = {field.name: field.type.__name__ for field in fields(StudyConfig)}
+    types = {field.name: type(field.default).__name__ for field in fields(StudyConfig)}
     for line, (name, value) in zip(source.splitlines(), declared.items(), strict=True):
         assert value == getattr(study, name)
         assert type(value) is type(getattr(study, name)), f"{name} must be written as {types[name]}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-import yaml
+from papermill.iorw import read_yaml_file
 
 from woofkit import config as profiles
 from woofkit import study
@@ -57,7 +57,7 @@ def names(folder: Path) -> list[str]:
 def test_a_profile_is_valid_and_reads_the_same_for_papermill(name):
     parameters = load_profile(name)
     assert StudyConfig.from_dict(parameters).profile == name
-    plain = yaml.safe_load((profiles.PROFILES_DIR / f"{name}.yaml").read_text())  # what `papermill -f` reads
+    plain = read_yaml_file(str(profiles.PROFILES_DIR / f"{name}.yaml"))  # what `papermill -f` reads
     assert plain == parameters
     assert {key: type(value) for key, value in plain.items()} == {k: type(v) for k, v in parameters.items()}
 
@@ -78,7 +78,19 @@ def test_the_papers_profiles_hold_the_reports_protocol():
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("4e-4", 4e-4), ("1e3", 1000.0), ("0.5", 0.5), ("-1", -1), ("010", 10), ("false", False), ("no", "no")],
+    [
+        ("4e-4", 4e-4),
+        ("1e-5", 1e-5),
+        ("1e3", 1000.0),
+        ("0.5", 0.5),
+        ("-1", -1),
+        ("010", 10),
+        ("false", False),
+        ("null", None),
+        ("no", "no"),
+        ("1:30", "1:30"),
+        ("2026-01-31", "2026-01-31"),
+    ],
 )
 def test_numbers_and_booleans_are_read_as_yaml_1_2(text, value, tmp_path):
     (tmp_path / "mine.yaml").write_text(f"lr: {text}\n")
@@ -120,8 +132,10 @@ def test_an_unknown_profile_lists_the_known_ones():
     ("content", "message"),
     [
         ("- 1\n- 2\n", "must hold lines of the form 'name: value'"),
-        ("lr: [1", "is not a YAML file"),
-        ("lr: 1\nlr: 2\n", "'lr' is given twice"),
+        ("1: 2\n", "must hold lines of the form 'name: value', not {1: 2}"),
+        ("lr: [1", "mine.yaml is not a YAML file: line 1: expected ',' or ']'"),
+        ("lr: -_", "mine.yaml is not a YAML file: invalid literal"),
+        ("lr: 1\nlr: 2\n", 'mine.yaml is not a YAML file: line 2: found duplicate key "lr"'),
         ("profile: paper\n", "says profile: paper, but must carry its own name, mine"),
     ],
 )
@@ -129,7 +143,9 @@ def test_a_broken_profile_file_is_refused(content, message, tmp_path):
     (tmp_path / "mine.yaml").write_text(content)
     with pytest.raises(ConfigError, match=message):
         load_profile(tmp_path / "mine.yaml")
-    with pytest.raises(ConfigError, match="there is no profile file .*absent.yaml"):
+    with pytest.raises(
+        ConfigError, match="unknown profile '.*absent.yaml': allowed are .* the path of a .yaml file that"
+    ):
         load_profile(tmp_path / "absent.yaml")
 
 

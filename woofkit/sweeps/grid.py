@@ -19,8 +19,16 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from woofkit.config import PROJECT_ROOT, ConfigError, LoRAConfig, StudyConfig, TrainConfig, load_profile, resolve_path
-from woofkit.config import _read_mapping as read_mapping
+from woofkit.config import (
+    PROJECT_ROOT,
+    ConfigError,
+    LoRAConfig,
+    StudyConfig,
+    TrainConfig,
+    load_profile,
+    read_mapping,
+    resolve_path,
+)
 
 SWEEPS_DIR = PROJECT_ROOT / "sweeps"
 ADAPTER_SETTINGS = tuple(field.name for field in fields(LoRAConfig))
