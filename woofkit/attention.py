@@ -1,4 +1,4 @@
-"""What a Vision Transformer attends to: recorded beside an untouched forward, and made into maps.
+"""What a Vision Transformer attends to: recorded beside an unchanged forward pass, and made into maps.
 
     with record_attention(model) as recorder:
         logits = model(images)
@@ -14,7 +14,7 @@ the CLS token's attention nor rollout depends on the class (Jain & Wallace 2019,
 `class_relevance` does (Chefer et al. 2021, https://arxiv.org/abs/2103.15679).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import torch
@@ -25,52 +25,54 @@ HEAD_FUSIONS = {"mean": torch.mean, "max": torch.amax, "min": torch.amin}
 
 
 class AttentionRecorder:
-    """The attention of every forward inside `record_attention`.
+    """The attention of every forward pass inside `record_attention`.
 
-    For gradients, also the values and what attention made of them, still part of autograd's graph.
+    For gradients, it also holds the values V and the products A V, which are still part of autograd's graph.
     """
 
     def __init__(self, layers: tuple[int, ...]):
         self.layers = layers
-        self.rooms: list[Tensor] = []  # one a forward, (layers, B, heads, N, N)
-        self.filled: set[int] = set()  # the layers that the latest forward has come through
+        self.buffers: list[Tensor] = []  # one per forward pass, (layers, B, heads, N, N)
+        self.filled: set[int] = set()  # the layers that the latest forward pass has written
         self.values: dict[int, list[Tensor]] = {layer: [] for layer in layers}  # (B, heads, N, d) each
-        self.mixed: dict[int, list[Tensor]] = {layer: [] for layer in layers}  # A V, (B, N, heads * d) each
+        self.contexts: dict[int, list[Tensor]] = {layer: [] for layer in layers}  # A V, (B, N, heads * d) each
 
     @property
     def maps(self) -> Tensor:
         """Attention of float32, (batch, layers, heads, tokens, tokens); each row sums to 1.
 
-        Several forwards are joined along the batch. Raises RuntimeError if no forward has come through.
+        Several forward passes are joined along the batch. Raises RuntimeError if there was none.
         """
         if len(self.filled) < len(self.layers):
             raise RuntimeError("no attention was recorded: run the model inside `with record_attention(...)`")
-        batches = [room.transpose(0, 1) for room in self.rooms]
+        batches = [buffer.transpose(0, 1) for buffer in self.buffers]
         return batches[0] if len(batches) == 1 else torch.cat(batches)
 
-    def room(self, layer: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
-        """Where a layer's attention of this shape is to be written; a forward that broke off loses its place."""
-        if not self.rooms or layer in self.filled:
-            complete = self.rooms if len(self.filled) == len(self.layers) else self.rooms[:-1]
-            self.rooms = [*complete, torch.empty((len(self.layers), *shape), device=device)]
+    def buffer(self, layer: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
+        """Where to write a layer's attention of this shape; the buffer of an incomplete forward pass is dropped."""
+        if not self.buffers or layer in self.filled:
+            complete = self.buffers if len(self.filled) == len(self.layers) else self.buffers[:-1]
+            self.buffers = [*complete, torch.empty((len(self.layers), *shape), device=device)]
             self.filled = set()
         self.filled.add(layer)
-        return self.rooms[-1][self.layers.index(layer)]
+        return self.buffers[-1][self.layers.index(layer)]
 
     def gradients(self, score: Tensor) -> Tensor:
         """How `score`, a sum over the recorded images, changes with each attention: the shape of `maps`, float32.
 
-        What a layer adds to the stream is A V, so d score / d A = (d score / d (A V)) V^T, head by head: exact, and
-        beside a model that never makes A. The graph is used up, as by `backward()`.
+        A layer adds A V to the residual stream, so d score / d A = (d score / d (A V)) V^T, head by head. This is
+        exact, and the model need not compute A itself. The graph is freed, as by `backward()`.
 
         Raises RuntimeError if nothing was recorded with `gradients=True`.
         """
-        mixed = [batch for layer in self.layers for batch in self.mixed[layer]]
+        contexts = [batch for layer in self.layers for batch in self.contexts[layer]]
         values = [batch for layer in self.layers for batch in self.values[layer]]
-        if not mixed:
-            raise RuntimeError("no gradients can be had: run the model inside `with record_attention(gradients=True)`")
+        if not contexts:
+            raise RuntimeError(
+                "no gradients were recorded: run the model inside `with record_attention(gradients=True)`"
+            )
         found = []
-        for gradient, value in zip(torch.autograd.grad(score, mixed), values, strict=True):
+        for gradient, value in zip(torch.autograd.grad(score, contexts), values, strict=True):
             by_head = gradient.float().unflatten(-1, (value.shape[1], -1)).transpose(1, 2)  # (B, heads, N, d)
             with torch.autocast(value.device.type, enabled=False):
                 found.append(by_head @ value.float().transpose(-2, -1))
@@ -83,14 +85,14 @@ class AttentionRecorder:
 def record_attention(
     model: nn.Module, layers: int | Sequence[int] | None = None, gradients: bool = False
 ) -> Iterator[AttentionRecorder]:
-    """Record softmax(q k^T / sqrt(d)) in float32 while the model computes exactly what it computes anyway.
+    """Record softmax(q k^T / sqrt(d)) in float32 while the model computes exactly what it computes without recording.
 
-    A hook reads what each `attn.qkv` puts out, be it a plain layer, an adapter or a merged one; so nothing
-    depends on fused attention, which never makes the matrix, and the logits stay bit-equal. Layers that are
-    not asked for cost nothing. The hooks are gone when the block ends, also by an exception.
+    A hook reads the output of each `attn.qkv`, whether it is a plain layer, an adapter or a merged one. So fused
+    attention, which never forms the matrix, may stay on, and the logits stay bit-equal. Layers that are not asked for
+    cost nothing. The hooks are removed when the block ends, also after an exception.
 
     Args:
-        model: a timm Vision Transformer, in eval mode for maps that mean something.
+        model: a timm Vision Transformer, in eval mode for meaningful maps.
         layers: numbers of blocks from 0, or negative from the end; None for all.
         gradients: keep what `recorder.gradients(score)` needs. The model may be frozen; no parameter gets a gradient.
 
@@ -111,7 +113,7 @@ def record_attention(
             hook = _recording_hook(attention, recorder, layer, values)
             stack.callback(attention.qkv.register_forward_hook(hook).remove)
             if gradients:  # the first module that sees A V is `norm`, an identity in most models
-                hook = _mixed_hook(recorder.mixed[layer])
+                hook = _context_hook(recorder.contexts[layer])
                 stack.callback(attention.norm.register_forward_pre_hook(hook).remove)
         yield recorder
 
@@ -129,9 +131,9 @@ def token_layout(model: nn.Module, image_size: tuple[int, int] | None = None) ->
 
 
 def cls_attention(attention: Tensor, grid: tuple[int, int], num_prefix_tokens: int = 1) -> Tensor:
-    """Cut out what the CLS token gives each patch: (batch, layers, heads, grid height, grid width).
+    """How much the CLS token attends to each patch: (batch, layers, heads, grid height, grid width).
 
-    The values are those of the row as it is. They sum to less than 1, as CLS also attends to itself.
+    The values sum to less than 1, because CLS also attends to itself.
     """
     _check_tokens(attention, grid, num_prefix_tokens)
     return attention[..., 0, num_prefix_tokens:].unflatten(-1, grid)
@@ -179,7 +181,7 @@ def class_relevance(attention: Tensor, gradients: Tensor, grid: tuple[int, int],
 
 
 def recordable_images(model: nn.Module, image_size: tuple[int, int], megabytes: int = 500) -> int:
-    """How many images can be recorded at once, gradients and all, in so much memory; at least one."""
+    """How many images fit into so much memory when they are recorded with gradients; at least one."""
     (height, width), prefix = token_layout(model, image_size)
     heads = sum(attention.num_heads for attention in _attention_modules(model))
     each = 3 * 4 * heads * (prefix + height * width) ** 2  # bytes: the maps, their copy in one tensor, the gradients
@@ -206,7 +208,9 @@ def _layer_numbers(layers: Sequence[int], depth: int) -> tuple[int, ...]:
     return numbers
 
 
-def _recording_hook(attention: Attention, recorder: AttentionRecorder, layer: int, values: list[Tensor] | None):
+def _recording_hook(
+    attention: Attention, recorder: AttentionRecorder, layer: int, values: list[Tensor] | None
+) -> Callable:
     @torch.no_grad()
     def record(_module: nn.Module, _inputs: tuple, qkv: Tensor) -> None:
         q, k, v = qkv.unflatten(-1, (3, attention.num_heads, -1)).unbind(2)  # (B, N, heads, d) each
@@ -215,19 +219,19 @@ def _recording_hook(attention: Attention, recorder: AttentionRecorder, layer: in
         q, k = attention.q_norm(q.transpose(1, 2)), attention.k_norm(k.transpose(1, 2))  # (B, heads, N, d)
         with torch.autocast(qkv.device.type, enabled=False):  # autocast would multiply in half precision
             scores = (q.float() * attention.scale) @ k.float().transpose(-2, -1)
-            torch.softmax(scores, dim=-1, out=recorder.room(layer, scores.shape, scores.device))
+            torch.softmax(scores, dim=-1, out=recorder.buffer(layer, scores.shape, scores.device))
 
     return record
 
 
-def _mixed_hook(mixed: list[Tensor]):
+def _context_hook(contexts: list[Tensor]) -> Callable:
     def keep(_module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
         if not torch.is_grad_enabled() or torch.is_inference_mode_enabled():
-            raise RuntimeError("gradients of attention need a forward with gradients: leave out no_grad")
+            raise RuntimeError("gradients of attention need a forward pass with gradients: leave out no_grad")
         [tokens] = inputs
         changed = not tokens.requires_grad  # a frozen model: the graph begins here
-        mixed.append(tokens.detach().requires_grad_() if changed else tokens)
-        return (mixed[-1],) if changed else None
+        contexts.append(tokens.detach().requires_grad_() if changed else tokens)
+        return (contexts[-1],) if changed else None
 
     return keep
 

@@ -10,12 +10,16 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
-import torch
+from typing import TYPE_CHECKING, Any
 
 from woofkit.config import PROJECT_ROOT
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+RESULTS = PROJECT_ROOT / "data" / "results"  # small tables of finished measurements, committed
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow")
 
 
 def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
@@ -23,7 +27,7 @@ def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
 
     A failed write leaves no file behind.
     """
-    # process numbers repeat on the machines of a cluster, which share their files
+    # Process numbers repeat on the machines of a cluster, which share their files.
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         write(temporary)
@@ -37,17 +41,16 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, lambda temporary: temporary.write_text(json.dumps(value, indent=2) + "\n"))
 
 
-def write_table(table: pd.DataFrame, path: Path) -> None:
+def write_table(table: "pd.DataFrame", path: Path) -> None:
     """Write a table as CSV, atomically."""
     write_atomic(path, lambda temporary: table.to_csv(temporary, index=False))
 
 
-PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow")
-
-
-def describe_machine(device: torch.device) -> str:
+def describe_machine(device: "torch.device") -> str:
     """The device in words: "2 cores, AMD EPYC" or the name of the GPU."""
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.get_device_name(device)
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
@@ -57,7 +60,7 @@ def describe_machine(device: torch.device) -> str:
     return f"{os.cpu_count()} cores, {name}"
 
 
-def describe_environment(device: torch.device) -> dict[str, str]:
+def describe_environment(device: "torch.device") -> dict[str, str]:
     """Date (UTC), machine, versions and git commit: recorded with a run, and never part of what makes it equal.
 
     A commit with "+" is one whose files had been changed.

@@ -1,11 +1,14 @@
-"""A run folder, written whole, and tidy tables over many.
+"""The folder of a run, and tidy tables over many runs.
 
-<method>-r<rank>-s<seed>-<hash>/
-    config.json           the settings, the hashes they are equal by, and the environment
-    history.csv           a row an epoch
-    predictions.parquet   a row a test image: key, label, one logit a class
-    model.safetensors, adapter.safetensors, or trained.safetensors (what trained of it)
-    metrics.json          its presence means finished: it is written last
+A run's folder holds:
+
+    config.json           the settings, the hashes that decide which runs are equal, and the environment
+    history.csv           one row per epoch
+    predictions.parquet   one row per test image: key, label, one logit per class
+    model.safetensors, adapter.safetensors, or trained.safetensors (the parameters that were trained)
+    metrics.json          the measured numbers; written last, so where it is the run is finished
+
+Its name is <method>-r<rank>-s<seed>-<hash>.
 """
 
 import json
@@ -19,6 +22,17 @@ import pandas as pd
 
 from woofkit.config import ConfigError, LoRAConfig, TrainConfig
 from woofkit.files import write_atomic, write_table
+
+METHOD_LABELS = {
+    "zero-shot": "zero-shot",
+    "probe": "linear probe",
+    "bitfit": "BitFit",
+    "norm": "norms only",
+    "last": "last blocks",
+    "full": "full fine-tuning",
+    "lora": "LoRA",
+}
+NOT_SETTINGS = ("method", "seed", "data_dir", "device", "lora")  # named elsewhere, or they say where and not what
 
 
 def write_history(run: Path, history: list[dict]) -> None:
@@ -34,7 +48,7 @@ def write_predictions(run: Path, keys: tuple[str, ...], labels: np.ndarray, logi
 
 
 def is_finished(run: Path) -> bool:
-    """Whether the run in this folder has ended and all its files are there."""
+    """Whether the run in this folder is finished and all its files are there."""
     return (run / "metrics.json").is_file()
 
 
@@ -55,13 +69,12 @@ def read_metrics(run: Path) -> dict[str, Any]:
 
 
 def read_history(run: Path) -> pd.DataFrame:
-    """A row an epoch: epoch, lr, train_loss, train_accuracy, val_loss, val_accuracy, seconds, images_per_second,
-    data_share."""
+    """One row per epoch, with the columns that `train.fit` records."""
     return pd.read_csv(run / "history.csv")
 
 
 def read_predictions(run: Path) -> pd.DataFrame:
-    """A row a test image: key, label, logit_0, logit_1, ..., and `predicted`, the class with the highest logit."""
+    """One row per test image: key, label, logit_0, logit_1, ..., and `predicted`, the class with the highest logit."""
     frame = pd.read_parquet(run / "predictions.parquet")
     logits = frame.filter(regex=r"^logit_\d+$").to_numpy()
     return frame.assign(predicted=logits.argmax(axis=1))
@@ -80,23 +93,20 @@ def load_run(run: Path) -> dict[str, Any]:
 
 
 def load_runs(root: Path, stopped: bool = False) -> pd.DataFrame:
-    """Every finished run below `root` as one tidy frame, a row a run as `load_run` gives it; empty without any.
+    """Every finished run below `root` as one tidy frame: one row per run, as `load_run` gives it. It may be empty.
 
-    With `stopped` also those that somebody stopped before their end, known by a `stopped_epoch`.
+    With `stopped`, runs that somebody stopped before their end are included; they have a `stopped_epoch`.
     """
     rows = [load_run(file.parent) for file in sorted(Path(root).rglob("metrics.json"))]
     return pd.DataFrame([row for row in rows if stopped or "stopped_epoch" not in row])
 
 
-NOT_SETTINGS = ("method", "seed", "data_dir", "device", "lora")  # named elsewhere, or they say where and not what
-
-
 def other_settings(run: Mapping[str, Any], named: Collection[str] = ()) -> str:
-    """The settings of a run that are neither the defaults nor among `named`, as "rank 4; label_fraction 0.1".
+    """The settings of a run that differ from the defaults, as "rank 4; label_fraction 0.1".
 
     Args:
-        run: the settings as `load_run` gives them, the adapter's as lora.*; what is missing is the default.
-        named: names that are left out, the adapter's without "lora.".
+        run: the settings as `load_run` gives them, the adapter's as lora.*; a missing one has its default.
+        named: settings to leave out, the adapter's without "lora.".
     """
     usual = {field.name: field.default for field in fields(TrainConfig) if field.name not in NOT_SETTINGS}
     found = {name: run.get(name, value) for name, value in usual.items()}
@@ -114,21 +124,10 @@ def other_settings(run: Mapping[str, Any], named: Collection[str] = ()) -> str:
 
 
 def set_apart(others: Sequence[str]) -> list[list[str]]:
-    """For each of some rows' `other_settings`, what not all of the rows share, a setting an item."""
+    """For each row's `other_settings`, the settings that the rows do not all share."""
     each = [other.split("; ") if other else [] for other in others]
     shared = set.intersection(*map(set, each)) if each else set()
     return [[words for words in row if words not in shared] for row in each]
-
-
-METHOD_LABELS = {
-    "zero-shot": "zero-shot",
-    "probe": "linear probe",
-    "bitfit": "BitFit",
-    "norm": "norms only",
-    "last": "last blocks",
-    "full": "full fine-tuning",
-    "lora": "LoRA",
-}
 
 
 def percent(fraction: float) -> str:
@@ -145,6 +144,6 @@ def read_answers(runs: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
     predictions = [read_predictions(run) for run in runs]
     for run, frame in zip(runs, predictions, strict=True):
         if not frame["key"].equals(predictions[0]["key"]):
-            raise ValueError(f"{run.name} and {runs[0].name} were tested on other images")
+            raise ValueError(f"{run.name} and {runs[0].name} were tested on different images")
     correct = np.stack([(frame["predicted"] == frame["label"]).to_numpy() for frame in predictions])
     return correct, predictions[0]["label"].to_numpy()

@@ -90,7 +90,7 @@ def test_runs_on_other_images_are_not_compared(runs, tmp_path):
     other = planted_run(tmp_path / "other", 0.9, 0)
     frame = pd.read_parquet(other / "predictions.parquet")
     frame.assign(key=frame["key"] + "x").to_parquet(other / "predictions.parquet")
-    with pytest.raises(ValueError, match="other and full-0 were tested on other images"):
+    with pytest.raises(ValueError, match="other and full-0 were tested on different images"):
         read_answers([*runs["full"], other])
 
 
