@@ -1,14 +1,16 @@
-"""Outlines in the plane: capsules (two circles and what lies between), fur along an edge, the view of a dog."""
+"""Shapes in the plane: capsules (two circles and what lies between), fur along an edge, and the view of a dog.
+
+Capsules in space are arrays (K, 8): start (3), end (3), radius at the start, radius at the end, in dog units.
+Seen in the picture they are "discs", arrays (K, 6): start (2), end (2), the two radii, in pixels.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
-
-# A capsule in space: (start (3,), end (3,), radius at the start, radius at the end), in dog units.
-Capsule = tuple[np.ndarray, np.ndarray, float, float]
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,15 @@ class View:
         matrix, offset = self._map
         return np.asarray(points, float).reshape(-1, 3) @ matrix + offset
 
+    def flat(self, capsules: np.ndarray, grow: float = 0.0) -> np.ndarray:
+        """Map capsules (K, 8) to discs (K, 6); `grow` (dog units) thickens them first."""
+        ends = self.project(capsules[:, :6])[:, :2].reshape(-1, 4)
+        return np.hstack([ends, (capsules[:, 6:] + grow) * self.scale])
+
+    def near(self, capsules: np.ndarray) -> float:
+        """Return how near capsules (K, 8) are in the mean, in dog units."""
+        return float(self.project(capsules[:, :6])[:, 2].mean())
+
     @cached_property
     def _map(self) -> tuple[np.ndarray, np.ndarray]:
         """The projection as a matrix (3, 3), to be multiplied from the right, and an offset (3,)."""
@@ -43,52 +54,39 @@ class View:
 _ARC = np.linspace(0, 1, 9)
 
 
-def capsule_outlines(p: np.ndarray, q: np.ndarray, rp: np.ndarray, rq: np.ndarray) -> np.ndarray:
-    """Return the outlines (K, 18, 2) around circles at p (K, 2) of radius rp (K,) and at q of radius rq."""
-    apart = q - p
+def capsule_outlines(discs: np.ndarray) -> np.ndarray:
+    """Return the outlines (K, 18, 2) of discs (K, 6)."""
+    apart = discs[:, 2:4] - discs[:, :2]
     distance = np.sqrt((apart**2).sum(1)) + 1e-9
     heading = np.arctan2(apart[:, 1], apart[:, 0])
     # Where one circle holds the other, the angle is 0 or pi and the outline is the larger circle.
-    open_angle = np.arccos(np.clip((rp - rq) / distance, -1, 1))
+    open_angle = np.arccos(np.clip((discs[:, 4] - discs[:, 5]) / distance, -1, 1))
     back = (heading + open_angle)[:, None] + (2 * np.pi - 2 * open_angle)[:, None] * _ARC
     front = (heading - open_angle)[:, None] + (2 * open_angle)[:, None] * _ARC
     angle = np.concatenate([back, front], axis=1)
     rays = np.stack([np.cos(angle), np.sin(angle)], axis=2)
-    n = len(_ARC)
-    rays[:, :n] *= rp[:, None, None]
-    rays[:, n:] *= rq[:, None, None]
-    rays[:, :n] += p[:, None]
-    rays[:, n:] += q[:, None]
-    return rays
+    centers = np.repeat(discs[:, :4].reshape(-1, 2, 2), len(_ARC), axis=1)
+    return centers + rays * np.repeat(discs[:, 4:], len(_ARC), axis=1)[:, :, None]
 
 
 def capsule_outline(p: np.ndarray, q: np.ndarray, rp: float, rq: float) -> np.ndarray:
-    """Return the outline (18, 2) around the circle at p (radius rp) and the circle at q (radius rq)."""
-    return capsule_outlines(
-        np.asarray(p, float)[None, :2], np.asarray(q, float)[None, :2], np.array([rp]), np.array([rq])
-    )[0]
+    """Return the outline (18, 2) around the circle at p (2,) of radius rp and the circle at q of radius rq."""
+    return capsule_outlines(np.array([[*p, *q, rp, rq]]))[0]
 
 
-def outlined(discs: list, color) -> list[tuple[np.ndarray, tuple[int, int, int]]]:
-    """Return each projected capsule (end (2,), end (2,), radius, radius) as a marking: its outline and the colour."""
-    ends = np.array([[*p, *q, a, b] for p, q, a, b in discs])
-    return [(o, color) for o in capsule_outlines(ends[:, :2], ends[:, 2:4], ends[:, 4], ends[:, 5])]
+class Tufts(NamedTuple):
+    """The tufts along an edge, in pixels: `hang` lengthens those that point down, `flow` (2,) leans all one way."""
+
+    length: float
+    spacing: float  # from tip to tip
+    hang: float
+    flow: tuple[float, float]
+    soft: bool  # rounded, as in a fluffy coat
 
 
-def furry(
-    outline: np.ndarray,
-    length: float,
-    spacing: float,
-    hang: float,
-    flow: tuple[float, float],
-    rng: np.random.Generator,
-    soft: bool = False,
-) -> np.ndarray:
-    """Return the outline (M, 2) with tufts: a tip every `spacing` pixels, about `length` pixels long.
-
-    `hang` lengthens the tufts that point down; `flow` (2,) leans all of them one way;
-    `soft` rounds them as in a fluffy coat.
-    """
+def furry(outline: np.ndarray, tufts: Tufts, rng: np.random.Generator) -> np.ndarray:
+    """Return the outline (M, 2) with tufts."""
+    length, spacing, hang, flow, soft = tufts
     closed = np.concatenate([outline, outline[:1]])
     steps = closed[1:] - closed[:-1]
     along = np.concatenate([[0], np.sqrt((steps * steps).sum(1)).cumsum()])
@@ -96,21 +94,29 @@ def furry(
     jitter, grow = rng.uniform(-0.35, 0.35, 2 * lobes), rng.uniform(0, 1, 2 * lobes)
     at = (np.arange(2 * lobes) + jitter) * (along[-1] / (2 * lobes))
     points = np.stack([np.interp(at, along, closed[:, 0]), np.interp(at, along, closed[:, 1])], axis=1)
-    normal = (np.concatenate([points[1:], points[:1]]) - np.concatenate([points[-1:], points[:-1]]))[:, ::-1] * [1, -1]
-    normal /= np.sqrt((normal * normal).sum(1, keepdims=True)) + 1e-9
+    before, after = _neighbours(points, -1), _neighbours(points, 1)
+    normal = _unit((after - before)[:, ::-1] * [1, -1])
     if signed_area(points) < 0:
         normal = -normal
     down = np.maximum(normal[:, 1:], 0)
     lean = normal + np.array(flow)
     lean[:, 1:] += 1.2 * down * min(hang / max(length, 1e-6), 1.0)
-    lean /= np.sqrt((lean * lean).sum(1, keepdims=True)) + 1e-9
     factor = np.empty((2 * lobes, 1))
     factor[::2, 0] = 0.6 + 0.55 * grow[::2]
     factor[1::2, 0] = -0.1 + 0.35 * grow[1::2]
     if hang > length:  # between two tips a hanging coat still reaches most of the way down
         factor[1::2] = np.maximum(factor[1::2], 0.72 * down[1::2])
-    tufts = points + lean * ((length + hang * down * down) * factor)
-    return smooth(tufts, 3) if soft else tufts
+    grown = points + _unit(lean) * ((length + hang * down * down) * factor)
+    return smooth(grown, 3) if soft else grown
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / (np.sqrt((vectors * vectors).sum(1, keepdims=True)) + 1e-9)
+
+
+def _neighbours(points: np.ndarray, step: int) -> np.ndarray:
+    """Return the point `step` further along a closed line, for each of the points (N, 2)."""
+    return points.take(np.arange(step, len(points) + step), axis=0, mode="wrap")
 
 
 def signed_area(points: np.ndarray) -> float:
@@ -122,9 +128,6 @@ def signed_area(points: np.ndarray) -> float:
 def smooth(points: np.ndarray, n: int = 6) -> np.ndarray:
     """Return a closed Catmull-Rom curve (N * n, 2) through the points (N, 2)."""
     t = (np.arange(n) / n)[:, None]
-    a = np.concatenate([points[-1:], points[:-1]])[:, None]
-    b = points[:, None]
-    c = np.concatenate([points[1:], points[:1]])[:, None]
-    d = np.concatenate([points[2:], points[:2]])[:, None]
+    a, b, c, d = (_neighbours(points, step)[:, None] for step in (-1, 0, 1, 2))
     curve = 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - 3 * c + d - a) * t**3)
     return curve.reshape(-1, 2)

@@ -2,40 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import aggdraw
 import numpy as np
 from PIL import Image, ImageFilter
+
+from woofkit.sketch.geometry import capsule_outlines
 
 PARTS = ("background", "body", "head", "ears", "legs", "tail")  # the value in a mask is the position here
 
 FULL_LIGHT = 235  # the brightness of what is not modelled: ground, walls, things
 
 Color = tuple[int, int, int]
-Disc = tuple[np.ndarray, np.ndarray, float, float]  # a projected capsule: ends (2,) and radii, in pixels
+Marking = tuple[np.ndarray, Color]  # an outline (M, 2) in pixels and what fills it
+Detail = tuple[np.ndarray, Color, int]  # an outline (M, 2), its colour, its opacity (0 to 255)
 
 
-@dataclass
+@dataclass(eq=False)
 class Layer:
     """One piece of a part: drawn together, hiding what is further away.
 
-    Outlines are (M, 2) in pixels. `modelling` are inner outlines painted with a brightness of 0 to 255
-    and then softened, which makes the piece look round. Hairs are (K, 4) lines, light and dark by turns.
+    Outlines are (M, 2) in pixels. `modelling` are inner outlines painted with a brightness of 0 to 255, over the
+    edge's `rim`, and then softened, which makes the piece look round. Hairs are (K, 4) lines, dark and light by turns.
     `fade` is two points (2, 2): on other parts of the dog the layer is see-through at the first, whole from the
     second on, so that a leg grows out of the trunk without an edge.
     """
 
     part: str
     near: float
-    outlines: list[np.ndarray]
+    outlines: Iterable[np.ndarray]
     color: Color
-    markings: list[tuple[np.ndarray, Color]] = field(default_factory=list)
-    modelling: list[tuple[np.ndarray, int]] = field(default_factory=list)
-    hairs: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
+    markings: list[Marking]
+    modelling: list[tuple[np.ndarray, int]]
+    rim: int
+    softness: float
+    hairs: np.ndarray | None = None
     hair_width: float = 1.0
-    rim: int = 165
-    softness: float = 2.0
     fade: np.ndarray | None = None
 
 
@@ -51,72 +56,102 @@ class Picture:
     def size(self) -> int:
         return self.mask.shape[0]
 
+    def window(self, outlines: Iterable[np.ndarray]) -> Window | None:
+        """Return the part of the picture that holds the outlines, or None where they lie outside."""
+        points = np.concatenate(list(outlines))
+        left, top = np.maximum(np.floor(points.min(0)).astype(int) - 1, 0).tolist()
+        right, bottom = np.minimum(np.ceil(points.max(0)).astype(int) + 2, self.size).tolist()
+        return Window(left, top, right, bottom) if left < right and top < bottom else None
 
-def polygon(draw: aggdraw.Draw, outline: np.ndarray, color, opacity: int = 255) -> None:
+    def claim(self, part: str, covered: Image.Image, window: Window) -> None:
+        """Give a part the pixels of the mask that `covered` (L) covers at least by half."""
+        self.mask[window.pixels][np.asarray(covered) >= 128] = PARTS.index(part)
+
+
+class Window(NamedTuple):
+    """A rectangle of the picture, in pixels."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def corner(self) -> tuple[int, int]:
+        return self.left, self.top
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.right - self.left, self.bottom - self.top
+
+    @property
+    def pixels(self) -> tuple[slice, slice]:
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+
+def outlined(discs: Iterable[np.ndarray], color: Color) -> list[Marking]:
+    """Return each disc of (K, 6) as a marking of that colour."""
+    return [(outline, color) for outline in capsule_outlines(np.array(discs))]
+
+
+def polygon(draw: aggdraw.Draw, outline: np.ndarray, color: Color | int, opacity: int = 255) -> None:
     """Fill an outline (M, 2)."""
     draw.polygon(outline.ravel().tolist(), aggdraw.Brush(color, opacity))
 
 
-def _ramp(ends: np.ndarray, window: tuple[int, int]) -> np.ndarray:
+def stencil(outlines: Iterable[np.ndarray], size: tuple[int, int]) -> Image.Image:
+    """Return an L picture of `size` (width, height): 255 inside the outlines, 0 outside, between on their edges."""
+    draw = aggdraw.Draw("L", size, 0)
+    for outline in outlines:
+        polygon(draw, outline, 255)
+    return Image.frombytes("L", size, draw.tobytes())
+
+
+def _ramp(ends: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return float32 (H, W) that grows from 0 at the first end to 1 at the second, along the line between them."""
     (column, row), along = ends[0], ends[1] - ends[0]
     along = along / max(float(along @ along), 1e-6)
-    across = (np.arange(window[0], dtype=np.float32) - column) * along[0]
-    down = (np.arange(window[1], dtype=np.float32) - row) * along[1]
+    across = (np.arange(size[0], dtype=np.float32) - column) * along[0]
+    down = (np.arange(size[1], dtype=np.float32) - row) * along[1]
     return np.clip(across[None, :] + down[:, None], 0, 1).astype(np.float32)
 
 
 def paint(picture: Picture, layer: Layer) -> None:
     """Paint a layer over the picture; a pixel is the part's where the layer covers at least half of it."""
-    points = np.concatenate(layer.outlines)
-    left, top = np.maximum(np.floor(points.min(0)).astype(int) - 1, 0)
-    right, bottom = np.minimum(np.ceil(points.max(0)).astype(int) + 2, picture.size)
-    if left >= right or top >= bottom:
+    window = picture.window(layer.outlines)
+    if window is None:
         return
-    corner, window = np.array([left, top]), (int(right - left), int(bottom - top))
-
-    stencil = aggdraw.Draw("L", window, 0)
-    for outline in layer.outlines:
-        polygon(stencil, outline - corner, 255)
-    covered = Image.frombytes("L", window, stencil.tobytes())
-
+    covered = stencil((outline - window.corner for outline in layer.outlines), window.size)
     if layer.fade is not None:
-        ramp = _ramp(layer.fade - corner, window)
-        ramp[picture.mask[top:bottom, left:right] == 0] = 1  # the ground must not show through
+        ramp = _ramp(layer.fade - window.corner, window.size)
+        ramp[picture.mask[window.pixels] == 0] = 1  # the ground must not show through
         covered = Image.fromarray((np.asarray(covered) * ramp).astype(np.uint8))
 
-    coat = aggdraw.Draw("RGB", window, layer.color)
+    coat = aggdraw.Draw("RGB", window.size, layer.color)
     for outline, color in layer.markings:
-        polygon(coat, outline - corner, color)
-    if len(layer.hairs):
+        polygon(coat, outline - window.corner, color)
+    if layer.hairs is not None:
         pens = aggdraw.Pen("black", layer.hair_width, 30), aggdraw.Pen("white", layer.hair_width, 56)
-        for i, line in enumerate((layer.hairs - np.tile(corner, 2)).tolist()):
+        for i, line in enumerate((layer.hairs - np.tile(window.corner, 2)).tolist()):
             coat.line(line, pens[i % 2])
 
-    light = aggdraw.Draw("L", window, layer.rim)
+    light = aggdraw.Draw("L", window.size, layer.rim)
     for outline, brightness in layer.modelling:
-        polygon(light, outline - corner, (brightness,) * 3)
-    soft = Image.frombytes("L", window, light.tobytes()).filter(ImageFilter.BoxBlur(layer.softness))
+        polygon(light, outline - window.corner, (brightness,) * 3)
+    soft = Image.frombytes("L", window.size, light.tobytes()).filter(ImageFilter.BoxBlur(layer.softness))
 
-    corner = (int(left), int(top))
-    picture.colors.paste(Image.frombytes("RGB", window, coat.tobytes()), corner, covered)
-    picture.shading.paste(soft, corner, covered)
-    inside = np.asarray(covered) >= 128
-    picture.mask[top:bottom, left:right][inside] = PARTS.index(layer.part)
+    picture.colors.paste(Image.frombytes("RGB", window.size, coat.tobytes()), window.corner, covered)
+    picture.shading.paste(soft, window.corner, covered)
+    picture.claim(layer.part, covered, window)
 
 
-def paint_details(picture: Picture, part: str, details: list[tuple[np.ndarray, Color, int]]) -> None:
-    """Paint small shapes (outline (M, 2), colour, opacity 0 to 255); they are of the part also where they stick out."""
-    left, top = np.maximum(np.floor(np.min([o.min(0) for o, *_ in details], axis=0)).astype(int) - 1, 0)
-    right, bottom = np.minimum(np.ceil(np.max([o.max(0) for o, *_ in details], axis=0)).astype(int) + 2, picture.size)
-    if left >= right or top >= bottom:
+def paint_details(picture: Picture, part: str, details: list[Detail]) -> None:
+    """Paint small shapes; they are of the part also where they stick out."""
+    window = picture.window(outline for outline, *_ in details)
+    if window is None:
         return
-    corner, window = np.array([left, top]), (int(right - left), int(bottom - top))
-    box = (int(left), int(top), int(right), int(bottom))
-    draw, stencil = aggdraw.Draw(picture.colors.crop(box)), aggdraw.Draw("L", window, 0)
+    draw = aggdraw.Draw(picture.colors.crop(window))
     for outline, color, opacity in details:
-        polygon(draw, outline - corner, color, opacity)
-        polygon(stencil, outline - corner, 255)
-    picture.colors.paste(Image.frombytes("RGB", window, draw.tobytes()), box)
-    inside = np.frombuffer(stencil.tobytes(), np.uint8).reshape(window[::-1]) >= 128
-    picture.mask[top:bottom, left:right][inside] = PARTS.index(part)
+        polygon(draw, outline - window.corner, color, opacity)
+    picture.colors.paste(Image.frombytes("RGB", window.size, draw.tobytes()), window)
+    picture.claim(part, stencil((outline - window.corner for outline, *_ in details), window.size), window)
