@@ -1,7 +1,5 @@
 """The ten breeds of the study, told apart by what tells the real ones apart."""
 
-from __future__ import annotations
-
 from functools import cache
 
 from woofkit.sketch.traits import CHOICES, Traits

@@ -1,7 +1,5 @@
 """The photograph: light, tint, blur, noise, and a share of greyscale pictures."""
 
-from __future__ import annotations
-
 import numpy as np
 from PIL import Image, ImageFilter
 

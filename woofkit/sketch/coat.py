@@ -1,7 +1,5 @@
 """Coats: the colours of one dog, and how its hair changes an outline."""
 
-from __future__ import annotations
-
 import colorsys
 from dataclasses import dataclass
 from typing import NamedTuple

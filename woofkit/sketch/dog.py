@@ -1,7 +1,5 @@
 """The whole dog: how it is framed, and its layers painted from the furthest to the nearest."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np

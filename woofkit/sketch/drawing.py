@@ -1,7 +1,5 @@
 """Draw one dog: traits, skeleton, layers, scene, photograph."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 from typing import NamedTuple

@@ -4,8 +4,6 @@ Capsules in space are arrays (K, 8): start (3), end (3), radius at the start, ra
 Seen in the picture they are "discs", arrays (K, 6): start (2), end (2), the two radii, in pixels.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple

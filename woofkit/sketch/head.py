@@ -1,7 +1,5 @@
 """The head: skull, muzzle, ears, hair and face, placed by a turn of the head in space."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import NamedTuple
 

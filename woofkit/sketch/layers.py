@@ -1,10 +1,7 @@
 """A layer: one part of the dog as outlines, colour, markings and hairs, painted onto picture, shading and mask."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import aggdraw
 import numpy as np
@@ -56,37 +53,12 @@ class Picture:
     def size(self) -> int:
         return self.mask.shape[0]
 
-    def window(self, outlines: Iterable[np.ndarray]) -> Window | None:
-        """Return the part of the picture that holds the outlines, or None where they lie outside."""
+    def window(self, outlines: Iterable[np.ndarray]) -> tuple[int, int, int, int] | None:
+        """Return left, top, right and bottom of what holds the outlines, or None where they lie outside the picture."""
         points = np.concatenate(list(outlines))
         left, top = np.maximum(np.floor(points.min(0)).astype(int) - 1, 0).tolist()
         right, bottom = np.minimum(np.ceil(points.max(0)).astype(int) + 2, self.size).tolist()
-        return Window(left, top, right, bottom) if left < right and top < bottom else None
-
-    def claim(self, part: str, covered: Image.Image, window: Window) -> None:
-        """Give a part the pixels of the mask that `covered` (L) covers at least by half."""
-        self.mask[window.pixels][np.asarray(covered) >= 128] = PARTS.index(part)
-
-
-class Window(NamedTuple):
-    """A rectangle of the picture, in pixels."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-
-    @property
-    def corner(self) -> tuple[int, int]:
-        return self.left, self.top
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return self.right - self.left, self.bottom - self.top
-
-    @property
-    def pixels(self) -> tuple[slice, slice]:
-        return slice(self.top, self.bottom), slice(self.left, self.right)
+        return (left, top, right, bottom) if left < right and top < bottom else None
 
 
 def outlined(discs: Iterable[np.ndarray], color: Color) -> list[Marking]:
@@ -121,37 +93,43 @@ def paint(picture: Picture, layer: Layer) -> None:
     window = picture.window(layer.outlines)
     if window is None:
         return
-    covered = stencil((outline - window.corner for outline in layer.outlines), window.size)
+    left, top, right, bottom = window
+    corner, size, mask = (left, top), (right - left, bottom - top), picture.mask[top:bottom, left:right]
+    covered = stencil((outline - corner for outline in layer.outlines), size)
     if layer.fade is not None:
-        ramp = _ramp(layer.fade - window.corner, window.size)
-        ramp[picture.mask[window.pixels] == 0] = 1  # the ground must not show through
+        ramp = _ramp(layer.fade - corner, size)
+        ramp[mask == 0] = 1  # the ground must not show through
         covered = Image.fromarray((np.asarray(covered) * ramp).astype(np.uint8))
 
-    coat = aggdraw.Draw("RGB", window.size, layer.color)
+    coat = aggdraw.Draw("RGB", size, layer.color)
     for outline, color in layer.markings:
-        polygon(coat, outline - window.corner, color)
+        polygon(coat, outline - corner, color)
     if layer.hairs is not None:
         pens = aggdraw.Pen("black", layer.hair_width, 30), aggdraw.Pen("white", layer.hair_width, 56)
-        for i, line in enumerate((layer.hairs - np.tile(window.corner, 2)).tolist()):
+        for i, line in enumerate((layer.hairs - np.tile(corner, 2)).tolist()):
             coat.line(line, pens[i % 2])
 
-    light = aggdraw.Draw("L", window.size, layer.rim)
+    light = aggdraw.Draw("L", size, layer.rim)
     for outline, brightness in layer.modelling:
-        polygon(light, outline - window.corner, (brightness,) * 3)
-    soft = Image.frombytes("L", window.size, light.tobytes()).filter(ImageFilter.BoxBlur(layer.softness))
+        polygon(light, outline - corner, (brightness,) * 3)
+    soft = Image.frombytes("L", size, light.tobytes()).filter(ImageFilter.BoxBlur(layer.softness))
 
-    picture.colors.paste(Image.frombytes("RGB", window.size, coat.tobytes()), window.corner, covered)
-    picture.shading.paste(soft, window.corner, covered)
-    picture.claim(layer.part, covered, window)
+    picture.colors.paste(Image.frombytes("RGB", size, coat.tobytes()), corner, covered)
+    picture.shading.paste(soft, corner, covered)
+    mask[np.asarray(covered) >= 128] = PARTS.index(layer.part)
 
 
 def paint_details(picture: Picture, part: str, details: list[Detail]) -> None:
     """Paint small shapes; they are of the part also where they stick out."""
-    window = picture.window(outline for outline, *_ in details)
+    outlines = [outline for outline, *_ in details]
+    window = picture.window(outlines)
     if window is None:
         return
+    left, top, right, bottom = window
+    corner, size = (left, top), (right - left, bottom - top)
     draw = aggdraw.Draw(picture.colors.crop(window))
     for outline, color, opacity in details:
-        polygon(draw, outline - window.corner, color, opacity)
-    picture.colors.paste(Image.frombytes("RGB", window.size, draw.tobytes()), window)
-    picture.claim(part, stencil((outline - window.corner for outline, *_ in details), window.size), window)
+        polygon(draw, outline - corner, color, opacity)
+    picture.colors.paste(Image.frombytes("RGB", size, draw.tobytes()), window)
+    covered = stencil((outline - corner for outline in outlines), size)
+    picture.mask[top:bottom, left:right][np.asarray(covered) >= 128] = PARTS.index(part)

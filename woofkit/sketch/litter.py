@@ -1,7 +1,5 @@
 """Invented breeds from the same space of traits, for pretraining on dogs that are not the ten."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,21 +1,30 @@
-"""Where the dog is: indoors, on grass, in snow or on sand, with things about; none of it depends on the breed."""
+"""Where the dog is: indoors, on grass, in snow or on sand, among other things; none of it depends on the breed."""
 
-from __future__ import annotations
-
-from functools import partial
+from dataclasses import dataclass, replace
 
 import aggdraw
 import numpy as np
 from PIL import Image
 
+from woofkit.sketch.coat import mixed
 from woofkit.sketch.geometry import capsule_outline, smooth
-from woofkit.sketch.layers import FULL_LIGHT, Color, Picture, polygon
+from woofkit.sketch.layers import FULL_LIGHT, Color, Marking, Picture, polygon, stencil
 
 PLACES = ("indoor", "grass", "snow", "sand")
-_FAR = {"grass": (176, 208, 226), "snow": (186, 202, 220), "sand": (150, 196, 222)}
-_NEAR = {"grass": (112, 150, 74), "snow": (232, 236, 242), "sand": (216, 190, 142)}
-_INDOOR_WALL = ((206, 198, 180), (170, 186, 190), (196, 160, 150), (150, 160, 130), (226, 222, 214), (120, 128, 150))
-_INDOOR_FLOOR = ((150, 110, 76), (110, 84, 64), (180, 160, 140), (120, 124, 130), (160, 90, 80), (204, 190, 166))
+# The colours that a place may have: of its walls or its sky, and of its ground.
+_FAR = {
+    "indoor": ((206, 198, 180), (170, 186, 190), (196, 160, 150), (150, 160, 130), (226, 222, 214), (120, 128, 150)),
+    "grass": ((176, 208, 226),),
+    "snow": ((186, 202, 220),),
+    "sand": ((150, 196, 222),),
+}
+_NEAR = {
+    "indoor": ((150, 110, 76), (110, 84, 64), (180, 160, 140), (120, 124, 130), (160, 90, 80), (204, 190, 166)),
+    "grass": ((112, 150, 74),),
+    "snow": ((232, 236, 242),),
+    "sand": ((216, 190, 142),),
+}
+_HORIZON = {"grass": (70, 104, 62), "snow": (150, 168, 184), "sand": (86, 140, 170)}
 
 
 def _any_color(rng: np.random.Generator) -> Color:
@@ -31,99 +40,115 @@ def _jitter(color: Color, rng: np.random.Generator) -> Color:
     return tuple(int(c) for c in np.clip(moved, 8, 250))
 
 
-def _mixed(a: Color, b: Color, amount: float) -> Color:
-    return tuple(int(x + (y - x) * amount) for x, y in zip(a, b, strict=True))
-
-
-def draw_background(size: int, place: str, ground: float, rng: np.random.Generator) -> Image.Image:
-    """Return an RGB picture of a place; `ground` (0 to 1, from the top) is the row where the ground begins."""
-    wall = _INDOOR_WALL[rng.integers(len(_INDOOR_WALL))] if place == "indoor" else _FAR[place]
-    floor = _INDOOR_FLOOR[rng.integers(len(_INDOOR_FLOOR))] if place == "indoor" else _NEAR[place]
-    wall, floor = _jitter(wall, rng), _jitter(floor, rng)
-    row, below = ground * size, round(ground * size)
-    far = np.repeat(_gradient(wall, (255, 255, 255), np.linspace(0, 0.2, size) / ground), size, axis=1)
-    draw = aggdraw.Draw(Image.fromarray(far))
-    _far_things(draw, partial(_box, draw), size, place, row, wall, rng)
-    draw.flush()
-
-    near = np.repeat(_gradient(floor, (30, 30, 30), np.linspace(0.22, 0, size - below)), size, axis=1)
-    picture = Image.frombytes("RGB", (size, size), draw.tobytes())
-    picture.paste(Image.fromarray(near), (0, below))
-    draw = aggdraw.Draw(picture)
-    _near_things(draw, partial(_box, draw), size, place, row, floor, rng)
-    draw.flush()
-    return picture
-
-
-def _gradient(color: Color, other: Color, amount: np.ndarray) -> np.ndarray:
-    """Return uint8 (N, 1, 3): `color` turning into `other` by `amount` (N,) from row to row."""
-    amount = np.minimum(amount, 1)[:, None, None]
-    return (np.array(color) * (1 - amount) + np.array(other) * amount).astype(np.uint8)
-
-
-def _box(draw: aggdraw.Draw, x: float, y: float, w: float, h: float, color: Color) -> None:
-    polygon(draw, np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]]), color)
-
-
 def _blob(center: np.ndarray, radius: float, flat: float, rng: np.random.Generator) -> np.ndarray:
     angle = np.linspace(0, 2 * np.pi, 8, endpoint=False)
     reach = radius * rng.uniform(0.75, 1.2, 8)
     return smooth(center + np.stack([reach * np.cos(angle), flat * reach * np.sin(angle)], axis=1), 4)
 
 
-def _far_things(draw, box, size, place, row, wall, rng) -> None:
-    if place == "indoor":
-        for _ in range(rng.integers(0, 4)):  # pictures, windows, cupboards
-            x, w, h = rng.uniform(-0.1, 0.9) * size, rng.uniform(0.12, 0.4) * size, rng.uniform(0.12, 0.5) * size
-            y = rng.uniform(-0.1, 0.4) * size if rng.uniform() < 0.5 else row - h
-            color = _any_color(rng)
-            box(x, y, w, h, color)
-            box(x + 0.1 * w, y + 0.1 * h, 0.8 * w, 0.8 * h, _mixed(color, (240, 240, 235), rng.uniform(0.1, 0.6)))
-        box(0, row - 0.025 * size, size, 0.025 * size, _mixed(wall, (255, 255, 255), rng.uniform(-0.4, 0.6)))
-        return
-    tint = {"grass": (70, 104, 62), "snow": (150, 168, 184), "sand": (86, 140, 170)}[place]
-    if place == "sand" and rng.uniform() < 0.7:
-        box(0, row - rng.uniform(0.05, 0.2) * size, size, size, _jitter(tint, rng))
+def _gradient(color: Color, other: Color, amount: np.ndarray, size: int) -> Image.Image:
+    """Return an RGB picture `size` wide: `color` turning into `other` by `amount` (N,) from row to row."""
+    amount = np.minimum(amount, 1)[:, None, None]
+    rows = (np.array(color) * (1 - amount) + np.array(other) * amount).astype(np.uint8)
+    return Image.fromarray(np.repeat(rows, size, axis=1))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What things are put on: a picture of `size` pixels a side, whose ground begins at the row `ground`."""
+
+    draw: aggdraw.Draw
+    size: int
+    ground: float
+    rng: np.random.Generator
+
+    def some(self, low: float, high: float) -> float:
+        """Return a random length between two shares of the picture's side, in pixels."""
+        return self.rng.uniform(low, high) * self.size
+
+    def box(self, x: float, y: float, w: float, h: float, color: Color) -> None:
+        polygon(self.draw, np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]]), color)
+
+
+def draw_background(size: int, place: str, ground: float, rng: np.random.Generator) -> Image.Image:
+    """Return an RGB picture of a place; `ground` (0 to 1, from the top) is the row where the ground begins."""
+    wall, floor = (choices[place][rng.integers(len(choices[place]))] for choices in (_FAR, _NEAR))
+    wall, floor = _jitter(wall, rng), _jitter(floor, rng)
+    picture = _gradient(wall, (255, 255, 255), np.linspace(0, 0.2, size) / ground, size)
+    stage = Stage(aggdraw.Draw(picture), size, ground * size, rng)
+    draw_far = _draw_wall if place == "indoor" else _draw_landscape
+    draw_far(stage, place, wall)
+    stage.draw.flush()
+
+    below = round(ground * size)
+    picture.paste(_gradient(floor, (30, 30, 30), np.linspace(0.22, 0, size - below), size), (0, below))
+    stage = replace(stage, draw=aggdraw.Draw(picture))
+    draw_near = _draw_floor if place == "indoor" else _draw_blades
+    draw_near(stage, place, floor)
+    for _ in range(rng.integers(0, 4)):  # toys, stones, cushions
+        center, r = np.array([stage.some(0, 1), rng.uniform(stage.ground, size)]), stage.some(0.02, 0.1)
+        shape = _blob(center, r, rng.uniform(0.4, 1), rng)
+        polygon(stage.draw, shape + [0, 0.25 * r], (0, 0, 0), 50)
+        polygon(stage.draw, shape, _any_color(rng))
+    stage.draw.flush()
+    return picture
+
+
+def _draw_wall(stage: Stage, place: str, wall: Color) -> None:
+    size, ground, rng = stage.size, stage.ground, stage.rng
+    for _ in range(rng.integers(0, 4)):  # pictures, windows, cupboards
+        x, w, h = stage.some(-0.1, 0.9), stage.some(0.12, 0.4), stage.some(0.12, 0.5)
+        y = stage.some(-0.1, 0.4) if rng.uniform() < 0.5 else ground - h
+        color = _any_color(rng)
+        stage.box(x, y, w, h, color)
+        inner = mixed(color, (240, 240, 235), rng.uniform(0.1, 0.6))
+        stage.box(x + 0.1 * w, y + 0.1 * h, 0.8 * w, 0.8 * h, inner)
+    stage.box(0, ground - 0.025 * size, size, 0.025 * size, mixed(wall, (255, 255, 255), rng.uniform(-0.4, 0.6)))
+
+
+def _draw_landscape(stage: Stage, place: str, sky: Color) -> None:
+    draw, size, ground, rng = stage.draw, stage.size, stage.ground, stage.rng
+    if place == "sand" and rng.uniform() < 0.7:  # the sea
+        stage.box(0, ground - stage.some(0.05, 0.2), size, size, _jitter(_HORIZON[place], rng))
     else:
-        hills = np.cumsum(rng.normal(0, 0.03, 9)) * size + row - rng.uniform(0.03, 0.3) * size
+        hills = np.cumsum(rng.normal(0, 0.03, 9)) * size + ground - stage.some(0.03, 0.3)
         line = np.stack([np.linspace(-5, size + 5, 9), hills], axis=1)
-        polygon(draw, np.vstack([line, [[size + 5, size], [-5, size]]]), _jitter(tint, rng))
+        polygon(draw, np.vstack([line, [[size + 5, size], [-5, size]]]), _jitter(_HORIZON[place], rng))
     for _ in range(rng.integers(0, 6)):  # trees and bushes
-        x, height = rng.uniform(0, size), rng.uniform(0.1, 0.5) * size
+        x, height = stage.some(0, 1), stage.some(0.1, 0.5)
         green = _jitter((64, 92, 58), rng)
         if place == "snow":
             for k in range(3):
-                y, w = row - height * (0.25 + 0.25 * k), height * (0.32 - 0.08 * k)
-                polygon(draw, np.array([[x - w, y], [x, y - 0.4 * height], [x + w, y]]), _mixed(green, wall, 0.3))
+                y, w = ground - height * (0.25 + 0.25 * k), height * (0.32 - 0.08 * k)
+                polygon(draw, np.array([[x - w, y], [x, y - 0.4 * height], [x + w, y]]), mixed(green, sky, 0.3))
         else:
-            trunk = np.array([x, row + 2]), np.array([x, row - 0.5 * height])
-            polygon(draw, capsule_outline(*trunk, 0.06 * height, 0.04 * height), _jitter((96, 74, 54), rng))
-            polygon(draw, _blob(np.array([x, row - 0.7 * height]), 0.36 * height, 1, rng), green)
+            trunk = capsule_outline((x, ground + 2), (x, ground - 0.5 * height), 0.06 * height, 0.04 * height)
+            polygon(draw, trunk, _jitter((96, 74, 54), rng))
+            polygon(draw, _blob(np.array([x, ground - 0.7 * height]), 0.36 * height, 1, rng), green)
 
 
-def _near_things(draw, box, size, place, row, floor, rng) -> None:
-    if place == "indoor":
-        if rng.uniform() < 0.6:  # a rug
-            center = np.array([rng.uniform(0.2, 0.8) * size, rng.uniform(row, size)])
-            polygon(draw, _blob(center, rng.uniform(0.25, 0.6) * size, 0.3, rng), _any_color(rng))
-        else:
-            pen = aggdraw.Pen(_mixed(floor, (20, 20, 20), 0.3), max(0.6, size / 224))
-            for y in np.linspace(row, size, 6)[1:]:
-                draw.line([0, float(y), size, float(y)], pen)
+def _draw_floor(stage: Stage, place: str, floor: Color) -> None:
+    draw, size, ground, rng = stage.draw, stage.size, stage.ground, stage.rng
+    if rng.uniform() < 0.6:  # a rug
+        center = np.array([stage.some(0.2, 0.8), rng.uniform(ground, size)])
+        polygon(draw, _blob(center, stage.some(0.25, 0.6), 0.3, rng), _any_color(rng))
     else:
-        number = {"grass": 70, "snow": 14, "sand": 40}[place]
-        x, y = rng.uniform(0, size, number), rng.uniform(row, size, number)
-        height = rng.uniform(0.01, 0.05, number) * size * (1 if place == "grass" else 0.25)
-        pens = [
-            aggdraw.Pen(_mixed(floor, other, 0.35), max(0.7, 0.006 * size)) for other in ((20, 40, 10), (250, 250, 210))
-        ]
-        for i, (a, b, h) in enumerate(zip(x.tolist(), y.tolist(), height.tolist(), strict=True)):
-            draw.line([a, b, a + 0.3 * h * (1 if i % 3 else -2) + (place != "grass") * 2 * h, b - h], pens[i % 2])
-    for _ in range(rng.integers(0, 4)):  # toys, stones, cushions
-        center, r = np.array([rng.uniform(0, size), rng.uniform(row, size)]), rng.uniform(0.02, 0.1) * size
-        shape = _blob(center, r, rng.uniform(0.4, 1), rng)
-        polygon(draw, shape + [0, 0.25 * r], (0, 0, 0), 50)
-        polygon(draw, shape, _any_color(rng))
+        pen = aggdraw.Pen(mixed(floor, (20, 20, 20), 0.3), max(0.6, size / 224))
+        for y in np.linspace(ground, size, 6)[1:].tolist():
+            draw.line([0, y, size, y], pen)
+
+
+def _draw_blades(stage: Stage, place: str, ground: Color) -> None:
+    """Draw blades of grass, or strokes in the snow or the sand; dark and light by turns."""
+    size, rng, grass = stage.size, stage.rng, place == "grass"
+    number = {"grass": 70, "snow": 14, "sand": 40}[place]
+    x, y = rng.uniform(0, size, number), rng.uniform(stage.ground, size, number)
+    height = rng.uniform(0.01, 0.05, number) * size * (1 if grass else 0.25)
+    tip = x + 0.3 * height * np.where(np.arange(number) % 3, 1, -2) + (0 if grass else 2 * height)
+    shades = mixed(ground, (20, 40, 10), 0.35), mixed(ground, (250, 250, 210), 0.35)
+    pens = [aggdraw.Pen(shade, max(0.7, 0.006 * size)) for shade in shades]
+    for i, line in enumerate(np.column_stack([x, y, tip, y - height]).tolist()):
+        stage.draw.line(line, pens[i % 2])
 
 
 def draw_shadow(picture: Image.Image, center: np.ndarray, width: float, rng: np.random.Generator) -> None:
@@ -139,40 +164,34 @@ def draw_occluders(picture: Picture, feet: float, rng: np.random.Generator) -> N
     if rng.uniform() > 0.36:
         return
     size = picture.size
+    stage = Stage(aggdraw.Draw(picture.colors), size, feet, rng)
     kind = rng.integers(5)
-    color, x = _any_color(rng), rng.uniform(0.1, 0.9) * size
-    outlines: list[tuple[np.ndarray, Color]] = []
+    color, x = _any_color(rng), stage.some(0.1, 0.9)
+    things: list[Marking] = []
     if kind == 0:  # grass or flowers in front of the feet
         green = _jitter((90, 120, 60), rng)
         for _ in range(26):
-            foot = np.array([rng.uniform(0, size), rng.uniform(feet, feet + 0.1 * size)])
+            foot = np.array([stage.some(0, 1), rng.uniform(feet, feet + 0.1 * size)])
             blade = np.array([[-1.5, 0], [rng.uniform(-8, 8), -rng.uniform(14, 46)], [1.5, 0]]) * size / 224
-            outlines.append((foot + blade, _jitter(green, rng)))
+            things.append((foot + blade, _jitter(green, rng)))
     elif kind == 1:  # a post or a leash
-        width = rng.uniform(0.012, 0.06) * size
-        lean = rng.uniform(-0.25, 0.25) * size
-        outlines.append((capsule_outline(np.array([x, -9.0]), np.array([x + lean, size + 9.0]), width, width), color))
+        width, lean = stage.some(0.012, 0.06), stage.some(-0.25, 0.25)
+        things.append((capsule_outline((x, -9.0), (x + lean, size + 9.0), width, width), color))
     elif kind == 2:  # a ball, a box, a stone
-        center = np.array([x, min(feet, size) - rng.uniform(-0.05, 0.08) * size])
-        outlines.append((_blob(center, rng.uniform(0.05, 0.13) * size, rng.uniform(0.6, 1), rng), color))
+        center = np.array([x, min(feet, size) - stage.some(-0.05, 0.08)])
+        things.append((_blob(center, stage.some(0.05, 0.13), rng.uniform(0.6, 1), rng), color))
     elif kind == 3:  # leaves reaching in from a side
-        edge = np.array([size * rng.integers(2), rng.uniform(0, 0.8) * size])
+        edge = np.array([size * rng.integers(2), stage.some(0, 0.8)])
         for _ in range(9):
             tip = edge + rng.normal(0, 0.13, 2) * size
-            outlines.append(
-                (
-                    capsule_outline(tip, tip + rng.normal(0, 0.06, 2) * size, 0.028 * size, 0.005 * size),
-                    _jitter((74, 110, 56), rng),
-                )
-            )
+            leaf = capsule_outline(tip, tip + rng.normal(0, 0.06, 2) * size, 0.028 * size, 0.005 * size)
+            things.append((leaf, _jitter((74, 110, 56), rng)))
     else:  # the edge of a table or a wall
-        height = rng.uniform(0.04, 0.16) * size
-        outlines.append((np.array([[0, size - height], [size, size - height * 0.8], [size, size], [0, size]]), color))
-    stencil, draw = aggdraw.Draw("L", (size, size), 0), aggdraw.Draw(picture.colors)
-    for outline, fill in outlines:
-        polygon(stencil, outline, 255)
-        polygon(draw, outline, fill)
-    draw.flush()
-    covered = Image.frombytes("L", (size, size), stencil.tobytes())
+        height = stage.some(0.04, 0.16)
+        things.append((np.array([[0, size - height], [size, size - height * 0.8], [size, size], [0, size]]), color))
+    for outline, fill in things:
+        polygon(stage.draw, outline, fill)
+    stage.draw.flush()
+    covered = stencil((outline for outline, _ in things), (size, size))
     picture.shading.paste(FULL_LIGHT, (0, 0), covered)
     picture.mask[np.asarray(covered) >= 128] = 0

@@ -3,10 +3,7 @@
 Coordinates are (forward, left, up) in dog units, the ground at up = 0; a middling dog is about 1 high.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -34,17 +31,6 @@ class Skeleton:
         return np.vstack([self.trunk, self.neck, *self.legs.values(), self.tail])
 
 
-class Build(NamedTuple):
-    """The measures of a dog in dog units; chest, loin, rump and thick (of a leg) are radii."""
-
-    length: float
-    leg: float
-    chest: float
-    loin: float
-    rump: float
-    thick: float
-
-
 def capsule(p: np.ndarray, q: np.ndarray, rp: float, rq: float) -> np.ndarray:
     """Return one capsule (8,) from p (3,) with radius rp to q (3,) with radius rq."""
     return np.array([*p, *q, rp, rq])
@@ -56,8 +42,7 @@ def build_skeleton(t: Traits, pose: str, rng: np.random.Generator) -> Skeleton:
     posture = {"portrait": "sitting", "behind": "sitting" if stance[0] < 0.45 else "standing"}.get(pose, pose)
     chest = 0.17 + 0.11 * t.chest_depth
     loin, rump = chest * (1.0 - 0.42 * t.tuck_up), chest * (0.95 - 0.22 * t.tuck_up)
-    length, leg = 0.62 + 0.5 * t.body_length, 0.16 + 0.42 * t.leg_length
-    build = Build(length, leg, chest, loin, rump, thick=0.042 + 0.03 * t.leg_thickness)
+    length, leg = _lengths(t)
 
     breast = [0.45, 0, -0.05]
     if posture == "standing":
@@ -75,8 +60,8 @@ def build_skeleton(t: Traits, pose: str, rng: np.random.Generator) -> Skeleton:
         c = np.array([0.28 * length, 0, chest * 0.98])
         m = np.array([-0.12 * length, 0, loin])
         r = np.array([-0.40 * length, 0, rump * 0.95])
-    trunk = [capsule(c, m, chest, loin), capsule(m, r, loin, rump)]
-    trunk.append(capsule(c, c + chest * np.array(breast), chest, 0.78 * chest))
+    breast = capsule(c, c + chest * np.array(breast), chest, 0.78 * chest)
+    trunk = np.array([capsule(c, m, chest, loin), capsule(m, r, loin, rump), breast])
 
     head_radius = (0.134 + 0.075 * t.head_size) * (0.8 + 0.2 * chest / 0.22)
     reach = (0.13 if posture == "standing" else 0.07) + 0.22 * t.neck_length + 0.6 * head_radius
@@ -88,10 +73,10 @@ def build_skeleton(t: Traits, pose: str, rng: np.random.Generator) -> Skeleton:
     along = c - r
     outward = np.array([-along[2], 0, along[0]]) / np.hypot(along[0], along[2])
     return Skeleton(
-        trunk=np.array(trunk),
+        trunk=trunk,
         neck=neck[None],
-        legs=_legs(posture, build, c, r, stance[4:8]),
-        tail=_tail(t, posture, r, rump, stance[8:]),
+        legs=_legs(t, posture, trunk, stance[4:8]),
+        tail=_tail(t, posture, trunk, stance[8:]),
         spine=np.stack([c + outward * chest, m + outward * loin, r + outward * rump]),
         outward=outward,
         head=head,
@@ -99,9 +84,15 @@ def build_skeleton(t: Traits, pose: str, rng: np.random.Generator) -> Skeleton:
     )
 
 
-def _legs(posture: str, build: Build, c: np.ndarray, r: np.ndarray, swing: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the legs under a chest at `c` and a rump at `r`; `swing` (4,) says how far each has stepped."""
-    length, leg, chest, _, rump, thick = build
+def _lengths(t: Traits) -> tuple[float, float]:
+    """Return the length of the trunk and of the legs."""
+    return 0.62 + 0.5 * t.body_length, 0.16 + 0.42 * t.leg_length
+
+
+def _legs(t: Traits, posture: str, trunk: np.ndarray, swing: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the legs under a trunk (3, 8); `swing` (4,) says how far each has stepped."""
+    (length, leg), thick = _lengths(t), 0.042 + 0.03 * t.leg_thickness
+    c, chest, r, rump = trunk[0, :3], trunk[0, 6], trunk[1, 3:6], trunk[1, 7]
     foot = thick * 0.85
     front_radii = thick * np.array([1.75, 1.25, 0.95, 1.0, 0.9])
     hind_radii = thick * np.array([0.74 * rump / thick, 0.42 * rump / thick + 0.4, 0.95, 1.0, 0.9])
@@ -132,7 +123,7 @@ def _legs(posture: str, build: Build, c: np.ndarray, r: np.ndarray, swing: np.nd
     return legs
 
 
-def _tail(t: Traits, posture: str, r: np.ndarray, rump: float, chance: np.ndarray) -> np.ndarray:
+def _tail(t: Traits, posture: str, trunk: np.ndarray, chance: np.ndarray) -> np.ndarray:
     curled = t.tail_shape == "curled"
     length = 0.05 + (0.06 if t.tail_shape == "bobbed" else 0.62) * t.tail_length
     start, turn = {  # degrees, from straight ahead over straight up
@@ -144,7 +135,7 @@ def _tail(t: Traits, posture: str, r: np.ndarray, rump: float, chance: np.ndarra
     if posture != "standing" and t.tail_shape in ("straight", "sabre"):
         start, turn = 195, -20 - 30 * chance[1]
     root = np.deg2rad(140 if posture == "standing" else 165)
-    base = r + 0.9 * rump * np.array([np.cos(root), 0, np.sin(root)])
+    base = trunk[1, 3:6] + 0.9 * trunk[1, 7] * np.array([np.cos(root), 0, np.sin(root)])
     n = 9 if curled else 6
     angle = np.deg2rad(start + turn * np.linspace(0, 1, n - 1))
     wag = (chance[2] - 0.5) * (0.7 if curled else 0.5)

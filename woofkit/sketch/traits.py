@@ -1,22 +1,15 @@
 """What makes a drawn breed: its traits, their limits, and how far two breeds are apart."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 
-EAR_SHAPES = ("pricked", "folded", "drop")
-TAIL_SHAPES = ("straight", "sabre", "curled", "bobbed")
-COAT_TEXTURES = ("smooth", "wiry", "silky", "fluffy")
 COLORS = ("white", "cream", "golden", "wheaten", "ginger", "tan", "red", "brown", "grey", "blue", "black")
-PATTERNS = ("solid", "saddle", "patched", "mantle")
-
 CHOICES = {
-    "ear_shape": EAR_SHAPES,
-    "tail_shape": TAIL_SHAPES,
-    "coat_texture": COAT_TEXTURES,
+    "ear_shape": ("pricked", "folded", "drop"),
+    "tail_shape": ("straight", "sabre", "curled", "bobbed"),
+    "coat_texture": ("smooth", "wiry", "silky", "fluffy"),
     "coat_color": COLORS,
     "marking_color": COLORS,
-    "pattern": PATTERNS,
+    "pattern": ("solid", "saddle", "patched", "mantle"),
 }
 
 
