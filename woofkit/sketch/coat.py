@@ -1,13 +1,14 @@
 """Coats: the colours of one dog, and how its hair changes an outline."""
 
 import colorsys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from woofkit.sketch.geometry import Tufts, capsule_outlines, furry
-from woofkit.sketch.layers import Color, Layer, Marking
+from woofkit.sketch.geometry import capsule_outlines, neighbours, smooth, unit
+from woofkit.sketch.layers import Color, Layer, Shape
 from woofkit.sketch.traits import Traits
 
 PALETTE: dict[str, Color] = {
@@ -96,13 +97,8 @@ class Fur:
     flow: tuple[float, float]
     rng: np.random.Generator
 
-    def tufts(self, length: float, hang: float) -> Tufts:
-        """Return the tufts of an edge whose hair has `length` and `hang` times the coat's."""
-        coat, scale = self.coat, self.scale
-        return Tufts(coat.length * length * scale, coat.spacing * scale, coat.hang * hang * scale, self.flow, coat.soft)
-
     def layer(
-        self, part: str, near: float, discs: np.ndarray, color: Color, hair: Hair, markings: list[Marking] | None = None
+        self, part: str, near: float, discs: np.ndarray, color: Color, hair: Hair, markings: Sequence[Shape] = ()
     ) -> Layer:
         """Make a layer out of discs (K, 6): furry outlines, round modelling, hairs along the flow."""
         # The outlines, then all the wide inner ones, then all the narrow ones: nested brightness, one soft slope.
@@ -114,21 +110,39 @@ class Fur:
         nested[:, :4] += np.tile(move, 2)
         nested[:, 4:] *= inset[:, None]
         outlines, wide, narrow = capsule_outlines(nested).reshape(3, len(discs), -1, 2)
-        tufts = self.tufts(hair.length, hair.hang)
-        if tufts.length > 0.9:
-            outlines = [furry(outline, tufts, self.rng) for outline in outlines]
-        return Layer(
-            part,
-            near,
-            outlines,
-            color,
-            markings or [],
-            modelling=[(outline, 215) for outline in wide] + [(outline, 250) for outline in narrow],
-            rim=hair.rim,
-            softness=float(max(1.0, 0.16 * discs[:, 4:].max())),
-            hairs=self._hairs(discs, hair.number),
-            hair_width=max(0.6, 0.007 * self.scale),
-        )
+        if self.coat.length * hair.length * self.scale > 0.9:
+            outlines = [self.furry(outline, hair.length, hair.hang) for outline in outlines]
+        modelling = [Shape(outline, (215,) * 3) for outline in wide] + [
+            Shape(outline, (250,) * 3) for outline in narrow
+        ]
+        softness = float(max(1.0, 0.16 * discs[:, 4:].max()))
+        hairs, hair_width = self._hairs(discs, hair.number), max(0.6, 0.007 * self.scale)
+        return Layer(part, near, outlines, color, markings, modelling, hair.rim, softness, hairs, hair_width)
+
+    def furry(self, outline: np.ndarray, length: float, hang: float) -> np.ndarray:
+        """Return the outline (M, 2) with tufts of `length` times the coat's; those that point down hang."""
+        length, hang = self.coat.length * length * self.scale, self.coat.hang * hang * self.scale
+        closed = np.concatenate([outline, outline[:1]])
+        steps = closed[1:] - closed[:-1]
+        along = np.concatenate([[0], np.sqrt((steps * steps).sum(1)).cumsum()])
+        lobes = max(4, int(along[-1] / max(self.coat.spacing * self.scale, 1.0)))
+        jitter, grow = self.rng.uniform(-0.35, 0.35, 2 * lobes), self.rng.uniform(0, 1, 2 * lobes)
+        at = (np.arange(2 * lobes) + jitter) * (along[-1] / (2 * lobes))
+        points = np.stack([np.interp(at, along, closed[:, 0]), np.interp(at, along, closed[:, 1])], axis=1)
+        before, after = neighbours(points, -1), neighbours(points, 1)
+        normal = unit((after - before)[:, ::-1] * [1, -1])
+        if (points[:, 0] * after[:, 1] - after[:, 0] * points[:, 1]).sum() < 0:  # the line runs counter-clockwise
+            normal = -normal
+        down = np.maximum(normal[:, 1:], 0)
+        lean = normal + np.array(self.flow)
+        lean[:, 1:] += 1.2 * down * min(hang / max(length, 1e-6), 1.0)
+        factor = np.empty((2 * lobes, 1))
+        factor[::2, 0] = 0.6 + 0.55 * grow[::2]
+        factor[1::2, 0] = -0.1 + 0.35 * grow[1::2]
+        if hang > length:  # between two tips a hanging coat still reaches most of the way down
+            factor[1::2] = np.maximum(factor[1::2], 0.72 * down[1::2])
+        grown = points + unit(lean) * ((length + hang * down * down) * factor)
+        return smooth(grown, 3) if self.coat.soft else grown
 
     def _hairs(self, discs: np.ndarray, amount: float) -> np.ndarray:
         """Return lines (N, 4) from points spread evenly over the discs."""

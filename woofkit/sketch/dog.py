@@ -7,7 +7,7 @@ import numpy as np
 from woofkit.sketch.coat import Coat, Fur, Hair, scaled
 from woofkit.sketch.geometry import View
 from woofkit.sketch.head import Head, draw_face, fringe_layers, head_layers
-from woofkit.sketch.layers import Color, Detail, Layer, Marking, Picture, outlined, paint, paint_details
+from woofkit.sketch.layers import Color, Layer, Picture, Shape, outlined, paint, paint_details
 from woofkit.sketch.skeleton import Skeleton, capsule
 from woofkit.sketch.traits import Traits
 
@@ -99,10 +99,10 @@ def _paint_head(picture: Picture, dog: Dog, fur: Fur, faces: np.random.Generator
         paint(picture, layer)
 
 
-def _trunk_markings(dog: Dog, rng: np.random.Generator) -> tuple[list[Marking], list[Marking]]:
+def _trunk_markings(dog: Dog, rng: np.random.Generator) -> tuple[list[Shape], list[Shape]]:
     """Return the pattern, which reaches down the legs, and the white of belly and chest, which does not."""
     t, s, coat, view = dog.traits, dog.skeleton, dog.coat, dog.view
-    pattern: list[Marking] = []
+    pattern: list[Shape] = []
     chance = rng.uniform(size=(8, 4))
     # Markings are flat shapes cut to the trunk's outline: what would be on its far side must be left out.
     origin, back, ahead = view.project(np.stack([0 * s.outward, s.outward, [1.0, 0, 0]]))[:, 2]
@@ -145,7 +145,7 @@ def _thicker(capsules: np.ndarray, start: float, end: float) -> np.ndarray:
     return np.hstack([capsules[:, :6], capsules[:, 6:] * [start, end]])
 
 
-def _collar(dog: Dog, rng: np.random.Generator) -> list[Marking]:
+def _collar(dog: Dog, rng: np.random.Generator) -> list[Shape]:
     """Return a collar around every third neck, whatever the breed."""
     worn, at, shade = rng.uniform() < 0.35, rng.uniform(0.3, 0.42), COLLARS[rng.integers(len(COLLARS))]
     if not worn:
@@ -155,7 +155,7 @@ def _collar(dog: Dog, rng: np.random.Generator) -> list[Marking]:
     (lower, upper), width = dog.view.flat(np.array(band))[:, :2], dog.view.scale * radius
     side = np.array([-(upper - lower)[1], (upper - lower)[0]])
     side = side / (np.hypot(*side) + 1e-6) * width
-    return [(np.array([lower - side, lower + side, upper + side, upper - side]), shade)]
+    return [Shape(np.array([lower - side, lower + side, upper + side, upper - side]), shade)]
 
 
 def _ruff(dog: Dog, fur: Fur) -> Layer:
@@ -169,7 +169,7 @@ def _ruff(dog: Dog, fur: Fur) -> Layer:
     return fur.layer("body", near, view.flat(collar, fur.coat.bulk), scaled(fur.coat.base, 1.05), hair)
 
 
-def _leg(dog: Dog, fur: Fur, leg: np.ndarray, color: Color, pattern: list[Marking]) -> Layer:
+def _leg(dog: Dog, fur: Fur, leg: np.ndarray, color: Color, pattern: list[Shape]) -> Layer:
     t, near = dog.traits, dog.view.near(leg)
     hair = Hair(length=0.45 + 0.6 * t.feathering, hang=0.25 + 0.4 * t.feathering, number=0.5, rim=165)
     discs, markings = dog.view.flat(leg, 0.4 * fur.coat.bulk), pattern + _socks(dog, leg)
@@ -180,7 +180,7 @@ def _leg(dog: Dog, fur: Fur, leg: np.ndarray, color: Color, pattern: list[Markin
     return layer
 
 
-def _socks(dog: Dog, leg: np.ndarray) -> list[Marking]:
+def _socks(dog: Dog, leg: np.ndarray) -> list[Shape]:
     if dog.traits.white < 0.1:
         return []
     high = 1.15 * dog.traits.white * len(leg)  # how many capsules from the foot up are white
@@ -192,7 +192,7 @@ def _socks(dog: Dog, leg: np.ndarray) -> list[Marking]:
 
 def _tail(dog: Dog, fur: Fur) -> Layer:
     t, tail, view, coat = dog.traits, dog.skeleton.tail, dog.view, dog.coat
-    markings: list[Marking] = []
+    markings: list[Shape] = []
     if t.tail_tip > 0.1:
         tip = tail[-max(1, int(round(len(tail) * 0.75 * t.tail_tip))) :]
         markings = outlined(view.flat(tip, 0.2), coat.white)
@@ -216,8 +216,8 @@ def _draw_ridge(picture: Picture, dog: Dog, rng: np.random.Generator) -> None:
     width = np.interp(np.arange(len(line)), [0, 2, len(line) - 1], [0.026, 0.040, 0.012])
     width *= view.scale * (0.5 + 0.5 * ridge)
     stripe = np.column_stack([middle[:-1], middle[1:], width[:-1], width[1:]])
-    details: list[Detail] = [(outline, color, 255) for outline, color in outlined(stripe, dark)]
+    details = outlined(stripe, dark)
     lean = rng.uniform(-0.5, 0.5, len(line))
     for p, a, x in zip(middle, width, lean, strict=True):  # hairs that stand up
-        details.append((p + np.array([[-0.35 * a, 0], [x * a, -1.5 * a], [0.35 * a, 0]]), scaled(dark, 0.75), 255))
+        details.append(Shape(p + np.array([[-0.35 * a, 0], [x * a, -1.5 * a], [0.35 * a, 0]]), scaled(dark, 0.75)))
     paint_details(picture, "body", details)

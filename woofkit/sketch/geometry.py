@@ -1,4 +1,4 @@
-"""Shapes in the plane: capsules (two circles and what lies between), fur along an edge, and the view of a dog.
+"""The view of a dog, and shapes in the plane: capsules (two circles and what lies between) and smooth curves.
 
 Capsules in space are arrays (K, 8): start (3), end (3), radius at the start, radius at the end, in dog units.
 Seen in the picture they are "discs", arrays (K, 6): start (2), end (2), the two radii, in pixels.
@@ -6,7 +6,6 @@ Seen in the picture they are "discs", arrays (K, 6): start (2), end (2), the two
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 
@@ -67,65 +66,19 @@ def capsule_outlines(discs: np.ndarray) -> np.ndarray:
     return centers + rays * np.repeat(discs[:, 4:], len(_ARC), axis=1)[:, :, None]
 
 
-def capsule_outline(p: np.ndarray, q: np.ndarray, rp: float, rq: float) -> np.ndarray:
-    """Return the outline (18, 2) around the circle at p (2,) of radius rp and the circle at q of radius rq."""
-    return capsule_outlines(np.array([[*p, *q, rp, rq]]))[0]
-
-
-class Tufts(NamedTuple):
-    """The tufts along an edge, in pixels: `hang` lengthens those that point down, `flow` (2,) leans all one way."""
-
-    length: float
-    spacing: float  # from tip to tip
-    hang: float
-    flow: tuple[float, float]
-    soft: bool  # rounded, as in a fluffy coat
-
-
-def furry(outline: np.ndarray, tufts: Tufts, rng: np.random.Generator) -> np.ndarray:
-    """Return the outline (M, 2) with tufts."""
-    length, spacing, hang, flow, soft = tufts
-    closed = np.concatenate([outline, outline[:1]])
-    steps = closed[1:] - closed[:-1]
-    along = np.concatenate([[0], np.sqrt((steps * steps).sum(1)).cumsum()])
-    lobes = max(4, int(along[-1] / max(spacing, 1.0)))
-    jitter, grow = rng.uniform(-0.35, 0.35, 2 * lobes), rng.uniform(0, 1, 2 * lobes)
-    at = (np.arange(2 * lobes) + jitter) * (along[-1] / (2 * lobes))
-    points = np.stack([np.interp(at, along, closed[:, 0]), np.interp(at, along, closed[:, 1])], axis=1)
-    before, after = _neighbours(points, -1), _neighbours(points, 1)
-    normal = _unit((after - before)[:, ::-1] * [1, -1])
-    if signed_area(points) < 0:
-        normal = -normal
-    down = np.maximum(normal[:, 1:], 0)
-    lean = normal + np.array(flow)
-    lean[:, 1:] += 1.2 * down * min(hang / max(length, 1e-6), 1.0)
-    factor = np.empty((2 * lobes, 1))
-    factor[::2, 0] = 0.6 + 0.55 * grow[::2]
-    factor[1::2, 0] = -0.1 + 0.35 * grow[1::2]
-    if hang > length:  # between two tips a hanging coat still reaches most of the way down
-        factor[1::2] = np.maximum(factor[1::2], 0.72 * down[1::2])
-    grown = points + _unit(lean) * ((length + hang * down * down) * factor)
-    return smooth(grown, 3) if soft else grown
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Return vectors (N, 2) at length 1."""
     return vectors / (np.sqrt((vectors * vectors).sum(1, keepdims=True)) + 1e-9)
 
 
-def _neighbours(points: np.ndarray, step: int) -> np.ndarray:
+def neighbours(points: np.ndarray, step: int) -> np.ndarray:
     """Return the point `step` further along a closed line, for each of the points (N, 2)."""
     return points.take(np.arange(step, len(points) + step), axis=0, mode="wrap")
-
-
-def signed_area(points: np.ndarray) -> float:
-    """Return the area of a polygon (N, 2), positive when it runs clockwise on the screen (rows go down)."""
-    x, y = points.T
-    return float(0.5 * (x[:-1] @ y[1:] - x[1:] @ y[:-1] + x[-1] * y[0] - x[0] * y[-1]))
 
 
 def smooth(points: np.ndarray, n: int = 6) -> np.ndarray:
     """Return a closed Catmull-Rom curve (N * n, 2) through the points (N, 2)."""
     t = (np.arange(n) / n)[:, None]
-    a, b, c, d = (_neighbours(points, step)[:, None] for step in (-1, 0, 1, 2))
+    a, b, c, d = (neighbours(points, step)[:, None] for step in (-1, 0, 1, 2))
     curve = 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - 3 * c + d - a) * t**3)
     return curve.reshape(-1, 2)

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from woofkit.sketch.coat import Fur, Hair, mixed, scaled
-from woofkit.sketch.geometry import View, capsule_outline, capsule_outlines, furry, smooth
-from woofkit.sketch.layers import Detail, Layer, Marking, Picture, outlined, paint_details
+from woofkit.sketch.geometry import View, smooth
+from woofkit.sketch.layers import Layer, Picture, Shape, outlined, paint_details
 from woofkit.sketch.traits import Traits
 
 Point = tuple[float, float, float]
@@ -61,12 +61,12 @@ def _skull(t: Traits, head: Head, fur: Fur) -> Layer:
     wide = 0.12 + 0.42 * t.skull_width
     cheeks = [head.disc((0.05, side * wide, -0.12), (0.1, 0, 0), 0.72, 0.8) for side in (-1, 1)]
     skull = np.array([head.disc((0, 0, 0.05), (0.22, 0, 0.0), 0.92, 0.85), *cheeks])
-    markings: list[Marking] = []
+    markings: list[Shape] = []
     if t.pattern == "patched":
         eyes = head.at((0.74, 0.40, 0.26), (0.74, -0.40, 0.26))[:, :2]
         for eye in eyes[fur.rng.permutation(2)[: 1 + int(fur.rng.uniform() < 0.7)]]:
-            patch = capsule_outline(eye, eye + [0, -0.3 * head.px], 0.55 * head.px, 0.6 * head.px)
-            markings.append((patch, fur.coat.marking))
+            patch = [*eye, *(eye + [0, -0.3 * head.px]), 0.55 * head.px, 0.6 * head.px]
+            markings += outlined([patch], fur.coat.marking)
     if t.white > 0.3:
         blaze = head.disc((0.95, 0, -0.1), (0.55, 0, 0.85), 0.28, 0.10 + 0.08 * t.white)
         cheek = head.disc((0.6, 0, -0.55), (0.0, 0, -0.9), 0.5, 0.4)
@@ -81,7 +81,7 @@ def _muzzle(t: Traits, head: Head, fur: Fur) -> list[Layer]:
     end = (0.62 + long, 0, -0.34)
     near = head.near + 0.4 * head.radius * head.at(end)[0, 2]
     color = fur.coat.white if t.white > 0.3 else fur.coat.base
-    mask: list[Marking] = []
+    mask: list[Shape] = []
     if t.dark_mask > 0.15:
         dark = head.disc((0.75, 0, -0.34), (1.2 + long, 0, -0.36), base * 1.2, tip * 1.4)
         mask = outlined([dark], scaled(fur.coat.base, 1 - 0.6 * t.dark_mask))
@@ -91,11 +91,8 @@ def _muzzle(t: Traits, head: Head, fur: Fur) -> list[Layer]:
     muzzle.fade = head.at((0.35, 0, 0.3), (0.9, 0, -0.25))[:, :2]
     if t.beard <= 0.15:
         return [muzzle]
-    root, drop = 0.5 * long, 0.25 + 0.75 * t.beard
-    locks = [
-        head.disc((0.35 + root, side * 0.35, -0.45), (0.4 + root, side * 0.5, -0.5 - drop), 0.42, 0.28)
-        for side in (-1, 1)
-    ]
+    mid, low = 0.5 * long, -0.5 - (0.25 + 0.75 * t.beard)
+    locks = [head.disc((0.35 + mid, 0.35 * s, -0.45), (0.4 + mid, 0.5 * s, low), 0.42, 0.28) for s in (-1, 1)]
     hair = Hair(length=0.9, hang=0.25, number=0.5, rim=170)
     return [muzzle, fur.layer("head", near - 0.01, np.array(locks), scaled(color, 1.04), hair)]
 
@@ -146,7 +143,7 @@ def _ears(t: Traits, head: Head, fur: Fur, marked: bool) -> list[Layer]:
     aside = 0.52 + 0.3 * t.skull_width + ear.aside
     along, half = np.array(EAR_PROFILES[t.ear_shape]).T[:, :, None]
     color = fur.coat.marking if marked else scaled(fur.coat.base, ear.shade)
-    tufts = replace(fur, flow=(0, ear.droop)).tufts(length=0.55, hang=0.5)
+    fur = replace(fur, flow=(0, ear.droop))
     perk = fur.rng.normal(0, 0.1, 4)
     layers = []
     for side, lift in zip(SIDES, perk, strict=False):
@@ -157,13 +154,13 @@ def _ears(t: Traits, head: Head, fur: Fur, marked: bool) -> list[Layer]:
         across = half * (np.array([-axis[1], axis[0]]) / (np.hypot(*axis) + 1e-6) * width)
         middle, rise = start + along * axis, np.array([0, -ear.bend * head.px]) * (1 - along)
         outline = smooth(np.concatenate([middle + across + rise, (middle - across + rise)[::-1]]), 4)
-        furred = furry(outline, tufts, fur.rng) if fur.coat.length * fur.scale > 1.5 else outline
+        furred = fur.furry(outline, length=0.55, hang=0.5) if fur.coat.length * fur.scale > 1.5 else outline
         inside = []
         if t.ear_shape == "pricked" and head.facing > -0.1:
             bottom = start + 0.1 * axis
-            inside = [(bottom + 0.58 * (outline - start - 0.1 * axis), mixed(color, (215, 150, 140), 0.5))]
+            inside = [Shape(bottom + 0.58 * (outline - start - 0.1 * axis), mixed(color, (215, 150, 140), 0.5))]
         center = outline.mean(0)
-        modelling = [(center + 0.72 * (outline - center) + fur.light * 0.05 * head.px, 225)]
+        modelling = [Shape(center + 0.72 * (outline - center) + fur.light * 0.05 * head.px, (225,) * 3)]
         near = head.near + head.radius * (0.75 * b[2] + ear.nearer)
         softness = float(max(1, 0.1 * head.px))
         layers.append(Layer("ears", near, [furred], color, inside, modelling, rim=160, softness=softness))
@@ -181,25 +178,23 @@ def draw_face(picture: Picture, t: Traits, head: Head, rng: np.random.Generator)
         if outward >= 0.02 or head.facing >= 0.9:
             squeeze = float(np.clip(outward, 0.35, 1))
             oval = np.stack([np.cos(_RING) * (0.55 + 0.45 * squeeze), np.sin(_RING)], axis=1)
-            details.append((eye[:2] + oval * r * 1.25, BLACK, 90))
-            details.append((eye[:2] + oval * r, (48, 30, 22), 255))
-            details.append((_dot(eye[:2] + [-0.3 * r, -0.35 * r], 0.28 * r), WHITE, 235))
+            details += [Shape(eye[:2] + oval * r * 1.25, BLACK, 90), Shape(eye[:2] + oval * r, (48, 30, 22))]
+            details += _shine(eye[:2] + [-0.3 * r, -0.35 * r], 0.28 * r, 235)
     if details:
         paint_details(picture, "head", details)
 
 
-def _dot(center: np.ndarray, radius: float) -> np.ndarray:
-    return capsule_outline(center, center, radius, radius)
+def _shine(center: np.ndarray, radius: float, opacity: int) -> list[Shape]:
+    return outlined([[*center, *center, radius, radius]], WHITE, opacity)
 
 
-def _mouth_and_nose(t: Traits, head: Head, *, tongue_out: bool) -> list[Detail]:
-    px = head.px
+def _mouth_and_nose(t: Traits, head: Head, *, tongue_out: bool) -> list[Shape]:
     long, base, tip = muzzle_size(t)
     end, lip = 0.62 + long, -0.38 - 0.72 * tip
-    details: list[Detail] = []
+    details: list[Shape] = []
     if tongue_out:
         tongue = head.disc((end - 0.12, 0, -0.34 - tip * 0.8), (end - 0.1, 0, -0.34 - tip * 1.0 - 0.45), 0.17, 0.2)
-        details.append((capsule_outlines(tongue[None])[0], (222, 112, 120), 255))
+        details = outlined([tongue], (222, 112, 120))
     smile = head.at(
         (end + 0.75 * tip, 0, -0.34),
         (end + 0.45 * tip, 0, lip),
@@ -208,11 +203,9 @@ def _mouth_and_nose(t: Traits, head: Head, *, tongue_out: bool) -> list[Detail]:
     )
     # From under the nose to each corner of the mouth, where it is turned to the viewer.
     lines = [(0, 1)] + [line for k in (2, 3) if smile[k, 2] > 0.15 * smile[1, 2] for line in ((1, k), (k, k + 2))]
-    thin = max(0.35, 0.021 * px)
-    details += [(capsule_outline(smile[a, :2], smile[b, :2], thin, thin), BLACK, 140) for a, b in lines]
-    size = (0.17 + 0.1 * t.muzzle_depth) * px
-    front = end + 0.8 * tip
+    thin = max(0.35, 0.021 * head.px)
+    details += outlined([[*smile[a, :2], *smile[b, :2], thin, thin] for a, b in lines], BLACK, 140)
+    size, front = (0.17 + 0.1 * t.muzzle_depth) * head.px, end + 0.8 * tip
     a, b, c = head.at((front, 0.16, -0.18), (front, -0.16, -0.18), (front, 0, -0.30))[:, :2]
-    details += [(capsule_outline(p, c, 0.75 * size, 0.55 * size), (30, 26, 28), 255) for p in (a, b)]
-    shine = _dot(0.5 * (a + b) + [-0.1 * size, -0.35 * size], 0.2 * size)
-    return [*details, (shine, WHITE, 150)]
+    details += outlined([[*p, *c, 0.75 * size, 0.55 * size] for p in (a, b)], (30, 26, 28))
+    return details + _shine(0.5 * (a + b) + [-0.1 * size, -0.35 * size], 0.2 * size, 150)

@@ -1,7 +1,8 @@
 """A layer: one part of the dog as outlines, colour, markings and hairs, painted onto picture, shading and mask."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import aggdraw
 import numpy as np
@@ -14,26 +15,32 @@ PARTS = ("background", "body", "head", "ears", "legs", "tail")  # the value in a
 FULL_LIGHT = 235  # the brightness of what is not modelled: ground, walls, things
 
 Color = tuple[int, int, int]
-Marking = tuple[np.ndarray, Color]  # an outline (M, 2) in pixels and what fills it
-Detail = tuple[np.ndarray, Color, int]  # an outline (M, 2), its colour, its opacity (0 to 255)
+
+
+class Shape(NamedTuple):
+    """An outline (M, 2) in pixels, what fills it, and its opacity (0 to 255)."""
+
+    outline: np.ndarray
+    color: Color
+    opacity: int = 255
 
 
 @dataclass(eq=False)
 class Layer:
     """One piece of a part: drawn together, hiding what is further away.
 
-    Outlines are (M, 2) in pixels. `modelling` are inner outlines painted with a brightness of 0 to 255, over the
-    edge's `rim`, and then softened, which makes the piece look round. Hairs are (K, 4) lines, dark and light by turns.
+    Outlines are (M, 2) in pixels. `modelling` are inner shapes in greys, painted over the brightness of the edge (`rim`,
+    0 to 255) and then softened, which makes the piece look round. Hairs are (K, 4) lines, dark and light by turns.
     `fade` is two points (2, 2): on other parts of the dog the layer is see-through at the first, whole from the
     second on, so that a leg grows out of the trunk without an edge.
     """
 
     part: str
     near: float
-    outlines: Iterable[np.ndarray]
+    outlines: Sequence[np.ndarray]
     color: Color
-    markings: list[Marking]
-    modelling: list[tuple[np.ndarray, int]]
+    markings: Sequence[Shape]
+    modelling: Sequence[Shape]
     rim: int
     softness: float
     hairs: np.ndarray | None = None
@@ -53,29 +60,29 @@ class Picture:
     def size(self) -> int:
         return self.mask.shape[0]
 
-    def window(self, outlines: Iterable[np.ndarray]) -> tuple[int, int, int, int] | None:
+    def window(self, outlines: Sequence[np.ndarray]) -> tuple[int, int, int, int] | None:
         """Return left, top, right and bottom of what holds the outlines, or None where they lie outside the picture."""
-        points = np.concatenate(list(outlines))
+        points = np.concatenate(outlines)
         left, top = np.maximum(np.floor(points.min(0)).astype(int) - 1, 0).tolist()
         right, bottom = np.minimum(np.ceil(points.max(0)).astype(int) + 2, self.size).tolist()
         return (left, top, right, bottom) if left < right and top < bottom else None
 
 
-def outlined(discs: Iterable[np.ndarray], color: Color) -> list[Marking]:
-    """Return each disc of (K, 6) as a marking of that colour."""
-    return [(outline, color) for outline in capsule_outlines(np.array(discs))]
+def outlined(discs: Sequence[np.ndarray], color: Color, opacity: int = 255) -> list[Shape]:
+    """Return each disc of (K, 6) as a shape."""
+    return [Shape(outline, color, opacity) for outline in capsule_outlines(np.array(discs))]
 
 
-def polygon(draw: aggdraw.Draw, outline: np.ndarray, color: Color | int, opacity: int = 255) -> None:
-    """Fill an outline (M, 2)."""
-    draw.polygon(outline.ravel().tolist(), aggdraw.Brush(color, opacity))
+def fill(draw: aggdraw.Draw, shape: Shape, corner: tuple[int, int] = (0, 0)) -> None:
+    """Fill a shape on a canvas whose upper left corner is at `corner` (column, row) of the picture."""
+    draw.polygon((shape.outline - corner).ravel().tolist(), aggdraw.Brush(shape.color, shape.opacity))
 
 
-def stencil(outlines: Iterable[np.ndarray], size: tuple[int, int]) -> Image.Image:
+def stencil(outlines: Sequence[np.ndarray], size: tuple[int, int], corner: tuple[int, int] = (0, 0)) -> Image.Image:
     """Return an L picture of `size` (width, height): 255 inside the outlines, 0 outside, between on their edges."""
     draw = aggdraw.Draw("L", size, 0)
     for outline in outlines:
-        polygon(draw, outline, 255)
+        fill(draw, Shape(outline, (255, 255, 255)), corner)
     return Image.frombytes("L", size, draw.tobytes())
 
 
@@ -95,23 +102,23 @@ def paint(picture: Picture, layer: Layer) -> None:
         return
     left, top, right, bottom = window
     corner, size, mask = (left, top), (right - left, bottom - top), picture.mask[top:bottom, left:right]
-    covered = stencil((outline - corner for outline in layer.outlines), size)
+    covered = stencil(layer.outlines, size, corner)
     if layer.fade is not None:
         ramp = _ramp(layer.fade - corner, size)
         ramp[mask == 0] = 1  # the ground must not show through
         covered = Image.fromarray((np.asarray(covered) * ramp).astype(np.uint8))
 
     coat = aggdraw.Draw("RGB", size, layer.color)
-    for outline, color in layer.markings:
-        polygon(coat, outline - corner, color)
+    for marking in layer.markings:
+        fill(coat, marking, corner)
     if layer.hairs is not None:
         pens = aggdraw.Pen("black", layer.hair_width, 30), aggdraw.Pen("white", layer.hair_width, 56)
         for i, line in enumerate((layer.hairs - np.tile(corner, 2)).tolist()):
             coat.line(line, pens[i % 2])
 
     light = aggdraw.Draw("L", size, layer.rim)
-    for outline, brightness in layer.modelling:
-        polygon(light, outline - corner, (brightness,) * 3)
+    for shape in layer.modelling:
+        fill(light, shape, corner)
     soft = Image.frombytes("L", size, light.tobytes()).filter(ImageFilter.BoxBlur(layer.softness))
 
     picture.colors.paste(Image.frombytes("RGB", size, coat.tobytes()), corner, covered)
@@ -119,17 +126,16 @@ def paint(picture: Picture, layer: Layer) -> None:
     mask[np.asarray(covered) >= 128] = PARTS.index(layer.part)
 
 
-def paint_details(picture: Picture, part: str, details: list[Detail]) -> None:
+def paint_details(picture: Picture, part: str, details: Sequence[Shape]) -> None:
     """Paint small shapes; they are of the part also where they stick out."""
-    outlines = [outline for outline, *_ in details]
+    outlines = [detail.outline for detail in details]
     window = picture.window(outlines)
     if window is None:
         return
     left, top, right, bottom = window
     corner, size = (left, top), (right - left, bottom - top)
     draw = aggdraw.Draw(picture.colors.crop(window))
-    for outline, color, opacity in details:
-        polygon(draw, outline - corner, color, opacity)
+    for detail in details:
+        fill(draw, detail, corner)
     picture.colors.paste(Image.frombytes("RGB", size, draw.tobytes()), window)
-    covered = stencil((outline - corner for outline in outlines), size)
-    picture.mask[top:bottom, left:right][np.asarray(covered) >= 128] = PARTS.index(part)
+    picture.mask[top:bottom, left:right][np.asarray(stencil(outlines, size, corner)) >= 128] = PARTS.index(part)

@@ -7,23 +7,14 @@ import numpy as np
 from PIL import Image
 
 from woofkit.sketch.coat import mixed
-from woofkit.sketch.geometry import capsule_outline, smooth
-from woofkit.sketch.layers import FULL_LIGHT, Color, Marking, Picture, polygon, stencil
+from woofkit.sketch.geometry import smooth
+from woofkit.sketch.layers import FULL_LIGHT, Color, Picture, Shape, fill, outlined, stencil
 
 PLACES = ("indoor", "grass", "snow", "sand")
-# The colours that a place may have: of its walls or its sky, and of its ground.
-_FAR = {
-    "indoor": ((206, 198, 180), (170, 186, 190), (196, 160, 150), (150, 160, 130), (226, 222, 214), (120, 128, 150)),
-    "grass": ((176, 208, 226),),
-    "snow": ((186, 202, 220),),
-    "sand": ((150, 196, 222),),
-}
-_NEAR = {
-    "indoor": ((150, 110, 76), (110, 84, 64), (180, 160, 140), (120, 124, 130), (160, 90, 80), (204, 190, 166)),
-    "grass": ((112, 150, 74),),
-    "snow": ((232, 236, 242),),
-    "sand": ((216, 190, 142),),
-}
+_WALLS = ((206, 198, 180), (170, 186, 190), (196, 160, 150), (150, 160, 130), (226, 222, 214), (120, 128, 150))
+_FLOORS = ((150, 110, 76), (110, 84, 64), (180, 160, 140), (120, 124, 130), (160, 90, 80), (204, 190, 166))
+_FAR = {"indoor": _WALLS, "grass": ((176, 208, 226),), "snow": ((186, 202, 220),), "sand": ((150, 196, 222),)}
+_NEAR = {"indoor": _FLOORS, "grass": ((112, 150, 74),), "snow": ((232, 236, 242),), "sand": ((216, 190, 142),)}
 _HORIZON = {"grass": (70, 104, 62), "snow": (150, 168, 184), "sand": (86, 140, 170)}
 
 
@@ -66,8 +57,11 @@ class Stage:
         """Return a random length between two shares of the picture's side, in pixels."""
         return self.rng.uniform(low, high) * self.size
 
+    def fill(self, outline: np.ndarray, color: Color, opacity: int = 255) -> None:
+        fill(self.draw, Shape(outline, color, opacity))
+
     def box(self, x: float, y: float, w: float, h: float, color: Color) -> None:
-        polygon(self.draw, np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]]), color)
+        self.fill(np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]]), color)
 
 
 def draw_background(size: int, place: str, ground: float, rng: np.random.Generator) -> Image.Image:
@@ -76,86 +70,79 @@ def draw_background(size: int, place: str, ground: float, rng: np.random.Generat
     wall, floor = _jitter(wall, rng), _jitter(floor, rng)
     picture = _gradient(wall, (255, 255, 255), np.linspace(0, 0.2, size) / ground, size)
     stage = Stage(aggdraw.Draw(picture), size, ground * size, rng)
-    draw_far = _draw_wall if place == "indoor" else _draw_landscape
-    draw_far(stage, place, wall)
+    _draw_far(stage, place, wall)
     stage.draw.flush()
-
     below = round(ground * size)
     picture.paste(_gradient(floor, (30, 30, 30), np.linspace(0.22, 0, size - below), size), (0, below))
     stage = replace(stage, draw=aggdraw.Draw(picture))
-    draw_near = _draw_floor if place == "indoor" else _draw_blades
-    draw_near(stage, place, floor)
-    for _ in range(rng.integers(0, 4)):  # toys, stones, cushions
-        center, r = np.array([stage.some(0, 1), rng.uniform(stage.ground, size)]), stage.some(0.02, 0.1)
-        shape = _blob(center, r, rng.uniform(0.4, 1), rng)
-        polygon(stage.draw, shape + [0, 0.25 * r], (0, 0, 0), 50)
-        polygon(stage.draw, shape, _any_color(rng))
+    _draw_near(stage, place, floor)
     stage.draw.flush()
     return picture
 
 
-def _draw_wall(stage: Stage, place: str, wall: Color) -> None:
+def _draw_far(stage: Stage, place: str, wall: Color) -> None:
+    """Draw what stands on the far edge of the ground, before a wall or the sky."""
     size, ground, rng = stage.size, stage.ground, stage.rng
-    for _ in range(rng.integers(0, 4)):  # pictures, windows, cupboards
-        x, w, h = stage.some(-0.1, 0.9), stage.some(0.12, 0.4), stage.some(0.12, 0.5)
-        y = stage.some(-0.1, 0.4) if rng.uniform() < 0.5 else ground - h
-        color = _any_color(rng)
-        stage.box(x, y, w, h, color)
-        inner = mixed(color, (240, 240, 235), rng.uniform(0.1, 0.6))
-        stage.box(x + 0.1 * w, y + 0.1 * h, 0.8 * w, 0.8 * h, inner)
-    stage.box(0, ground - 0.025 * size, size, 0.025 * size, mixed(wall, (255, 255, 255), rng.uniform(-0.4, 0.6)))
-
-
-def _draw_landscape(stage: Stage, place: str, sky: Color) -> None:
-    draw, size, ground, rng = stage.draw, stage.size, stage.ground, stage.rng
+    if place == "indoor":
+        for _ in range(rng.integers(0, 4)):  # pictures, windows, cupboards
+            x, w, h = stage.some(-0.1, 0.9), stage.some(0.12, 0.4), stage.some(0.12, 0.5)
+            y = stage.some(-0.1, 0.4) if rng.uniform() < 0.5 else ground - h
+            color = _any_color(rng)
+            stage.box(x, y, w, h, color)
+            inner = mixed(color, (240, 240, 235), rng.uniform(0.1, 0.6))
+            stage.box(x + 0.1 * w, y + 0.1 * h, 0.8 * w, 0.8 * h, inner)
+        stage.box(0, ground - 0.025 * size, size, 0.025 * size, mixed(wall, (255, 255, 255), rng.uniform(-0.4, 0.6)))
+        return
     if place == "sand" and rng.uniform() < 0.7:  # the sea
         stage.box(0, ground - stage.some(0.05, 0.2), size, size, _jitter(_HORIZON[place], rng))
     else:
         hills = np.cumsum(rng.normal(0, 0.03, 9)) * size + ground - stage.some(0.03, 0.3)
         line = np.stack([np.linspace(-5, size + 5, 9), hills], axis=1)
-        polygon(draw, np.vstack([line, [[size + 5, size], [-5, size]]]), _jitter(_HORIZON[place], rng))
+        stage.fill(np.vstack([line, [[size + 5, size], [-5, size]]]), _jitter(_HORIZON[place], rng))
     for _ in range(rng.integers(0, 6)):  # trees and bushes
         x, height = stage.some(0, 1), stage.some(0.1, 0.5)
         green = _jitter((64, 92, 58), rng)
         if place == "snow":
             for k in range(3):
                 y, w = ground - height * (0.25 + 0.25 * k), height * (0.32 - 0.08 * k)
-                polygon(draw, np.array([[x - w, y], [x, y - 0.4 * height], [x + w, y]]), mixed(green, sky, 0.3))
+                stage.fill(np.array([[x - w, y], [x, y - 0.4 * height], [x + w, y]]), mixed(green, wall, 0.3))
         else:
-            trunk = capsule_outline((x, ground + 2), (x, ground - 0.5 * height), 0.06 * height, 0.04 * height)
-            polygon(draw, trunk, _jitter((96, 74, 54), rng))
-            polygon(draw, _blob(np.array([x, ground - 0.7 * height]), 0.36 * height, 1, rng), green)
+            trunk = [x, ground + 2, x, ground - 0.5 * height, 0.06 * height, 0.04 * height]
+            fill(stage.draw, *outlined([trunk], _jitter((96, 74, 54), rng)))
+            stage.fill(_blob(np.array([x, ground - 0.7 * height]), 0.36 * height, 1, rng), green)
 
 
-def _draw_floor(stage: Stage, place: str, floor: Color) -> None:
-    draw, size, ground, rng = stage.draw, stage.size, stage.ground, stage.rng
-    if rng.uniform() < 0.6:  # a rug
+def _draw_near(stage: Stage, place: str, floor: Color) -> None:
+    """Draw what lies or grows on the ground."""
+    size, ground, rng = stage.size, stage.ground, stage.rng
+    if place != "indoor":  # blades of grass, or strokes in the snow or the sand; dark and light by turns
+        number = {"grass": 70, "snow": 14, "sand": 40}[place]
+        x, y = rng.uniform(0, size, number), rng.uniform(ground, size, number)
+        height = rng.uniform(0.01, 0.05, number) * size * (1 if place == "grass" else 0.25)
+        tip = x + 0.3 * height * np.where(np.arange(number) % 3, 1, -2) + (0 if place == "grass" else 2 * height)
+        shades = mixed(floor, (20, 40, 10), 0.35), mixed(floor, (250, 250, 210), 0.35)
+        pens = [aggdraw.Pen(shade, max(0.7, 0.006 * size)) for shade in shades]
+        for i, line in enumerate(np.column_stack([x, y, tip, y - height]).tolist()):
+            stage.draw.line(line, pens[i % 2])
+    elif rng.uniform() < 0.6:  # a rug
         center = np.array([stage.some(0.2, 0.8), rng.uniform(ground, size)])
-        polygon(draw, _blob(center, stage.some(0.25, 0.6), 0.3, rng), _any_color(rng))
-    else:
+        stage.fill(_blob(center, stage.some(0.25, 0.6), 0.3, rng), _any_color(rng))
+    else:  # floorboards
         pen = aggdraw.Pen(mixed(floor, (20, 20, 20), 0.3), max(0.6, size / 224))
         for y in np.linspace(ground, size, 6)[1:].tolist():
-            draw.line([0, y, size, y], pen)
-
-
-def _draw_blades(stage: Stage, place: str, ground: Color) -> None:
-    """Draw blades of grass, or strokes in the snow or the sand; dark and light by turns."""
-    size, rng, grass = stage.size, stage.rng, place == "grass"
-    number = {"grass": 70, "snow": 14, "sand": 40}[place]
-    x, y = rng.uniform(0, size, number), rng.uniform(stage.ground, size, number)
-    height = rng.uniform(0.01, 0.05, number) * size * (1 if grass else 0.25)
-    tip = x + 0.3 * height * np.where(np.arange(number) % 3, 1, -2) + (0 if grass else 2 * height)
-    shades = mixed(ground, (20, 40, 10), 0.35), mixed(ground, (250, 250, 210), 0.35)
-    pens = [aggdraw.Pen(shade, max(0.7, 0.006 * size)) for shade in shades]
-    for i, line in enumerate(np.column_stack([x, y, tip, y - height]).tolist()):
-        stage.draw.line(line, pens[i % 2])
+            stage.draw.line([0, y, size, y], pen)
+    for _ in range(rng.integers(0, 4)):  # toys, stones, cushions
+        center, r = np.array([stage.some(0, 1), rng.uniform(ground, size)]), stage.some(0.02, 0.1)
+        shape = _blob(center, r, rng.uniform(0.4, 1), rng)
+        stage.fill(shape + [0, 0.25 * r], (0, 0, 0), 50)
+        stage.fill(shape, _any_color(rng))
 
 
 def draw_shadow(picture: Image.Image, center: np.ndarray, width: float, rng: np.random.Generator) -> None:
     """Darken the ground under the dog."""
     draw = aggdraw.Draw(picture)
     for factor in (1.0, 0.8, 0.6):
-        polygon(draw, _blob(center, factor * width, 0.16, rng), (0, 0, 0), 26)
+        fill(draw, Shape(_blob(center, factor * width, 0.16, rng), (0, 0, 0), 26))
     draw.flush()
 
 
@@ -167,31 +154,31 @@ def draw_occluders(picture: Picture, feet: float, rng: np.random.Generator) -> N
     stage = Stage(aggdraw.Draw(picture.colors), size, feet, rng)
     kind = rng.integers(5)
     color, x = _any_color(rng), stage.some(0.1, 0.9)
-    things: list[Marking] = []
+    things: list[Shape] = []
     if kind == 0:  # grass or flowers in front of the feet
         green = _jitter((90, 120, 60), rng)
         for _ in range(26):
             foot = np.array([stage.some(0, 1), rng.uniform(feet, feet + 0.1 * size)])
             blade = np.array([[-1.5, 0], [rng.uniform(-8, 8), -rng.uniform(14, 46)], [1.5, 0]]) * size / 224
-            things.append((foot + blade, _jitter(green, rng)))
+            things.append(Shape(foot + blade, _jitter(green, rng)))
     elif kind == 1:  # a post or a leash
         width, lean = stage.some(0.012, 0.06), stage.some(-0.25, 0.25)
-        things.append((capsule_outline((x, -9.0), (x + lean, size + 9.0), width, width), color))
+        things += outlined([[x, -9.0, x + lean, size + 9.0, width, width]], color)
     elif kind == 2:  # a ball, a box, a stone
         center = np.array([x, min(feet, size) - stage.some(-0.05, 0.08)])
-        things.append((_blob(center, stage.some(0.05, 0.13), rng.uniform(0.6, 1), rng), color))
+        things.append(Shape(_blob(center, stage.some(0.05, 0.13), rng.uniform(0.6, 1), rng), color))
     elif kind == 3:  # leaves reaching in from a side
         edge = np.array([size * rng.integers(2), stage.some(0, 0.8)])
         for _ in range(9):
             tip = edge + rng.normal(0, 0.13, 2) * size
-            leaf = capsule_outline(tip, tip + rng.normal(0, 0.06, 2) * size, 0.028 * size, 0.005 * size)
-            things.append((leaf, _jitter((74, 110, 56), rng)))
+            end = tip + rng.normal(0, 0.06, 2) * size
+            things += outlined([[*tip, *end, 0.028 * size, 0.005 * size]], _jitter((74, 110, 56), rng))
     else:  # the edge of a table or a wall
-        height = stage.some(0.04, 0.16)
-        things.append((np.array([[0, size - height], [size, size - height * 0.8], [size, size], [0, size]]), color))
-    for outline, fill in things:
-        polygon(stage.draw, outline, fill)
+        top = size - stage.some(0.04, 0.16) * np.array([1, 0.8])
+        things.append(Shape(np.array([[0, top[0]], [size, top[1]], [size, size], [0, size]]), color))
+    for thing in things:
+        fill(stage.draw, thing)
     stage.draw.flush()
-    covered = stencil((outline for outline, _ in things), (size, size))
+    covered = stencil([thing.outline for thing in things], (size, size))
     picture.shading.paste(FULL_LIGHT, (0, 0), covered)
     picture.mask[np.asarray(covered) >= 128] = 0

@@ -72,16 +72,9 @@ def build_skeleton(t: Traits, pose: str, rng: np.random.Generator) -> Skeleton:
 
     along = c - r
     outward = np.array([-along[2], 0, along[0]]) / np.hypot(along[0], along[2])
-    return Skeleton(
-        trunk=trunk,
-        neck=neck[None],
-        legs=_legs(t, posture, trunk, stance[4:8]),
-        tail=_tail(t, posture, trunk, stance[8:]),
-        spine=np.stack([c + outward * chest, m + outward * loin, r + outward * rump]),
-        outward=outward,
-        head=head,
-        head_radius=head_radius,
-    )
+    spine = np.stack([c + outward * chest, m + outward * loin, r + outward * rump])
+    legs, tail = _legs(t, posture, trunk, stance[4:8]), _tail(t, posture, trunk, stance[8:])
+    return Skeleton(trunk, neck[None], legs, tail, spine, outward, head, head_radius)
 
 
 def _lengths(t: Traits) -> tuple[float, float]:
