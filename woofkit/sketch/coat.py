@@ -100,22 +100,22 @@ class Fur:
     def layer(
         self, part: str, near: float, discs: np.ndarray, color: Color, hair: Hair, markings: Sequence[Shape] = ()
     ) -> Layer:
-        """Make a layer out of discs (K, 6): furry outlines, round modelling, hairs along the flow."""
+        """Make a layer out of discs (K, 2, 3): furry outlines, round modelling, hairs along the flow."""
         # The outlines, then all the wide inner ones, then all the narrow ones: nested brightness, one soft slope.
-        nested = np.tile(discs, (3, 1))
+        nested = np.tile(discs, (3, 1, 1))
         inset = np.repeat([1.0, 0.78, 0.48], len(discs))
         if part == "legs":
             inset[len(discs)] = 1.1  # without a dark rim: an upper leg is one with the trunk
-        move = (0.30 * (1 - np.minimum(inset, 1)) * nested[:, 4:].sum(1))[:, None] * self.light
-        nested[:, :4] += np.tile(move, 2)
-        nested[:, 4:] *= inset[:, None]
+        move = 0.30 * (1 - np.minimum(inset, 1)) * nested[..., 2].sum(1)
+        nested[..., :2] += move[:, None, None] * self.light
+        nested[..., 2] *= inset[:, None]
         outlines, wide, narrow = capsule_outlines(nested).reshape(3, len(discs), -1, 2)
         if self.coat.length * hair.length * self.scale > 0.9:
             outlines = [self.furry(outline, hair.length, hair.hang) for outline in outlines]
         modelling = [Shape(outline, (215,) * 3) for outline in wide] + [
             Shape(outline, (250,) * 3) for outline in narrow
         ]
-        softness = float(max(1.0, 0.16 * discs[:, 4:].max()))
+        softness = float(max(1.0, 0.16 * discs[..., 2].max()))
         hairs, hair_width = self._hairs(discs, hair.number), max(0.6, 0.007 * self.scale)
         return Layer(part, near, outlines, color, markings, modelling, hair.rim, softness, hairs, hair_width)
 
@@ -148,14 +148,13 @@ class Fur:
         """Return lines (N, 4) from points spread evenly over the discs."""
         coat, rng = self.coat, self.rng
         number = int(26 * coat.hairs * amount)
-        width = discs[:, 4] + discs[:, 5]
-        weight = width * (np.hypot(discs[:, 2] - discs[:, 0], discs[:, 3] - discs[:, 1]) + width)
+        steps, width = discs[:, 1] - discs[:, 0], discs[..., 2].sum(1)
+        weight = width * (np.hypot(steps[:, 0], steps[:, 1]) + width)
         chance = rng.uniform(0, 1, (5, number))
-        discs = discs[np.searchsorted(weight.cumsum() / weight.sum(), chance[0]).clip(max=len(discs) - 1)]
-        t, angle, out = chance[1], 2 * np.pi * chance[2], chance[3]
-        radius = (discs[:, 4] + (discs[:, 5] - discs[:, 4]) * t) * np.sqrt(out)
-        on_axis = discs[:, :2] + (discs[:, 2:4] - discs[:, :2]) * t[:, None]
-        start = on_axis + np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+        chosen = np.searchsorted(weight.cumsum() / weight.sum(), chance[0]).clip(max=len(discs) - 1)
+        circles = discs[chosen, 0] + steps[chosen] * chance[1][:, None]  # (N, 3), somewhere along the discs
+        angle, radius = 2 * np.pi * chance[2], circles[:, 2] * np.sqrt(chance[3])
+        start = circles[:, :2] + np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
         lean = np.array(self.flow) + [0, 0.5] + rng.normal(0, 0.35, (number, 2))
         reach = (0.03 + 1.1 * coat.length + 0.35 * coat.hang) * self.scale * (0.5 + 0.7 * chance[4][:, None])
         return np.hstack([start, start + lean * reach])

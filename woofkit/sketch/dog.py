@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from woofkit.sketch.coat import Coat, Fur, Hair, scaled
-from woofkit.sketch.geometry import View
+from woofkit.sketch.geometry import View, capsule
 from woofkit.sketch.head import Head, draw_face, fringe_layers, head_layers
 from woofkit.sketch.layers import Color, Layer, Picture, Shape, outlined, paint, paint_details
-from woofkit.sketch.skeleton import Skeleton, capsule
+from woofkit.sketch.skeleton import Skeleton
 from woofkit.sketch.traits import Traits
 
 Turn = tuple[float, float, float]  # of the head: yaw from the trunk, nod and tilt in radians
@@ -44,10 +44,10 @@ def frame(t: Traits, s: Skeleton, pose: str, size: int, rng: np.random.Generator
     view = View(float(azimuth), float(np.deg2rad(3 + 17 * chance[3])))
     turn = (float(yaw), float(np.deg2rad(-6 + 26 * chance[4])), float(np.deg2rad(24 * (chance[5] - 0.5))))
 
-    shoulders = capsule(s.neck[0, :3], s.neck[0, :3], 0.2, 0.2)
+    shoulders = capsule(s.neck[0, 0, :3], s.neck[0, 0, :3], 0.2, 0.2)
     head = capsule(s.head, s.head, 1.7 * s.head_radius, 1.7 * s.head_radius)
-    shown = np.vstack([s.neck, shoulders, head] if portrait else [s.capsules, head])
-    ends, radii = view.project(shown[:, :6])[:, :2], shown[:, 6:].reshape(-1, 1)
+    shown = np.array([*s.neck, shoulders, head] if portrait else [*s.capsules, head])
+    ends, radii = view.project(shown[..., :3])[:, :2], shown[..., 3].reshape(-1, 1)
     low, high = (ends - radii).min(0), (ends + radii).max(0)
     fill = (0.72 + 0.28 * chance[6]) * (0.90 + 0.16 * t.body_size) * (1.12 if portrait else 1)
     scale = fill * size / float(max(high - low))
@@ -68,7 +68,7 @@ def paint_dog(picture: Picture, dog: Dog, hair: np.random.Generator, faces: np.r
     pattern, white = _trunk_markings(dog, hair)
     if t.ruff < 0.5:
         white += _collar(dog, faces)
-    discs = view.flat(np.vstack([s.trunk, s.neck]), coat.bulk)
+    discs = view.flat(np.concatenate([s.trunk, s.neck]), coat.bulk)
     trunk = fur.layer("body", view.near(s.trunk), discs, coat.base, Hair(1, 1, 2.0, 150), pattern + white)
     layers = [trunk]
     if t.ruff > 0.15:
@@ -112,37 +112,28 @@ def _trunk_markings(dog: Dog, rng: np.random.Generator) -> tuple[list[Shape], li
         up = drop * (1 + 2 * max(0.0, -back - 0.1)) * s.outward
         pattern = outlined(view.flat(_moved(s.trunk[:2], up), coat.bulk), coat.marking)
     elif t.pattern == "mantle":
-        pattern = outlined(view.flat(_thicker(s.trunk[1:2], 1.25, 1.6), coat.bulk), coat.marking)
+        pattern = outlined(view.flat(s.trunk[1:2] * [[1, 1, 1, 1.25], [1, 1, 1, 1.6]], coat.bulk), coat.marking)
     elif t.pattern == "patched":
         patches = []
         for k in range(3 + int(3 * chance[7, 0])):
-            p, q, a = s.trunk[k % 2, :3], s.trunk[k % 2, 3:6], s.trunk[k % 2, 6]
+            (p, q), a = s.trunk[k % 2, :, :3], s.trunk[k % 2, 0, 3]
             center = p + chance[k, 0] * (q - p) + [0, (2 * chance[k, 1] - 1) * a, 0.9 * a * (chance[k, 2] - 0.2)]
             r = 0.08 + 0.12 * chance[k, 3]
             patches.append(capsule(center, center + [-0.08, 0, 0.04], r, 0.8 * r))
         pattern = outlined(view.flat(np.array(patches)), coat.marking)
     if t.white <= 0.15:
         return pattern, []
-    under = []
-    if back < 0.3:
-        under.append(_moved(s.trunk[:2], -(1.5 - 0.75 * t.white) * s.outward))
+    under = [*_moved(s.trunk[:2], -(1.5 - 0.75 * t.white) * s.outward)] if back < 0.3 else []
     if ahead > -0.4:
-        breast, b = s.trunk[2, 3:6], s.trunk[2, 7]
+        breast, b = s.trunk[2, 1, :3], s.trunk[2, 1, 3]
         top = breast + [0.45 * b, 0, 0.5 * b * t.white]
         under.append(capsule(breast + [0.5 * b, 0, -0.3 * b], top, 0.8 * b, 0.6 * b))
-    return pattern, outlined(view.flat(np.vstack(under)), coat.white) if under else []
+    return pattern, outlined(view.flat(np.array(under)), coat.white) if under else []
 
 
 def _moved(capsules: np.ndarray, way: np.ndarray) -> np.ndarray:
-    """Return capsules (K, 8) whose ends have moved by `way` (3,) times their radius."""
-    return np.hstack(
-        [capsules[:, :3] + capsules[:, 6:7] * way, capsules[:, 3:6] + capsules[:, 7:] * way, capsules[:, 6:]]
-    )
-
-
-def _thicker(capsules: np.ndarray, start: float, end: float) -> np.ndarray:
-    """Return capsules (K, 8) with so many times the radius at the start and at the end."""
-    return np.hstack([capsules[:, :6], capsules[:, 6:] * [start, end]])
+    """Return capsules (K, 2, 4) whose ends have moved by `way` (3,) times their radius."""
+    return np.concatenate([capsules[..., :3] + capsules[..., 3:] * way, capsules[..., 3:]], axis=2)
 
 
 def _collar(dog: Dog, rng: np.random.Generator) -> list[Shape]:
@@ -150,18 +141,19 @@ def _collar(dog: Dog, rng: np.random.Generator) -> list[Shape]:
     worn, at, shade = rng.uniform() < 0.35, rng.uniform(0.3, 0.42), COLLARS[rng.integers(len(COLLARS))]
     if not worn:
         return []
-    p, q, radius = dog.skeleton.neck[0, :3], dog.skeleton.neck[0, 3:6], 1.3 * max(dog.skeleton.neck[0, 6:])
+    neck = dog.skeleton.neck[0]
+    (p, q), radius = neck[:, :3], 1.3 * max(neck[:, 3])
     band = [capsule(p + (at + d) * (q - p), p + (at + d + 0.02) * (q - p), radius, radius) for d in (0, 0.1)]
-    (lower, upper), width = dog.view.flat(np.array(band))[:, :2], dog.view.scale * radius
+    (lower, upper), width = dog.view.flat(np.array(band))[:, 0, :2], dog.view.scale * radius
     side = np.array([-(upper - lower)[1], (upper - lower)[0]])
     side = side / (np.hypot(*side) + 1e-6) * width
     return [Shape(np.array([lower - side, lower + side, upper + side, upper - side]), shade)]
 
 
 def _ruff(dog: Dog, fur: Fur) -> Layer:
-    ruff, view, neck = dog.traits.ruff, dog.view, dog.skeleton.neck[0]
-    end = neck[:3] + 0.55 * (neck[3:6] - neck[:3])
-    collar = capsule(neck[:3], end, neck[6] * (1.0 + 0.35 * ruff), neck[6] * (0.75 + 0.35 * ruff))[None]
+    ruff, view = dog.traits.ruff, dog.view
+    (p, q), radius = dog.skeleton.neck[0, :, :3], dog.skeleton.neck[0, 0, 3]
+    collar = capsule(p, p + 0.55 * (q - p), radius * (1.0 + 0.35 * ruff), radius * (0.75 + 0.35 * ruff))[None]
     near = view.near(collar)
     if near >= -0.15:  # seen from the front or the side, it falls over the shoulders
         near = max(view.near(leg) for leg in dog.skeleton.legs.values()) + 0.1
@@ -174,9 +166,9 @@ def _leg(dog: Dog, fur: Fur, leg: np.ndarray, color: Color, pattern: list[Shape]
     hair = Hair(length=0.45 + 0.6 * t.feathering, hang=0.25 + 0.4 * t.feathering, number=0.5, rim=165)
     discs, markings = dog.view.flat(leg, 0.4 * fur.coat.bulk), pattern + _socks(dog, leg)
     layer = fur.layer("legs", near + 0.05 * np.sign(near), discs, color, hair, markings)
-    top = dog.view.flat(leg[:1])[0]
-    down = (top[2:4] - top[:2]) / (np.hypot(*(top[2:4] - top[:2])) + 1e-6)
-    layer.fade = top[:2] + np.outer([-0.3 * top[4], 0.9 * top[4]], down)
+    (*hip, radius), (*knee, _) = dog.view.flat(leg[:1])[0]
+    down = np.subtract(knee, hip)
+    layer.fade = hip + np.outer([-0.3 * radius, 0.9 * radius], down / (np.hypot(*down) + 1e-6))
     return layer
 
 
@@ -184,10 +176,11 @@ def _socks(dog: Dog, leg: np.ndarray) -> list[Shape]:
     if dog.traits.white < 0.1:
         return []
     high = 1.15 * dog.traits.white * len(leg)  # how many capsules from the foot up are white
-    share = np.clip(high - np.arange(len(leg)), 0, 1)[:, None]
-    socks = _thicker(leg[::-1], 1.3, 1.3)
-    socks[:, :3] = socks[:, 3:6] + share * (socks[:, :3] - socks[:, 3:6])
-    return outlined(dog.view.flat(socks[share[:, 0] > 0]), dog.coat.white)
+    share = np.clip(high - np.arange(len(leg)), 0, 1)
+    socks = leg[::-1] * [1, 1, 1, 1.3]
+    top, foot = socks[:, 0, :3], socks[:, 1, :3]
+    socks[:, 0, :3] = foot + share[:, None] * (top - foot)
+    return outlined(dog.view.flat(socks[share > 0]), dog.coat.white)
 
 
 def _tail(dog: Dog, fur: Fur) -> Layer:
@@ -215,9 +208,9 @@ def _draw_ridge(picture: Picture, dog: Dog, rng: np.random.Generator) -> None:
     middle = view.project(line - 0.035 * s.outward)[:, :2]
     width = np.interp(np.arange(len(line)), [0, 2, len(line) - 1], [0.026, 0.040, 0.012])
     width *= view.scale * (0.5 + 0.5 * ridge)
-    stripe = np.column_stack([middle[:-1], middle[1:], width[:-1], width[1:]])
-    details = outlined(stripe, dark)
+    circles = np.column_stack([middle, width])
+    details = outlined(np.stack([circles[:-1], circles[1:]], axis=1), dark)
     lean = rng.uniform(-0.5, 0.5, len(line))
     for p, a, x in zip(middle, width, lean, strict=True):  # hairs that stand up
         details.append(Shape(p + np.array([[-0.35 * a, 0], [x * a, -1.5 * a], [0.35 * a, 0]]), scaled(dark, 0.75)))
-    paint_details(picture, "body", details)
+    paint_details(picture, details, "body")

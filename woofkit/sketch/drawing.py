@@ -73,7 +73,7 @@ def draw_dog(traits: Traits, *, seed: int, index: int, size: int = 224, pose: st
 
     ground = float(np.clip(view.project(np.zeros(3))[0, 1] / size - place.uniform(0.08, 0.45), 0.12, 0.9))
     background = draw_background(size, PLACES[place.integers(len(PLACES))], ground, place)
-    feet = view.project(skeleton.capsules[:, :3] * [1, 1, 0])
+    feet = view.project(skeleton.capsules[:, 0, :3] * [1, 1, 0])
     spread = 0.5 * float(np.ptp(feet[:, 0])) + 0.12 * view.scale
     draw_shadow(background, np.array([feet[:, 0].mean(), feet[:, 1].mean()]), spread, place)
 

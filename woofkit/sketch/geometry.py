@@ -1,7 +1,7 @@
 """The view of a dog, and shapes in the plane: capsules (two circles and what lies between) and smooth curves.
 
-Capsules in space are arrays (K, 8): start (3), end (3), radius at the start, radius at the end, in dog units.
-Seen in the picture they are "discs", arrays (K, 6): start (2), end (2), the two radii, in pixels.
+A capsule in space is two balls: an array (2, 4) of forward, left, up and radius, in dog units. In the picture it is a
+"disc", two circles: an array (2, 3) of column, row and radius, in pixels. K of them are (K, 2, 4) and (K, 2, 3).
 """
 
 from dataclasses import dataclass
@@ -29,13 +29,13 @@ class View:
         return np.asarray(points, float).reshape(-1, 3) @ matrix + offset
 
     def flat(self, capsules: np.ndarray, grow: float = 0.0) -> np.ndarray:
-        """Map capsules (K, 8) to discs (K, 6); `grow` (dog units) thickens them first."""
-        ends = self.project(capsules[:, :6])[:, :2].reshape(-1, 4)
-        return np.hstack([ends, (capsules[:, 6:] + grow) * self.scale])
+        """Map capsules (K, 2, 4) to discs (K, 2, 3); `grow` (dog units) thickens them first."""
+        ends = self.project(capsules[..., :3])[:, :2].reshape(-1, 2, 2)
+        return np.concatenate([ends, (capsules[..., 3:] + grow) * self.scale], axis=2)
 
     def near(self, capsules: np.ndarray) -> float:
-        """Return how near capsules (K, 8) are in the mean, in dog units."""
-        return float(self.project(capsules[:, :6])[:, 2].mean())
+        """Return how near capsules (K, 2, 4) are in the mean, in dog units."""
+        return float(self.project(capsules[..., :3])[:, 2].mean())
 
     @cached_property
     def _map(self) -> tuple[np.ndarray, np.ndarray]:
@@ -51,19 +51,24 @@ class View:
 _ARC = np.linspace(0, 1, 9)
 
 
+def capsule(p: np.ndarray, q: np.ndarray, rp: float, rq: float) -> np.ndarray:
+    """Return the capsule (2, 4) from p (3,) with radius rp to q (3,) with radius rq."""
+    return np.array([[*p, rp], [*q, rq]])
+
+
 def capsule_outlines(discs: np.ndarray) -> np.ndarray:
-    """Return the outlines (K, 18, 2) of discs (K, 6)."""
-    apart = discs[:, 2:4] - discs[:, :2]
+    """Return the outlines (K, 18, 2) of discs (K, 2, 3)."""
+    centers, radii = discs[..., :2], discs[..., 2]
+    apart = centers[:, 1] - centers[:, 0]
     distance = np.sqrt((apart**2).sum(1)) + 1e-9
     heading = np.arctan2(apart[:, 1], apart[:, 0])
     # Where one circle holds the other, the angle is 0 or pi and the outline is the larger circle.
-    open_angle = np.arccos(np.clip((discs[:, 4] - discs[:, 5]) / distance, -1, 1))
+    open_angle = np.arccos(np.clip((radii[:, 0] - radii[:, 1]) / distance, -1, 1))
     back = (heading + open_angle)[:, None] + (2 * np.pi - 2 * open_angle)[:, None] * _ARC
     front = (heading - open_angle)[:, None] + (2 * open_angle)[:, None] * _ARC
     angle = np.concatenate([back, front], axis=1)
     rays = np.stack([np.cos(angle), np.sin(angle)], axis=2)
-    centers = np.repeat(discs[:, :4].reshape(-1, 2, 2), len(_ARC), axis=1)
-    return centers + rays * np.repeat(discs[:, 4:], len(_ARC), axis=1)[:, :, None]
+    return np.repeat(centers, len(_ARC), axis=1) + rays * np.repeat(radii, len(_ARC), axis=1)[:, :, None]
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:

@@ -41,9 +41,9 @@ class Head:
         return mapped
 
     def disc(self, a: Point, b: Point, ra: float, rb: float) -> np.ndarray:
-        """Return the disc (6,) from `a` with radius `ra` to `b` with radius `rb`."""
+        """Return the disc (2, 3) from `a` with radius `ra` to `b` with radius `rb`."""
         p, q = self.at(a, b)[:, :2]
-        return np.array([*p, *q, ra * self.px, rb * self.px])
+        return np.array([[*p, ra * self.px], [*q, rb * self.px]])
 
 
 def muzzle_size(t: Traits) -> tuple[float, float, float]:
@@ -65,7 +65,7 @@ def _skull(t: Traits, head: Head, fur: Fur) -> Layer:
     if t.pattern == "patched":
         eyes = head.at((0.74, 0.40, 0.26), (0.74, -0.40, 0.26))[:, :2]
         for eye in eyes[fur.rng.permutation(2)[: 1 + int(fur.rng.uniform() < 0.7)]]:
-            patch = [*eye, *(eye + [0, -0.3 * head.px]), 0.55 * head.px, 0.6 * head.px]
+            patch = [[*eye, 0.55 * head.px], [*(eye + [0, -0.3 * head.px]), 0.6 * head.px]]
             markings += outlined([patch], fur.coat.marking)
     if t.white > 0.3:
         blaze = head.disc((0.95, 0, -0.1), (0.55, 0, 0.85), 0.28, 0.10 + 0.08 * t.white)
@@ -103,8 +103,7 @@ def fringe_layers(t: Traits, head: Head, fur: Fur) -> list[Layer]:
         return []
     low = 0.15 + (0.75 - 0.75 * t.fringe)
     top, *eyes = head.at((0.45, 0, 0.75), (0.72, 0.45, low), (0.72, -0.45, low))[:, :2]
-    radii = 0.62 * head.px, (0.30 + 0.22 * t.fringe) * head.px
-    locks = np.array([[*top, *eye, *radii] for eye in eyes])
+    locks = np.array([[[*top, 0.62 * head.px], [*eye, (0.30 + 0.22 * t.fringe) * head.px]] for eye in eyes])
     hair = Hair(length=0.9, hang=0.5, number=0.9, rim=185)
     return [replace(fur, flow=(0, 0.8)).layer("head", 9.0, locks, scaled(fur.coat.base, 1.03), hair)]
 
@@ -181,11 +180,11 @@ def draw_face(picture: Picture, t: Traits, head: Head, rng: np.random.Generator)
             details += [Shape(eye[:2] + oval * r * 1.25, BLACK, 90), Shape(eye[:2] + oval * r, (48, 30, 22))]
             details += _shine(eye[:2] + [-0.3 * r, -0.35 * r], 0.28 * r, 235)
     if details:
-        paint_details(picture, "head", details)
+        paint_details(picture, details, "head")
 
 
 def _shine(center: np.ndarray, radius: float, opacity: int) -> list[Shape]:
-    return outlined([[*center, *center, radius, radius]], WHITE, opacity)
+    return outlined([[[*center, radius]] * 2], WHITE, opacity)
 
 
 def _mouth_and_nose(t: Traits, head: Head, *, tongue_out: bool) -> list[Shape]:
@@ -204,8 +203,8 @@ def _mouth_and_nose(t: Traits, head: Head, *, tongue_out: bool) -> list[Shape]:
     # From under the nose to each corner of the mouth, where it is turned to the viewer.
     lines = [(0, 1)] + [line for k in (2, 3) if smile[k, 2] > 0.15 * smile[1, 2] for line in ((1, k), (k, k + 2))]
     thin = max(0.35, 0.021 * head.px)
-    details += outlined([[*smile[a, :2], *smile[b, :2], thin, thin] for a, b in lines], BLACK, 140)
+    details += outlined([[[*smile[a, :2], thin], [*smile[b, :2], thin]] for a, b in lines], BLACK, 140)
     size, front = (0.17 + 0.1 * t.muzzle_depth) * head.px, end + 0.8 * tip
     a, b, c = head.at((front, 0.16, -0.18), (front, -0.16, -0.18), (front, 0, -0.30))[:, :2]
-    details += outlined([[*p, *c, 0.75 * size, 0.55 * size] for p in (a, b)], (30, 26, 28))
+    details += outlined([[[*p, 0.75 * size], [*c, 0.55 * size]] for p in (a, b)], (30, 26, 28))
     return details + _shine(0.5 * (a + b) + [-0.1 * size, -0.35 * size], 0.2 * size, 150)

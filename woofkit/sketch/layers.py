@@ -29,8 +29,8 @@ class Shape(NamedTuple):
 class Layer:
     """One piece of a part: drawn together, hiding what is further away.
 
-    Outlines are (M, 2) in pixels. `modelling` are inner shapes in greys, painted over the brightness of the edge (`rim`,
-    0 to 255) and then softened, which makes the piece look round. Hairs are (K, 4) lines, dark and light by turns.
+    Outlines are (M, 2) in pixels. `modelling` are inner shapes in greys, painted over the brightness of the edge
+    (`rim`, 0 to 255) and then softened, so that the piece looks round. Hairs are (K, 4) lines, dark and light by turns.
     `fade` is two points (2, 2): on other parts of the dog the layer is see-through at the first, whole from the
     second on, so that a leg grows out of the trunk without an edge.
     """
@@ -56,20 +56,9 @@ class Picture:
     shading: Image.Image
     mask: np.ndarray
 
-    @property
-    def size(self) -> int:
-        return self.mask.shape[0]
 
-    def window(self, outlines: Sequence[np.ndarray]) -> tuple[int, int, int, int] | None:
-        """Return left, top, right and bottom of what holds the outlines, or None where they lie outside the picture."""
-        points = np.concatenate(outlines)
-        left, top = np.maximum(np.floor(points.min(0)).astype(int) - 1, 0).tolist()
-        right, bottom = np.minimum(np.ceil(points.max(0)).astype(int) + 2, self.size).tolist()
-        return (left, top, right, bottom) if left < right and top < bottom else None
-
-
-def outlined(discs: Sequence[np.ndarray], color: Color, opacity: int = 255) -> list[Shape]:
-    """Return each disc of (K, 6) as a shape."""
+def outlined(discs: Sequence, color: Color, opacity: int = 255) -> list[Shape]:
+    """Return each disc of (K, 2, 3) as a shape."""
     return [Shape(outline, color, opacity) for outline in capsule_outlines(np.array(discs))]
 
 
@@ -95,13 +84,20 @@ def _ramp(ends: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.clip(across[None, :] + down[:, None], 0, 1).astype(np.float32)
 
 
+def _window(picture: Picture, outlines: Sequence[np.ndarray]) -> tuple[int, int, int, int]:
+    """Return left, top, right and bottom of what holds the outlines in the picture; empty where they lie outside."""
+    points = np.concatenate(outlines)
+    left, top = np.maximum(np.floor(points.min(0)).astype(int) - 1, 0).tolist()
+    right, bottom = np.minimum(np.ceil(points.max(0)).astype(int) + 2, picture.colors.size).tolist()
+    return left, top, max(left, right), max(top, bottom)
+
+
 def paint(picture: Picture, layer: Layer) -> None:
     """Paint a layer over the picture; a pixel is the part's where the layer covers at least half of it."""
-    window = picture.window(layer.outlines)
-    if window is None:
-        return
-    left, top, right, bottom = window
+    left, top, right, bottom = _window(picture, layer.outlines)
     corner, size, mask = (left, top), (right - left, bottom - top), picture.mask[top:bottom, left:right]
+    if not mask.size:
+        return
     covered = stencil(layer.outlines, size, corner)
     if layer.fade is not None:
         ramp = _ramp(layer.fade - corner, size)
@@ -126,16 +122,14 @@ def paint(picture: Picture, layer: Layer) -> None:
     mask[np.asarray(covered) >= 128] = PARTS.index(layer.part)
 
 
-def paint_details(picture: Picture, part: str, details: Sequence[Shape]) -> None:
+def paint_details(picture: Picture, details: Sequence[Shape], part: str) -> None:
     """Paint small shapes; they are of the part also where they stick out."""
     outlines = [detail.outline for detail in details]
-    window = picture.window(outlines)
-    if window is None:
-        return
-    left, top, right, bottom = window
-    corner, size = (left, top), (right - left, bottom - top)
-    draw = aggdraw.Draw(picture.colors.crop(window))
-    for detail in details:
-        fill(draw, detail, corner)
-    picture.colors.paste(Image.frombytes("RGB", size, draw.tobytes()), window)
-    picture.mask[top:bottom, left:right][np.asarray(stencil(outlines, size, corner)) >= 128] = PARTS.index(part)
+    left, top, right, bottom = _window(picture, outlines)
+    corner, size, mask = (left, top), (right - left, bottom - top), picture.mask[top:bottom, left:right]
+    if mask.size:
+        draw = aggdraw.Draw(picture.colors.crop((left, top, right, bottom)))
+        for detail in details:
+            fill(draw, detail, corner)
+        picture.colors.paste(Image.frombytes("RGB", size, draw.tobytes()), corner)
+        mask[np.asarray(stencil(outlines, size, corner)) >= 128] = PARTS.index(part)

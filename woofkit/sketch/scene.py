@@ -107,7 +107,7 @@ def _draw_far(stage: Stage, place: str, wall: Color) -> None:
                 y, w = ground - height * (0.25 + 0.25 * k), height * (0.32 - 0.08 * k)
                 stage.fill(np.array([[x - w, y], [x, y - 0.4 * height], [x + w, y]]), mixed(green, wall, 0.3))
         else:
-            trunk = [x, ground + 2, x, ground - 0.5 * height, 0.06 * height, 0.04 * height]
+            trunk = [[x, ground + 2, 0.06 * height], [x, ground - 0.5 * height, 0.04 * height]]
             fill(stage.draw, *outlined([trunk], _jitter((96, 74, 54), rng)))
             stage.fill(_blob(np.array([x, ground - 0.7 * height]), 0.36 * height, 1, rng), green)
 
@@ -150,7 +150,7 @@ def draw_occluders(picture: Picture, feet: float, rng: np.random.Generator) -> N
     """Put something in front of about a third of the dogs; what it hides becomes background in the mask."""
     if rng.uniform() > 0.36:
         return
-    size = picture.size
+    size = len(picture.mask)
     stage = Stage(aggdraw.Draw(picture.colors), size, feet, rng)
     kind = rng.integers(5)
     color, x = _any_color(rng), stage.some(0.1, 0.9)
@@ -163,7 +163,7 @@ def draw_occluders(picture: Picture, feet: float, rng: np.random.Generator) -> N
             things.append(Shape(foot + blade, _jitter(green, rng)))
     elif kind == 1:  # a post or a leash
         width, lean = stage.some(0.012, 0.06), stage.some(-0.25, 0.25)
-        things += outlined([[x, -9.0, x + lean, size + 9.0, width, width]], color)
+        things += outlined([[[x, -9.0, width], [x + lean, size + 9.0, width]]], color)
     elif kind == 2:  # a ball, a box, a stone
         center = np.array([x, min(feet, size) - stage.some(-0.05, 0.08)])
         things.append(Shape(_blob(center, stage.some(0.05, 0.13), rng.uniform(0.6, 1), rng), color))
@@ -172,7 +172,7 @@ def draw_occluders(picture: Picture, feet: float, rng: np.random.Generator) -> N
         for _ in range(9):
             tip = edge + rng.normal(0, 0.13, 2) * size
             end = tip + rng.normal(0, 0.06, 2) * size
-            things += outlined([[*tip, *end, 0.028 * size, 0.005 * size]], _jitter((74, 110, 56), rng))
+            things += outlined([[[*tip, 0.028 * size], [*end, 0.005 * size]]], _jitter((74, 110, 56), rng))
     else:  # the edge of a table or a wall
         top = size - stage.some(0.04, 0.16) * np.array([1, 0.8])
         things.append(Shape(np.array([[0, top[0]], [size, top[1]], [size, size], [0, size]]), color))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from woofkit.sketch.geometry import capsule
 from woofkit.sketch.traits import Traits
 
 POSES = ("standing", "sitting", "lying", "portrait", "behind")
@@ -14,7 +15,7 @@ POSES = ("standing", "sitting", "lying", "portrait", "behind")
 
 @dataclass(frozen=True)
 class Skeleton:
-    """Where everything is: the capsules (K, 8) of each part, the line of the back and the head's place and size."""
+    """Where everything is: the capsules (K, 2, 4) of each part, the line of the back and the head's place and size."""
 
     trunk: np.ndarray  # chest to loin, loin to rump, chest to breast
     neck: np.ndarray
@@ -27,13 +28,8 @@ class Skeleton:
 
     @property
     def capsules(self) -> np.ndarray:
-        """The capsules of trunk, neck, legs and tail (K, 8)."""
-        return np.vstack([self.trunk, self.neck, *self.legs.values(), self.tail])
-
-
-def capsule(p: np.ndarray, q: np.ndarray, rp: float, rq: float) -> np.ndarray:
-    """Return one capsule (8,) from p (3,) with radius rp to q (3,) with radius rq."""
-    return np.array([*p, *q, rp, rq])
+        """The capsules of trunk, neck, legs and tail (K, 2, 4)."""
+        return np.concatenate([self.trunk, self.neck, *self.legs.values(), self.tail])
 
 
 def build_skeleton(t: Traits, pose: str, rng: np.random.Generator) -> Skeleton:
@@ -83,9 +79,9 @@ def _lengths(t: Traits) -> tuple[float, float]:
 
 
 def _legs(t: Traits, posture: str, trunk: np.ndarray, swing: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the legs under a trunk (3, 8); `swing` (4,) says how far each has stepped."""
+    """Return the legs under a trunk (3, 2, 4); `swing` (4,) says how far each has stepped."""
     (length, leg), thick = _lengths(t), 0.042 + 0.03 * t.leg_thickness
-    c, chest, r, rump = trunk[0, :3], trunk[0, 6], trunk[1, 3:6], trunk[1, 7]
+    (*c, chest), (*r, rump) = trunk[0, 0], trunk[1, 1]
     foot = thick * 0.85
     front_radii = thick * np.array([1.75, 1.25, 0.95, 1.0, 0.9])
     hind_radii = thick * np.array([0.74 * rump / thick, 0.42 * rump / thick + 0.4, 0.95, 1.0, 0.9])
@@ -128,7 +124,7 @@ def _tail(t: Traits, posture: str, trunk: np.ndarray, chance: np.ndarray) -> np.
     if posture != "standing" and t.tail_shape in ("straight", "sabre"):
         start, turn = 195, -20 - 30 * chance[1]
     root = np.deg2rad(140 if posture == "standing" else 165)
-    base = trunk[1, 3:6] + 0.9 * trunk[1, 7] * np.array([np.cos(root), 0, np.sin(root)])
+    base = trunk[1, 1, :3] + 0.9 * trunk[1, 1, 3] * np.array([np.cos(root), 0, np.sin(root)])
     n = 9 if curled else 6
     angle = np.deg2rad(start + turn * np.linspace(0, 1, n - 1))
     wag = (chance[2] - 0.5) * (0.7 if curled else 0.5)
@@ -140,6 +136,6 @@ def _tail(t: Traits, posture: str, trunk: np.ndarray, chance: np.ndarray) -> np.
 
 
 def _chain(points: np.ndarray | list, radii: np.ndarray) -> np.ndarray:
-    """Return the capsules (N - 1, 8) along N points; there may be more radii than points."""
+    """Return the capsules (N - 1, 2, 4) along N points; there may be more radii than points."""
     joints = np.hstack([points, radii[: len(points), None]])
-    return np.hstack([joints[:-1, :3], joints[1:, :3], joints[:-1, 3:], joints[1:, 3:]])
+    return np.stack([joints[:-1], joints[1:]], axis=1)
