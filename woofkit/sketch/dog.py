@@ -213,4 +213,4 @@ def _draw_ridge(picture: Picture, dog: Dog, rng: np.random.Generator) -> None:
     lean = rng.uniform(-0.5, 0.5, len(line))
     for p, a, x in zip(middle, width, lean, strict=True):  # hairs that stand up
         details.append(Shape(p + np.array([[-0.35 * a, 0], [x * a, -1.5 * a], [0.35 * a, 0]]), scaled(dark, 0.75)))
-    paint_details(picture, details, "body")
+    paint_details(picture, "body", details)

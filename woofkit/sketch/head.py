@@ -178,13 +178,10 @@ def draw_face(picture: Picture, t: Traits, head: Head, rng: np.random.Generator)
             squeeze = float(np.clip(outward, 0.35, 1))
             oval = np.stack([np.cos(_RING) * (0.55 + 0.45 * squeeze), np.sin(_RING)], axis=1)
             details += [Shape(eye[:2] + oval * r * 1.25, BLACK, 90), Shape(eye[:2] + oval * r, (48, 30, 22))]
-            details += _shine(eye[:2] + [-0.3 * r, -0.35 * r], 0.28 * r, 235)
+            spark = [*(eye[:2] + [-0.3 * r, -0.35 * r]), 0.28 * r]
+            details += outlined([[spark, spark]], WHITE, 235)
     if details:
-        paint_details(picture, details, "head")
-
-
-def _shine(center: np.ndarray, radius: float, opacity: int) -> list[Shape]:
-    return outlined([[[*center, radius]] * 2], WHITE, opacity)
+        paint_details(picture, "head", details)
 
 
 def _mouth_and_nose(t: Traits, head: Head, *, tongue_out: bool) -> list[Shape]:
@@ -207,4 +204,5 @@ def _mouth_and_nose(t: Traits, head: Head, *, tongue_out: bool) -> list[Shape]:
     size, front = (0.17 + 0.1 * t.muzzle_depth) * head.px, end + 0.8 * tip
     a, b, c = head.at((front, 0.16, -0.18), (front, -0.16, -0.18), (front, 0, -0.30))[:, :2]
     details += outlined([[[*p, 0.75 * size], [*c, 0.55 * size]] for p in (a, b)], (30, 26, 28))
-    return details + _shine(0.5 * (a + b) + [-0.1 * size, -0.35 * size], 0.2 * size, 150)
+    shine = [*(0.5 * (a + b) + [-0.1 * size, -0.35 * size]), 0.2 * size]
+    return details + outlined([[shine, shine]], WHITE, 150)

@@ -84,18 +84,18 @@ def _ramp(ends: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.clip(across[None, :] + down[:, None], 0, 1).astype(np.float32)
 
 
-def _window(picture: Picture, outlines: Sequence[np.ndarray]) -> tuple[int, int, int, int]:
-    """Return left, top, right and bottom of what holds the outlines in the picture; empty where they lie outside."""
+def _crop(picture: Picture, outlines: Sequence[np.ndarray]) -> tuple[tuple[int, int], tuple[int, int], np.ndarray]:
+    """Return where the outlines lie in the picture: the upper left corner, the size, and that part of the mask."""
     points = np.concatenate(outlines)
     left, top = np.maximum(np.floor(points.min(0)).astype(int) - 1, 0).tolist()
     right, bottom = np.minimum(np.ceil(points.max(0)).astype(int) + 2, picture.colors.size).tolist()
-    return left, top, max(left, right), max(top, bottom)
+    mask = picture.mask[top : max(top, bottom), left : max(left, right)]
+    return (left, top), mask.shape[::-1], mask
 
 
 def paint(picture: Picture, layer: Layer) -> None:
     """Paint a layer over the picture; a pixel is the part's where the layer covers at least half of it."""
-    left, top, right, bottom = _window(picture, layer.outlines)
-    corner, size, mask = (left, top), (right - left, bottom - top), picture.mask[top:bottom, left:right]
+    corner, size, mask = _crop(picture, layer.outlines)
     if not mask.size:
         return
     covered = stencil(layer.outlines, size, corner)
@@ -122,13 +122,12 @@ def paint(picture: Picture, layer: Layer) -> None:
     mask[np.asarray(covered) >= 128] = PARTS.index(layer.part)
 
 
-def paint_details(picture: Picture, details: Sequence[Shape], part: str) -> None:
+def paint_details(picture: Picture, part: str, details: Sequence[Shape]) -> None:
     """Paint small shapes; they are of the part also where they stick out."""
     outlines = [detail.outline for detail in details]
-    left, top, right, bottom = _window(picture, outlines)
-    corner, size, mask = (left, top), (right - left, bottom - top), picture.mask[top:bottom, left:right]
+    corner, size, mask = _crop(picture, outlines)
     if mask.size:
-        draw = aggdraw.Draw(picture.colors.crop((left, top, right, bottom)))
+        draw = aggdraw.Draw(picture.colors.crop((*corner, corner[0] + size[0], corner[1] + size[1])))
         for detail in details:
             fill(draw, detail, corner)
         picture.colors.paste(Image.frombytes("RGB", size, draw.tobytes()), corner)

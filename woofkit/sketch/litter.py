@@ -53,11 +53,9 @@ def litter(num_breeds: int, seed: int) -> list[Traits]:
         if fresh:
             founder = _founder(rng)
         candidate = Traits(**(founder if fresh else _sibling(founder, rng)))
-        if min(trait_distance(candidate, other) for other in ten) < MIN_DISTANCE:
-            continue
-        if any(trait_distance(candidate, other) < SIBLING_DISTANCE for other in breeds):
-            continue
-        breeds.append(candidate)
+        new = min(trait_distance(candidate, other) for other in ten) >= MIN_DISTANCE
+        if new and all(trait_distance(candidate, other) >= SIBLING_DISTANCE for other in breeds):
+            breeds.append(candidate)
     return breeds
 
 

@@ -1,7 +1,5 @@
 """Where the dog is: indoors, on grass, in snow or on sand, among other things; none of it depends on the breed."""
 
-from dataclasses import dataclass, replace
-
 import aggdraw
 import numpy as np
 from PIL import Image
@@ -44,24 +42,8 @@ def _gradient(color: Color, other: Color, amount: np.ndarray, size: int) -> Imag
     return Image.fromarray(np.repeat(rows, size, axis=1))
 
 
-@dataclass(frozen=True)
-class Stage:
-    """What things are put on: a picture of `size` pixels a side, whose ground begins at the row `ground`."""
-
-    draw: aggdraw.Draw
-    size: int
-    ground: float
-    rng: np.random.Generator
-
-    def some(self, low: float, high: float) -> float:
-        """Return a random length between two shares of the picture's side, in pixels."""
-        return self.rng.uniform(low, high) * self.size
-
-    def fill(self, outline: np.ndarray, color: Color, opacity: int = 255) -> None:
-        fill(self.draw, Shape(outline, color, opacity))
-
-    def box(self, x: float, y: float, w: float, h: float, color: Color) -> None:
-        self.fill(np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]]), color)
+def _box(x: float, y: float, w: float, h: float, color: Color) -> Shape:
+    return Shape(np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]]), color)
 
 
 def draw_background(size: int, place: str, ground: float, rng: np.random.Generator) -> Image.Image:
@@ -69,52 +51,55 @@ def draw_background(size: int, place: str, ground: float, rng: np.random.Generat
     wall, floor = (choices[place][rng.integers(len(choices[place]))] for choices in (_FAR, _NEAR))
     wall, floor = _jitter(wall, rng), _jitter(floor, rng)
     picture = _gradient(wall, (255, 255, 255), np.linspace(0, 0.2, size) / ground, size)
-    stage = Stage(aggdraw.Draw(picture), size, ground * size, rng)
-    _draw_far(stage, place, wall)
-    stage.draw.flush()
+    draw = aggdraw.Draw(picture)
+    _draw_far(draw, size, place, ground * size, wall, rng)
+    draw.flush()
     below = round(ground * size)
     picture.paste(_gradient(floor, (30, 30, 30), np.linspace(0.22, 0, size - below), size), (0, below))
-    stage = replace(stage, draw=aggdraw.Draw(picture))
-    _draw_near(stage, place, floor)
-    stage.draw.flush()
+    draw = aggdraw.Draw(picture)
+    _draw_near(draw, size, place, ground * size, floor, rng)
+    draw.flush()
     return picture
 
 
-def _draw_far(stage: Stage, place: str, wall: Color) -> None:
+def _draw_far(draw: aggdraw.Draw, size: int, place: str, ground: float, wall: Color, rng: np.random.Generator) -> None:
     """Draw what stands on the far edge of the ground, before a wall or the sky."""
-    size, ground, rng = stage.size, stage.ground, stage.rng
     if place == "indoor":
         for _ in range(rng.integers(0, 4)):  # pictures, windows, cupboards
-            x, w, h = stage.some(-0.1, 0.9), stage.some(0.12, 0.4), stage.some(0.12, 0.5)
-            y = stage.some(-0.1, 0.4) if rng.uniform() < 0.5 else ground - h
+            x, w, h = rng.uniform(-0.1, 0.9) * size, rng.uniform(0.12, 0.4) * size, rng.uniform(0.12, 0.5) * size
+            y = rng.uniform(-0.1, 0.4) * size if rng.uniform() < 0.5 else ground - h
             color = _any_color(rng)
-            stage.box(x, y, w, h, color)
+            fill(draw, _box(x, y, w, h, color))
             inner = mixed(color, (240, 240, 235), rng.uniform(0.1, 0.6))
-            stage.box(x + 0.1 * w, y + 0.1 * h, 0.8 * w, 0.8 * h, inner)
-        stage.box(0, ground - 0.025 * size, size, 0.025 * size, mixed(wall, (255, 255, 255), rng.uniform(-0.4, 0.6)))
+            fill(draw, _box(x + 0.1 * w, y + 0.1 * h, 0.8 * w, 0.8 * h, inner))
+        fill(
+            draw,
+            _box(0, ground - 0.025 * size, size, 0.025 * size, mixed(wall, (255, 255, 255), rng.uniform(-0.4, 0.6))),
+        )
         return
     if place == "sand" and rng.uniform() < 0.7:  # the sea
-        stage.box(0, ground - stage.some(0.05, 0.2), size, size, _jitter(_HORIZON[place], rng))
+        fill(draw, _box(0, ground - rng.uniform(0.05, 0.2) * size, size, size, _jitter(_HORIZON[place], rng)))
     else:
-        hills = np.cumsum(rng.normal(0, 0.03, 9)) * size + ground - stage.some(0.03, 0.3)
+        hills = np.cumsum(rng.normal(0, 0.03, 9)) * size + ground - rng.uniform(0.03, 0.3) * size
         line = np.stack([np.linspace(-5, size + 5, 9), hills], axis=1)
-        stage.fill(np.vstack([line, [[size + 5, size], [-5, size]]]), _jitter(_HORIZON[place], rng))
+        fill(draw, Shape(np.vstack([line, [[size + 5, size], [-5, size]]]), _jitter(_HORIZON[place], rng)))
     for _ in range(rng.integers(0, 6)):  # trees and bushes
-        x, height = stage.some(0, 1), stage.some(0.1, 0.5)
+        x, height = rng.uniform(0, size), rng.uniform(0.1, 0.5) * size
         green = _jitter((64, 92, 58), rng)
         if place == "snow":
             for k in range(3):
                 y, w = ground - height * (0.25 + 0.25 * k), height * (0.32 - 0.08 * k)
-                stage.fill(np.array([[x - w, y], [x, y - 0.4 * height], [x + w, y]]), mixed(green, wall, 0.3))
+                fill(draw, Shape(np.array([[x - w, y], [x, y - 0.4 * height], [x + w, y]]), mixed(green, wall, 0.3)))
         else:
             trunk = [[x, ground + 2, 0.06 * height], [x, ground - 0.5 * height, 0.04 * height]]
-            fill(stage.draw, *outlined([trunk], _jitter((96, 74, 54), rng)))
-            stage.fill(_blob(np.array([x, ground - 0.7 * height]), 0.36 * height, 1, rng), green)
+            fill(draw, *outlined([trunk], _jitter((96, 74, 54), rng)))
+            fill(draw, Shape(_blob(np.array([x, ground - 0.7 * height]), 0.36 * height, 1, rng), green))
 
 
-def _draw_near(stage: Stage, place: str, floor: Color) -> None:
+def _draw_near(
+    draw: aggdraw.Draw, size: int, place: str, ground: float, floor: Color, rng: np.random.Generator
+) -> None:
     """Draw what lies or grows on the ground."""
-    size, ground, rng = stage.size, stage.ground, stage.rng
     if place != "indoor":  # blades of grass, or strokes in the snow or the sand; dark and light by turns
         number = {"grass": 70, "snow": 14, "sand": 40}[place]
         x, y = rng.uniform(0, size, number), rng.uniform(ground, size, number)
@@ -123,19 +108,19 @@ def _draw_near(stage: Stage, place: str, floor: Color) -> None:
         shades = mixed(floor, (20, 40, 10), 0.35), mixed(floor, (250, 250, 210), 0.35)
         pens = [aggdraw.Pen(shade, max(0.7, 0.006 * size)) for shade in shades]
         for i, line in enumerate(np.column_stack([x, y, tip, y - height]).tolist()):
-            stage.draw.line(line, pens[i % 2])
+            draw.line(line, pens[i % 2])
     elif rng.uniform() < 0.6:  # a rug
-        center = np.array([stage.some(0.2, 0.8), rng.uniform(ground, size)])
-        stage.fill(_blob(center, stage.some(0.25, 0.6), 0.3, rng), _any_color(rng))
+        center = np.array([rng.uniform(0.2, 0.8) * size, rng.uniform(ground, size)])
+        fill(draw, Shape(_blob(center, rng.uniform(0.25, 0.6) * size, 0.3, rng), _any_color(rng)))
     else:  # floorboards
         pen = aggdraw.Pen(mixed(floor, (20, 20, 20), 0.3), max(0.6, size / 224))
         for y in np.linspace(ground, size, 6)[1:].tolist():
-            stage.draw.line([0, y, size, y], pen)
+            draw.line([0, y, size, y], pen)
     for _ in range(rng.integers(0, 4)):  # toys, stones, cushions
-        center, r = np.array([stage.some(0, 1), rng.uniform(ground, size)]), stage.some(0.02, 0.1)
+        center, r = np.array([rng.uniform(0, size), rng.uniform(ground, size)]), rng.uniform(0.02, 0.1) * size
         shape = _blob(center, r, rng.uniform(0.4, 1), rng)
-        stage.fill(shape + [0, 0.25 * r], (0, 0, 0), 50)
-        stage.fill(shape, _any_color(rng))
+        fill(draw, Shape(shape + [0, 0.25 * r], (0, 0, 0), 50))
+        fill(draw, Shape(shape, _any_color(rng)))
 
 
 def draw_shadow(picture: Image.Image, center: np.ndarray, width: float, rng: np.random.Generator) -> None:
@@ -151,34 +136,34 @@ def draw_occluders(picture: Picture, feet: float, rng: np.random.Generator) -> N
     if rng.uniform() > 0.36:
         return
     size = len(picture.mask)
-    stage = Stage(aggdraw.Draw(picture.colors), size, feet, rng)
+    draw = aggdraw.Draw(picture.colors)
     kind = rng.integers(5)
-    color, x = _any_color(rng), stage.some(0.1, 0.9)
+    color, x = _any_color(rng), rng.uniform(0.1, 0.9) * size
     things: list[Shape] = []
     if kind == 0:  # grass or flowers in front of the feet
         green = _jitter((90, 120, 60), rng)
         for _ in range(26):
-            foot = np.array([stage.some(0, 1), rng.uniform(feet, feet + 0.1 * size)])
+            foot = np.array([rng.uniform(0, size), rng.uniform(feet, feet + 0.1 * size)])
             blade = np.array([[-1.5, 0], [rng.uniform(-8, 8), -rng.uniform(14, 46)], [1.5, 0]]) * size / 224
             things.append(Shape(foot + blade, _jitter(green, rng)))
     elif kind == 1:  # a post or a leash
-        width, lean = stage.some(0.012, 0.06), stage.some(-0.25, 0.25)
+        width, lean = rng.uniform(0.012, 0.06) * size, rng.uniform(-0.25, 0.25) * size
         things += outlined([[[x, -9.0, width], [x + lean, size + 9.0, width]]], color)
     elif kind == 2:  # a ball, a box, a stone
-        center = np.array([x, min(feet, size) - stage.some(-0.05, 0.08)])
-        things.append(Shape(_blob(center, stage.some(0.05, 0.13), rng.uniform(0.6, 1), rng), color))
+        center = np.array([x, min(feet, size) - rng.uniform(-0.05, 0.08) * size])
+        things.append(Shape(_blob(center, rng.uniform(0.05, 0.13) * size, rng.uniform(0.6, 1), rng), color))
     elif kind == 3:  # leaves reaching in from a side
-        edge = np.array([size * rng.integers(2), stage.some(0, 0.8)])
+        edge = np.array([size * rng.integers(2), rng.uniform(0, 0.8) * size])
         for _ in range(9):
             tip = edge + rng.normal(0, 0.13, 2) * size
             end = tip + rng.normal(0, 0.06, 2) * size
             things += outlined([[[*tip, 0.028 * size], [*end, 0.005 * size]]], _jitter((74, 110, 56), rng))
     else:  # the edge of a table or a wall
-        top = size - stage.some(0.04, 0.16) * np.array([1, 0.8])
+        top = size - rng.uniform(0.04, 0.16) * size * np.array([1, 0.8])
         things.append(Shape(np.array([[0, top[0]], [size, top[1]], [size, size], [0, size]]), color))
     for thing in things:
-        fill(stage.draw, thing)
-    stage.draw.flush()
+        fill(draw, thing)
+    draw.flush()
     covered = stencil([thing.outline for thing in things], (size, size))
     picture.shading.paste(FULL_LIGHT, (0, 0), covered)
     picture.mask[np.asarray(covered) >= 128] = 0

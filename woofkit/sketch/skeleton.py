@@ -38,7 +38,7 @@ def build_skeleton(t: Traits, pose: str, rng: np.random.Generator) -> Skeleton:
     posture = {"portrait": "sitting", "behind": "sitting" if stance[0] < 0.45 else "standing"}.get(pose, pose)
     chest = 0.17 + 0.11 * t.chest_depth
     loin, rump = chest * (1.0 - 0.42 * t.tuck_up), chest * (0.95 - 0.22 * t.tuck_up)
-    length, leg = _lengths(t)
+    length, leg, thick = 0.62 + 0.5 * t.body_length, 0.16 + 0.42 * t.leg_length, 0.042 + 0.03 * t.leg_thickness
 
     breast = [0.45, 0, -0.05]
     if posture == "standing":
@@ -69,18 +69,15 @@ def build_skeleton(t: Traits, pose: str, rng: np.random.Generator) -> Skeleton:
     along = c - r
     outward = np.array([-along[2], 0, along[0]]) / np.hypot(along[0], along[2])
     spine = np.stack([c + outward * chest, m + outward * loin, r + outward * rump])
-    legs, tail = _legs(t, posture, trunk, stance[4:8]), _tail(t, posture, trunk, stance[8:])
+    legs = _legs(posture, trunk, length, leg, thick, stance[4:8])
+    tail = _tail(t, posture, trunk, stance[8:])
     return Skeleton(trunk, neck[None], legs, tail, spine, outward, head, head_radius)
 
 
-def _lengths(t: Traits) -> tuple[float, float]:
-    """Return the length of the trunk and of the legs."""
-    return 0.62 + 0.5 * t.body_length, 0.16 + 0.42 * t.leg_length
-
-
-def _legs(t: Traits, posture: str, trunk: np.ndarray, swing: np.ndarray) -> dict[str, np.ndarray]:
+def _legs(
+    posture: str, trunk: np.ndarray, length: float, leg: float, thick: float, swing: np.ndarray
+) -> dict[str, np.ndarray]:
     """Return the legs under a trunk (3, 2, 4); `swing` (4,) says how far each has stepped."""
-    (length, leg), thick = _lengths(t), 0.042 + 0.03 * t.leg_thickness
     (*c, chest), (*r, rump) = trunk[0, 0], trunk[1, 1]
     foot = thick * 0.85
     front_radii = thick * np.array([1.75, 1.25, 0.95, 1.0, 0.9])
