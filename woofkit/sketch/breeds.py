@@ -52,6 +52,7 @@ dark_mask            0      0.30        0        0     0.70          0        0 
 """
 
 
+@cache
 def breed_traits(name: str) -> Traits:
     """Return the traits of one of the ten `BREEDS`.
 
@@ -60,15 +61,6 @@ def breed_traits(name: str) -> Traits:
     """
     if name not in BREEDS:
         raise ValueError(f"unknown breed {name!r}: one of {', '.join(BREEDS)}")
-    return _all_traits()[name]
-
-
-@cache
-def _all_traits() -> dict[str, Traits]:
-    _, *rows = (line.split() for line in _TABLE.strip().splitlines())
-    names, *columns = zip(*rows, strict=True)
-    breeds = {}
-    for breed, column in zip(BREEDS, columns, strict=True):
-        values = zip(names, column, strict=True)
-        breeds[breed] = Traits(**{name: word if name in CHOICES else float(word) for name, word in values})
-    return breeds
+    column = 1 + BREEDS.index(name)
+    rows = [line.split() for line in _TABLE.strip().splitlines()[1:]]
+    return Traits(**{row[0]: row[column] if row[0] in CHOICES else float(row[column]) for row in rows})

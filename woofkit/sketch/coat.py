@@ -26,8 +26,7 @@ PALETTE: dict[str, Color] = {
 }
 
 
-@dataclass(frozen=True)
-class Coat:
+class Coat(NamedTuple):
     """The coat of one dog: colours (RGB 0 to 255) and hair (lengths in dog units)."""
 
     base: Color

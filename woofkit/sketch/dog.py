@@ -1,6 +1,7 @@
 """The whole dog: how it is framed, and its layers painted from the furthest to the nearest."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,8 +17,7 @@ Turn = tuple[float, float, float]  # of the head: yaw from the trunk, nod and ti
 COLLARS = ((186, 48, 44), (44, 92, 160), (50, 120, 76), (60, 52, 50), (208, 150, 40))
 
 
-@dataclass(frozen=True)
-class Dog:
+class Dog(NamedTuple):
     """One dog before it is painted: its own traits, its skeleton, its coat, and how it is looked at."""
 
     traits: Traits
@@ -105,8 +105,7 @@ def _trunk_markings(dog: Dog, rng: np.random.Generator) -> tuple[list[Shape], li
     pattern: list[Shape] = []
     chance = rng.uniform(size=(8, 4))
     # Markings are flat shapes cut to the trunk's outline: what would be on its far side must be left out.
-    origin, back, ahead = view.project(np.stack([0 * s.outward, s.outward, [1.0, 0, 0]]))[:, 2]
-    back, ahead = back - origin, ahead - origin  # how much back and breast face the viewer, -1 to 1
+    back, ahead = view.project(np.stack([s.outward, [1.0, 0, 0]]))[:, 2]  # how much they face the viewer, -1 to 1
     if t.pattern == "saddle":
         drop = 0.45 + 0.6 * chance[0, 0]
         up = drop * (1 + 2 * max(0.0, -back - 0.1)) * s.outward
@@ -199,8 +198,8 @@ def _tail(dog: Dog, fur: Fur) -> Layer:
 def _draw_ridge(picture: Picture, dog: Dog, rng: np.random.Generator) -> None:
     """Paint the stripe of hair along the back, inside the trunk: darker, with its hairs standing."""
     ridge, s, view = dog.traits.ridge, dog.skeleton, dog.view
-    facing = view.project(np.stack([s.outward, 0 * s.outward]))[:, 2]
-    seen = (facing[0] - facing[1]) * np.cos(view.elevation) + s.outward[2] * np.sin(view.elevation)
+    facing = view.project(s.outward)[0, 2]
+    seen = facing * np.cos(view.elevation) + s.outward[2] * np.sin(view.elevation)
     if ridge < 0.15 or seen < 0:
         return
     dark = scaled(dog.coat.base, 1 - 0.42 * ridge)

@@ -17,7 +17,6 @@ from woofkit.sketch.skeleton import POSES, build_skeleton
 from woofkit.sketch.traits import Traits
 
 POSE_SHARES = (0.36, 0.20, 0.16, 0.16, 0.12)  # of POSES
-SMALLEST = 16
 
 
 class Drawing(NamedTuple):
@@ -55,7 +54,7 @@ def draw_dog(traits: Traits, *, seed: int, index: int, size: int = 224, pose: st
     """
     if not isinstance(traits, Traits):
         raise TypeError(f"traits must be a Traits, not {type(traits).__name__}")
-    for name, value, low in (("seed", seed, 0), ("index", index, 0), ("size", size, SMALLEST)):
+    for name, value, low in (("seed", seed, 0), ("index", index, 0), ("size", size, 16)):
         if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < low:
             raise ValueError(f"{name}={value!r} is not allowed: a whole number of at least {low}")
     if pose is not None and pose not in POSES:

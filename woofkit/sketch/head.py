@@ -191,12 +191,9 @@ def _mouth_and_nose(t: Traits, head: Head, *, tongue_out: bool) -> list[Shape]:
     if tongue_out:
         tongue = head.disc((end - 0.12, 0, -0.34 - tip * 0.8), (end - 0.1, 0, -0.34 - tip * 1.0 - 0.45), 0.17, 0.2)
         details = outlined([tongue], (222, 112, 120))
-    smile = head.at(
-        (end + 0.75 * tip, 0, -0.34),
-        (end + 0.45 * tip, 0, lip),
-        *((0.62 + 0.72 * long, side * 0.62 * base, lip - 0.02) for side in SIDES),
-        *((0.5 + 0.4 * long, side * 0.86 * base, lip + 0.1) for side in SIDES),
-    )
+    cheeks = (0.62 + 0.72 * long, 0.62 * base, lip - 0.02), (0.5 + 0.4 * long, 0.86 * base, lip + 0.1)
+    corners = [(x, side * y, z) for x, y, z in cheeks for side in SIDES]
+    smile = head.at((end + 0.75 * tip, 0, -0.34), (end + 0.45 * tip, 0, lip), *corners)
     # From under the nose to each corner of the mouth, where it is turned to the viewer.
     lines = [(0, 1)] + [line for k in (2, 3) if smile[k, 2] > 0.15 * smile[1, 2] for line in ((1, k), (k, k + 2))]
     thin = max(0.35, 0.021 * head.px)

@@ -48,8 +48,7 @@ class Layer:
     fade: np.ndarray | None = None
 
 
-@dataclass
-class Picture:
+class Picture(NamedTuple):
     """What is painted on: colours (RGB), brightness (L) multiplied in at the end, and the mask of parts."""
 
     colors: Image.Image
@@ -62,16 +61,16 @@ def outlined(discs: Sequence, color: Color, opacity: int = 255) -> list[Shape]:
     return [Shape(outline, color, opacity) for outline in capsule_outlines(np.array(discs))]
 
 
-def fill(draw: aggdraw.Draw, shape: Shape, corner: tuple[int, int] = (0, 0)) -> None:
-    """Fill a shape on a canvas whose upper left corner is at `corner` (column, row) of the picture."""
-    draw.polygon((shape.outline - corner).ravel().tolist(), aggdraw.Brush(shape.color, shape.opacity))
+def fill(draw: aggdraw.Draw, shapes: Sequence[Shape], corner: tuple[int, int] = (0, 0)) -> None:
+    """Fill shapes on a canvas whose upper left corner is at `corner` (column, row) of the picture."""
+    for outline, color, opacity in shapes:
+        draw.polygon((outline - corner).ravel().tolist(), aggdraw.Brush(color, opacity))
 
 
 def stencil(outlines: Sequence[np.ndarray], size: tuple[int, int], corner: tuple[int, int] = (0, 0)) -> Image.Image:
     """Return an L picture of `size` (width, height): 255 inside the outlines, 0 outside, between on their edges."""
     draw = aggdraw.Draw("L", size, 0)
-    for outline in outlines:
-        fill(draw, Shape(outline, (255, 255, 255)), corner)
+    fill(draw, [Shape(outline, (255, 255, 255)) for outline in outlines], corner)
     return Image.frombytes("L", size, draw.tobytes())
 
 
@@ -105,16 +104,14 @@ def paint(picture: Picture, layer: Layer) -> None:
         covered = Image.fromarray((np.asarray(covered) * ramp).astype(np.uint8))
 
     coat = aggdraw.Draw("RGB", size, layer.color)
-    for marking in layer.markings:
-        fill(coat, marking, corner)
+    fill(coat, layer.markings, corner)
     if layer.hairs is not None:
         pens = aggdraw.Pen("black", layer.hair_width, 30), aggdraw.Pen("white", layer.hair_width, 56)
         for i, line in enumerate((layer.hairs - np.tile(corner, 2)).tolist()):
             coat.line(line, pens[i % 2])
 
     light = aggdraw.Draw("L", size, layer.rim)
-    for shape in layer.modelling:
-        fill(light, shape, corner)
+    fill(light, layer.modelling, corner)
     soft = Image.frombytes("L", size, light.tobytes()).filter(ImageFilter.BoxBlur(layer.softness))
 
     picture.colors.paste(Image.frombytes("RGB", size, coat.tobytes()), corner, covered)
@@ -128,7 +125,6 @@ def paint_details(picture: Picture, part: str, details: Sequence[Shape]) -> None
     corner, size, mask = _crop(picture, outlines)
     if mask.size:
         draw = aggdraw.Draw(picture.colors.crop((*corner, corner[0] + size[0], corner[1] + size[1])))
-        for detail in details:
-            fill(draw, detail, corner)
+        fill(draw, details, corner)
         picture.colors.paste(Image.frombytes("RGB", size, draw.tobytes()), corner)
         mask[np.asarray(stencil(outlines, size, corner)) >= 128] = PARTS.index(part)

@@ -69,31 +69,28 @@ def _draw_far(draw: aggdraw.Draw, size: int, place: str, ground: float, wall: Co
             x, w, h = rng.uniform(-0.1, 0.9) * size, rng.uniform(0.12, 0.4) * size, rng.uniform(0.12, 0.5) * size
             y = rng.uniform(-0.1, 0.4) * size if rng.uniform() < 0.5 else ground - h
             color = _any_color(rng)
-            fill(draw, _box(x, y, w, h, color))
             inner = mixed(color, (240, 240, 235), rng.uniform(0.1, 0.6))
-            fill(draw, _box(x + 0.1 * w, y + 0.1 * h, 0.8 * w, 0.8 * h, inner))
-        fill(
-            draw,
-            _box(0, ground - 0.025 * size, size, 0.025 * size, mixed(wall, (255, 255, 255), rng.uniform(-0.4, 0.6))),
-        )
+            fill(draw, [_box(x, y, w, h, color), _box(x + 0.1 * w, y + 0.1 * h, 0.8 * w, 0.8 * h, inner)])
+        board = mixed(wall, (255, 255, 255), rng.uniform(-0.4, 0.6))
+        fill(draw, [_box(0, ground - 0.025 * size, size, 0.025 * size, board)])
         return
     if place == "sand" and rng.uniform() < 0.7:  # the sea
-        fill(draw, _box(0, ground - rng.uniform(0.05, 0.2) * size, size, size, _jitter(_HORIZON[place], rng)))
+        fill(draw, [_box(0, ground - rng.uniform(0.05, 0.2) * size, size, size, _jitter(_HORIZON[place], rng))])
     else:
         hills = np.cumsum(rng.normal(0, 0.03, 9)) * size + ground - rng.uniform(0.03, 0.3) * size
         line = np.stack([np.linspace(-5, size + 5, 9), hills], axis=1)
-        fill(draw, Shape(np.vstack([line, [[size + 5, size], [-5, size]]]), _jitter(_HORIZON[place], rng)))
+        fill(draw, [Shape(np.vstack([line, [[size + 5, size], [-5, size]]]), _jitter(_HORIZON[place], rng))])
     for _ in range(rng.integers(0, 6)):  # trees and bushes
         x, height = rng.uniform(0, size), rng.uniform(0.1, 0.5) * size
         green = _jitter((64, 92, 58), rng)
         if place == "snow":
             for k in range(3):
                 y, w = ground - height * (0.25 + 0.25 * k), height * (0.32 - 0.08 * k)
-                fill(draw, Shape(np.array([[x - w, y], [x, y - 0.4 * height], [x + w, y]]), mixed(green, wall, 0.3)))
+                fill(draw, [Shape(np.array([[x - w, y], [x, y - 0.4 * height], [x + w, y]]), mixed(green, wall, 0.3))])
         else:
             trunk = [[x, ground + 2, 0.06 * height], [x, ground - 0.5 * height, 0.04 * height]]
-            fill(draw, *outlined([trunk], _jitter((96, 74, 54), rng)))
-            fill(draw, Shape(_blob(np.array([x, ground - 0.7 * height]), 0.36 * height, 1, rng), green))
+            fill(draw, outlined([trunk], _jitter((96, 74, 54), rng)))
+            fill(draw, [Shape(_blob(np.array([x, ground - 0.7 * height]), 0.36 * height, 1, rng), green)])
 
 
 def _draw_near(
@@ -111,7 +108,7 @@ def _draw_near(
             draw.line(line, pens[i % 2])
     elif rng.uniform() < 0.6:  # a rug
         center = np.array([rng.uniform(0.2, 0.8) * size, rng.uniform(ground, size)])
-        fill(draw, Shape(_blob(center, rng.uniform(0.25, 0.6) * size, 0.3, rng), _any_color(rng)))
+        fill(draw, [Shape(_blob(center, rng.uniform(0.25, 0.6) * size, 0.3, rng), _any_color(rng))])
     else:  # floorboards
         pen = aggdraw.Pen(mixed(floor, (20, 20, 20), 0.3), max(0.6, size / 224))
         for y in np.linspace(ground, size, 6)[1:].tolist():
@@ -119,15 +116,13 @@ def _draw_near(
     for _ in range(rng.integers(0, 4)):  # toys, stones, cushions
         center, r = np.array([rng.uniform(0, size), rng.uniform(ground, size)]), rng.uniform(0.02, 0.1) * size
         shape = _blob(center, r, rng.uniform(0.4, 1), rng)
-        fill(draw, Shape(shape + [0, 0.25 * r], (0, 0, 0), 50))
-        fill(draw, Shape(shape, _any_color(rng)))
+        fill(draw, [Shape(shape + [0, 0.25 * r], (0, 0, 0), 50), Shape(shape, _any_color(rng))])
 
 
 def draw_shadow(picture: Image.Image, center: np.ndarray, width: float, rng: np.random.Generator) -> None:
     """Darken the ground under the dog."""
     draw = aggdraw.Draw(picture)
-    for factor in (1.0, 0.8, 0.6):
-        fill(draw, Shape(_blob(center, factor * width, 0.16, rng), (0, 0, 0), 26))
+    fill(draw, [Shape(_blob(center, factor * width, 0.16, rng), (0, 0, 0), 26) for factor in (1.0, 0.8, 0.6)])
     draw.flush()
 
 
@@ -161,8 +156,7 @@ def draw_occluders(picture: Picture, feet: float, rng: np.random.Generator) -> N
     else:  # the edge of a table or a wall
         top = size - rng.uniform(0.04, 0.16) * size * np.array([1, 0.8])
         things.append(Shape(np.array([[0, top[0]], [size, top[1]], [size, size], [0, size]]), color))
-    for thing in things:
-        fill(draw, thing)
+    fill(draw, things)
     draw.flush()
     covered = stencil([thing.outline for thing in things], (size, size))
     picture.shading.paste(FULL_LIGHT, (0, 0), covered)

@@ -3,7 +3,7 @@
 Coordinates are (forward, left, up) in dog units, the ground at up = 0; a middling dog is about 1 high.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,8 +13,7 @@ from woofkit.sketch.traits import Traits
 POSES = ("standing", "sitting", "lying", "portrait", "behind")
 
 
-@dataclass(frozen=True)
-class Skeleton:
+class Skeleton(NamedTuple):
     """Where everything is: the capsules (K, 2, 4) of each part, the line of the back and the head's place and size."""
 
     trunk: np.ndarray  # chest to loin, loin to rump, chest to breast
@@ -69,15 +68,17 @@ def build_skeleton(t: Traits, pose: str, rng: np.random.Generator) -> Skeleton:
     along = c - r
     outward = np.array([-along[2], 0, along[0]]) / np.hypot(along[0], along[2])
     spine = np.stack([c + outward * chest, m + outward * loin, r + outward * rump])
-    legs = _legs(posture, trunk, length, leg, thick, stance[4:8])
+    legs = _legs(posture, trunk, (length, leg, thick), stance[4:8])
     tail = _tail(t, posture, trunk, stance[8:])
     return Skeleton(trunk, neck[None], legs, tail, spine, outward, head, head_radius)
 
 
-def _legs(
-    posture: str, trunk: np.ndarray, length: float, leg: float, thick: float, swing: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Return the legs under a trunk (3, 2, 4); `swing` (4,) says how far each has stepped."""
+def _legs(posture: str, trunk: np.ndarray, sizes: tuple[float, ...], swing: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the legs under a trunk (3, 2, 4); `swing` (4,) says how far each has stepped.
+
+    `sizes` are the length of the trunk, the length of a leg and its thickness.
+    """
+    length, leg, thick = sizes
     (*c, chest), (*r, rump) = trunk[0, 0], trunk[1, 1]
     foot = thick * 0.85
     front_radii = thick * np.array([1.75, 1.25, 0.95, 1.0, 0.9])
