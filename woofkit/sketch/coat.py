@@ -1,29 +1,14 @@
 """Coats: the colours of one dog, and how its hair changes an outline."""
 
 import colorsys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from woofkit.sketch.geometry import capsule_outlines, neighbours, smooth, unit
-from woofkit.sketch.layers import Color, Layer, Shape
-from woofkit.sketch.traits import Traits
-
-PALETTE: dict[str, Color] = {
-    "white": (240, 236, 228),
-    "cream": (230, 212, 176),
-    "golden": (214, 168, 98),
-    "wheaten": (186, 130, 80),
-    "ginger": (190, 116, 62),
-    "tan": (176, 114, 66),
-    "red": (146, 72, 42),
-    "brown": (106, 70, 46),
-    "grey": (128, 129, 134),
-    "blue": (88, 98, 116),
-    "black": (46, 44, 46),
-}
+from woofkit.sketch.layers import Color, Layer, Shape, Shapes
+from woofkit.sketch.traits import COLORS, Traits
 
 
 class Coat(NamedTuple):
@@ -43,8 +28,8 @@ class Coat(NamedTuple):
 def build_coat(t: Traits, rng: np.random.Generator) -> Coat:
     """Colour and comb one dog; two dogs of a breed differ in shade, two whites hardly."""
     shift = rng.normal(0, 1, 9)
-    base, marking = vary(PALETTE[t.coat_color], shift[0:3]), vary(PALETTE[t.marking_color], shift[3:6])
-    white = vary(PALETTE["white"], 0.5 * shift[6:9])
+    base, marking = vary(COLORS[t.coat_color], shift[0:3]), vary(COLORS[t.marking_color], shift[3:6])
+    white = vary(COLORS["white"], 0.5 * shift[6:9])
     amount = t.coat_length
     hair = {  # length, spacing, hang, bulk, hairs
         "smooth": (0.004 + 0.030 * amount, 0.032, 0.0, 0.0, 0.5),
@@ -96,9 +81,7 @@ class Fur:
     flow: tuple[float, float]
     rng: np.random.Generator
 
-    def layer(
-        self, part: str, near: float, discs: np.ndarray, color: Color, hair: Hair, markings: Sequence[Shape] = ()
-    ) -> Layer:
+    def layer(self, part: str, near: float, discs: np.ndarray, color: Color, hair: Hair, marks: Shapes = ()) -> Layer:
         """Make a layer out of discs (K, 2, 3): furry outlines, round modelling, hairs along the flow."""
         # The outlines, then all the wide inner ones, then all the narrow ones: nested brightness, one soft slope.
         nested = np.tile(discs, (3, 1, 1))
@@ -116,7 +99,7 @@ class Fur:
         ]
         softness = float(max(1.0, 0.16 * discs[..., 2].max()))
         hairs, hair_width = self._hairs(discs, hair.number), max(0.6, 0.007 * self.scale)
-        return Layer(part, near, outlines, color, markings, modelling, hair.rim, softness, hairs, hair_width)
+        return Layer(part, near, outlines, color, marks, modelling, hair.rim, softness, hairs, hair_width)
 
     def furry(self, outline: np.ndarray, length: float, hang: float) -> np.ndarray:
         """Return the outline (M, 2) with tufts of `length` times the coat's; those that point down hang."""

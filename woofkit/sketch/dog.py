@@ -37,8 +37,7 @@ def frame(t: Traits, s: Skeleton, pose: str, size: int, rng: np.random.Generator
     else:
         azimuth = np.deg2rad(-85 + 65 * chance[1] if portrait else -38 + 1.7 * 38 * chance[1] ** 1.2 * 0.75)
         toward = -np.pi / 2 - azimuth  # the yaw at which the head looks at the viewer
-        yaw = toward * np.clip(chance[2] * 1.15 - 0.1, 0, 1.05)
-        yaw = np.clip(yaw, -np.deg2rad(95), np.deg2rad(95))
+        yaw = np.clip(toward * np.clip(chance[2] * 1.15 - 0.1, 0, 1.05), -np.deg2rad(95), np.deg2rad(95))
     if chance[0] < 0.5:  # facing left
         azimuth, yaw = np.pi - azimuth, -yaw
     view = View(float(azimuth), float(np.deg2rad(3 + 17 * chance[3])))

@@ -25,6 +25,9 @@ class Shape(NamedTuple):
     opacity: int = 255
 
 
+Shapes = Sequence[Shape]
+
+
 @dataclass(eq=False)
 class Layer:
     """One piece of a part: drawn together, hiding what is further away.
@@ -39,8 +42,8 @@ class Layer:
     near: float
     outlines: Sequence[np.ndarray]
     color: Color
-    markings: Sequence[Shape]
-    modelling: Sequence[Shape]
+    markings: Shapes
+    modelling: Shapes
     rim: int
     softness: float
     hairs: np.ndarray | None = None
@@ -61,7 +64,7 @@ def outlined(discs: Sequence, color: Color, opacity: int = 255) -> list[Shape]:
     return [Shape(outline, color, opacity) for outline in capsule_outlines(np.array(discs))]
 
 
-def fill(draw: aggdraw.Draw, shapes: Sequence[Shape], corner: tuple[int, int] = (0, 0)) -> None:
+def fill(draw: aggdraw.Draw, shapes: Shapes, corner: tuple[int, int] = (0, 0)) -> None:
     """Fill shapes on a canvas whose upper left corner is at `corner` (column, row) of the picture."""
     for outline, color, opacity in shapes:
         draw.polygon((outline - corner).ravel().tolist(), aggdraw.Brush(color, opacity))
@@ -119,7 +122,7 @@ def paint(picture: Picture, layer: Layer) -> None:
     mask[np.asarray(covered) >= 128] = PARTS.index(layer.part)
 
 
-def paint_details(picture: Picture, part: str, details: Sequence[Shape]) -> None:
+def paint_details(picture: Picture, part: str, details: Shapes) -> None:
     """Paint small shapes; they are of the part also where they stick out."""
     outlines = [detail.outline for detail in details]
     corner, size, mask = _crop(picture, outlines)

@@ -64,10 +64,6 @@ def individual(breed: Traits, rng: np.random.Generator, spread: float = 0.05) ->
 
     A trait that is 0 stays 0 (no golden retriever grows a ridge).
     """
-    steps = rng.normal(0, spread, len(NUMBERS))
-    moved = {
-        name: float(np.clip(getattr(breed, name) + step, 0, 1))
-        for name, step in zip(NUMBERS, steps, strict=True)
-        if getattr(breed, name) > 0
-    }
-    return replace(breed, **moved)
+    steps = zip(NUMBERS, rng.normal(0, spread, len(NUMBERS)), strict=True)
+    moved = {name: float(np.clip(getattr(breed, name) + step, 0, 1)) for name, step in steps}
+    return replace(breed, **{name: value for name, value in moved.items() if getattr(breed, name) > 0})

@@ -2,13 +2,25 @@
 
 from dataclasses import dataclass, fields
 
-COLORS = ("white", "cream", "golden", "wheaten", "ginger", "tan", "red", "brown", "grey", "blue", "black")
+COLORS = {  # RGB
+    "white": (240, 236, 228),
+    "cream": (230, 212, 176),
+    "golden": (214, 168, 98),
+    "wheaten": (186, 130, 80),
+    "ginger": (190, 116, 62),
+    "tan": (176, 114, 66),
+    "red": (146, 72, 42),
+    "brown": (106, 70, 46),
+    "grey": (128, 129, 134),
+    "blue": (88, 98, 116),
+    "black": (46, 44, 46),
+}
 CHOICES = {
     "ear_shape": ("pricked", "folded", "drop"),
     "tail_shape": ("straight", "sabre", "curled", "bobbed"),
     "coat_texture": ("smooth", "wiry", "silky", "fluffy"),
-    "coat_color": COLORS,
-    "marking_color": COLORS,
+    "coat_color": tuple(COLORS),
+    "marking_color": tuple(COLORS),
     "pattern": ("solid", "saddle", "patched", "mantle"),
 }
 
