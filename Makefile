@@ -71,7 +71,7 @@ readme: $(INSTALLED)
 	$(VENV_PY) -m woofkit readme --profile $(PROFILE)
 
 backbone: $(INSTALLED)
-	$(VENV_PY) -m woofkit backbone
+	$(VENV_PY) -m tools.backbone
 
 bench: $(INSTALLED)
 	$(VENV_PY) -m woofkit bench $(BENCH)
