@@ -1,7 +1,5 @@
 """Batches for pretraining: drawings cut, flipped and tinted at random, with what each patch shows."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
@@ -30,10 +28,9 @@ class Batch(NamedTuple):
 
 
 def part_shares(masks: Tensor) -> Tensor:
-    """Return the share of every patch that each part covers, (B, patches, len(PARTS)), the patches row by row.
+    """Return the share of every patch that each part covers, (B, G * G, len(PARTS)), the patches row by row.
 
-    Args:
-        masks: (B, G * SAMPLES, G * SAMPLES) of positions in PARTS, for a grid of G x G patches.
+    `masks` (B, G * SAMPLES, G * SAMPLES) are positions in PARTS.
     """
     grid = masks.shape[1] // SAMPLES
     tiles = masks.view(-1, grid, SAMPLES, grid, SAMPLES).transpose(2, 3).reshape(-1, grid**2, SAMPLES**2)
@@ -41,10 +38,7 @@ def part_shares(masks: Tensor) -> Tensor:
 
 
 def make_batch(cache: DrawingCache, stage: Stage, recipe: Recipe, step: int) -> Batch:
-    """Return batch number `step` of a stage.
-
-    A function of its arguments alone: a resumed run sees what an unbroken one would have seen.
-    """
+    """Return batch number `step` of a stage: the same whether or not the run was interrupted before."""
     batch_size = min(recipe.batch_size, len(cache.images))
     epoch, place = divmod(step, len(cache.images) // batch_size)
     order = np.random.default_rng([recipe.seed, stage.size, epoch]).permutation(len(cache.images))

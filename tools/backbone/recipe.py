@@ -1,10 +1,9 @@
 """What is trained on, for how long and at which learning rate: everything that decides the backbone's weights."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, replace
 
+MODEL = "vit_tiny_patch16_224"  # timm's name
 # Streams of drawings that no split of the study's ten breeds uses.
 LITTER_SEED, TRAIN_SEED, VAL_SEED = 20260, 7_000_001, 7_000_002
 
@@ -36,7 +35,7 @@ class Recipe:
     part_weight: float = 1.0  # of the third: say which parts of the dog each patch shows
     seed: int = 0
 
-    def scaled(self, factor: float) -> Recipe:
+    def scaled(self, factor: float) -> "Recipe":
         """The same recipe with `factor` times the pictures, drawn and seen."""
         if factor == 1:
             return self

@@ -1,7 +1,6 @@
-"""What the model is taught at once: the breed, the breed's traits, and the parts of the dog that each patch shows."""
+"""What the model is taught at once, and judged by: the breed, its traits, the parts of the dog in each patch."""
 
-from __future__ import annotations
-
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 from tools.backbone.batches import Batch
 from tools.backbone.recipe import Recipe
 from woofkit.sketch.layers import PARTS
+from woofkit.sketch.litter import SIBLINGS
 from woofkit.sketch.traits import CHOICES, NUMBERS, Traits
 
 
@@ -29,10 +29,9 @@ def new_heads(num_features: int, num_traits: int) -> nn.ModuleDict:
 def task_loss(
     model: nn.Module, heads: nn.ModuleDict, batch: Batch, traits: Tensor, recipe: Recipe
 ) -> tuple[Tensor, float, float]:
-    """Return the loss of all three tasks together, the breeds' part of it, and the share of breeds named right.
+    """Return the loss of all three tasks, the breeds' part of it, and the share of breeds named right.
 
-    Args:
-        traits: (num_breeds, T) from `trait_table`.
+    `traits` (num_breeds, T) come from `trait_table`.
     """
     device = traits.device
     labels = torch.from_numpy(batch.drawings % recipe.num_breeds).to(device)
@@ -47,3 +46,27 @@ def task_loss(
     # cross_entropy wants the classes second: (B, parts, patches), for the shares as for the logits.
     loss = loss + recipe.part_weight * F.cross_entropy(parts.transpose(1, 2), batch.parts.to(device).transpose(1, 2))
     return loss, breed.item(), (logits.argmax(1) == labels).float().mean().item()
+
+
+@torch.inference_mode()
+def accuracies(model: nn.Module, pictures: np.ndarray, num_breeds: int, batch_size: int = 50) -> dict[str, float]:
+    """Return how often the model is right on pictures (N, S, S, 3) whose picture i shows breed i % num_breeds.
+
+    "top1": it names the breed; "top5": the breed is among its five first; "family": it names the breed or one
+    of its siblings in the litter.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    logits = []
+    for start in range(0, len(pictures), batch_size):
+        batch = torch.tensor(pictures[start : start + batch_size]).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+        with torch.autocast(device.type, torch.bfloat16):
+            logits.append(model(batch.to(device)).float().cpu())
+    scores = torch.cat(logits)
+    truth = (torch.arange(len(pictures)) % num_breeds)[:, None]
+    order = scores.argsort(dim=1, descending=True)
+    return {
+        "top1": round(float((order[:, :1] == truth).float().mean()), 4),
+        "top5": round(float((order[:, :5] == truth).any(1).float().mean()), 4),
+        "family": round(float((order[:, :1] // SIBLINGS == truth // SIBLINGS).float().mean()), 4),
+    }

@@ -1,7 +1,5 @@
 """The photograph: light, tint, blur, noise, and a share of greyscale pictures."""
 
-from __future__ import annotations
-
 import numpy as np
 from PIL import Image, ImageFilter
 
@@ -34,7 +32,4 @@ def photograph(colors: Image.Image, shading: Image.Image, rng: np.random.Generat
     planes = [pixels[:, :, c] * (light * np.float32(exposure * contrast * tint[c])) for c in range(3)]
     if grey:
         planes = 3 * [0.299 * planes[0] + 0.587 * planes[1] + 0.114 * planes[2]]
-    photo = np.empty((size, size, 3), np.uint8)
-    for c, plane in enumerate(planes):
-        photo[:, :, c] = np.clip(plane + lift, 0, 255)
-    return photo
+    return np.stack([np.clip(plane + lift, 0, 255).astype(np.uint8) for plane in planes], axis=2)

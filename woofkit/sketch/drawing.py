@@ -1,7 +1,5 @@
 """Draw one dog: traits, skeleton, layers, scene, photograph."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +9,7 @@ from PIL import Image
 
 from woofkit.sketch.camera import photograph
 from woofkit.sketch.coat import build_coat
-from woofkit.sketch.dog import dog_capsules, frame, paint_dog
+from woofkit.sketch.dog import Dog, frame, paint_dog
 from woofkit.sketch.layers import FULL_LIGHT, Picture
 from woofkit.sketch.litter import individual
 from woofkit.sketch.scene import PLACES, draw_background, draw_occluders, draw_shadow
@@ -19,7 +17,6 @@ from woofkit.sketch.skeleton import POSES, build_skeleton
 from woofkit.sketch.traits import Traits
 
 POSE_SHARES = (0.36, 0.20, 0.16, 0.16, 0.12)  # of POSES
-SMALLEST = 16
 
 
 class Drawing(NamedTuple):
@@ -57,29 +54,29 @@ def draw_dog(traits: Traits, *, seed: int, index: int, size: int = 224, pose: st
     """
     if not isinstance(traits, Traits):
         raise TypeError(f"traits must be a Traits, not {type(traits).__name__}")
-    for name, value, low in (("seed", seed, 0), ("index", index, 0), ("size", size, SMALLEST)):
+    for name, value, low in (("seed", seed, 0), ("index", index, 0), ("size", size, 16)):
         if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < low:
             raise ValueError(f"{name}={value!r} is not allowed: a whole number of at least {low}")
     if pose is not None and pose not in POSES:
         raise ValueError(f"pose={pose!r} is not allowed: one of {', '.join(POSES)}")
-    # One stream a concern: a trait that changes how many numbers one of them takes does not touch the others.
+    # One stream per concern: a trait that changes how many numbers one of them takes does not touch the others.
     streams = np.random.SeedSequence([int(seed), int(index)]).spawn(7)
     posing, nature, hair, faces, place, front, lens = (np.random.Generator(np.random.Philox(s)) for s in streams)
 
     drawn_pose = _choose_pose(posing)
     pose = pose or drawn_pose
-    dog = individual(traits, nature)
-    coat = build_coat(dog, nature)
-    skeleton = build_skeleton(dog, pose, posing)
-    view, turn = frame(dog, skeleton, coat, pose, size, posing)
+    traits = individual(traits, nature)
+    coat = build_coat(traits, nature)
+    skeleton = build_skeleton(traits, pose, posing)
+    view, turn = frame(traits, skeleton, pose, size, posing)
 
     ground = float(np.clip(view.project(np.zeros(3))[0, 1] / size - place.uniform(0.08, 0.45), 0.12, 0.9))
     background = draw_background(size, PLACES[place.integers(len(PLACES))], ground, place)
-    feet = view.project(np.array([p for p, *_ in dog_capsules(skeleton)]) * [1, 1, 0])
+    feet = view.project(skeleton.capsules[:, 0, :3] * [1, 1, 0])
     spread = 0.5 * float(np.ptp(feet[:, 0])) + 0.12 * view.scale
     draw_shadow(background, np.array([feet[:, 0].mean(), feet[:, 1].mean()]), spread, place)
 
     picture = Picture(background, Image.new("L", (size, size), FULL_LIGHT), np.zeros((size, size), np.uint8))
-    paint_dog(picture, dog, skeleton, coat, view, turn, hair, faces)
+    paint_dog(picture, Dog(traits, skeleton, coat, view, turn), hair, faces)
     draw_occluders(picture, float(feet[:, 1].max()), front)
     return Drawing(photograph(picture.colors, picture.shading, lens), picture.mask, pose)

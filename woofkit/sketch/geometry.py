@@ -1,14 +1,13 @@
-"""Outlines in the plane: capsules (two circles and what lies between), fur along an edge, the view of a dog."""
+"""The view of a dog, and shapes in the plane: capsules (two circles and what lies between) and smooth curves.
 
-from __future__ import annotations
+A capsule in space is two balls: an array (2, 4) of forward, left, up and radius, in dog units. In the picture it is a
+"disc", two circles: an array (2, 3) of column, row and radius, in pixels. K of them are (K, 2, 4) and (K, 2, 3).
+"""
 
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-
-# A capsule in space: (start (3,), end (3,), radius at the start, radius at the end), in dog units.
-Capsule = tuple[np.ndarray, np.ndarray, float, float]
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,15 @@ class View:
         matrix, offset = self._map
         return np.asarray(points, float).reshape(-1, 3) @ matrix + offset
 
+    def flat(self, capsules: np.ndarray, grow: float = 0.0) -> np.ndarray:
+        """Map capsules (K, 2, 4) to discs (K, 2, 3); `grow` (dog units) thickens them first."""
+        ends = self.project(capsules[..., :3])[:, :2].reshape(-1, 2, 2)
+        return np.concatenate([ends, (capsules[..., 3:] + grow) * self.scale], axis=2)
+
+    def near(self, capsules: np.ndarray) -> float:
+        """Return how near capsules (K, 2, 4) are in the mean, in dog units."""
+        return float(self.project(capsules[..., :3])[:, 2].mean())
+
     @cached_property
     def _map(self) -> tuple[np.ndarray, np.ndarray]:
         """The projection as a matrix (3, 3), to be multiplied from the right, and an offset (3,)."""
@@ -43,88 +51,39 @@ class View:
 _ARC = np.linspace(0, 1, 9)
 
 
-def capsule_outlines(p: np.ndarray, q: np.ndarray, rp: np.ndarray, rq: np.ndarray) -> np.ndarray:
-    """Return the outlines (K, 18, 2) around circles at p (K, 2) of radius rp (K,) and at q of radius rq."""
-    apart = q - p
+def capsule(p: np.ndarray, q: np.ndarray, rp: float, rq: float) -> np.ndarray:
+    """Return the capsule (2, 4) from p (3,) with radius rp to q (3,) with radius rq."""
+    return np.array([[*p, rp], [*q, rq]])
+
+
+def capsule_outlines(discs: np.ndarray) -> np.ndarray:
+    """Return the outlines (K, 18, 2) of discs (K, 2, 3)."""
+    centers, radii = discs[..., :2], discs[..., 2]
+    apart = centers[:, 1] - centers[:, 0]
     distance = np.sqrt((apart**2).sum(1)) + 1e-9
     heading = np.arctan2(apart[:, 1], apart[:, 0])
     # Where one circle holds the other, the angle is 0 or pi and the outline is the larger circle.
-    open_angle = np.arccos(np.clip((rp - rq) / distance, -1, 1))
+    open_angle = np.arccos(np.clip((radii[:, 0] - radii[:, 1]) / distance, -1, 1))
     back = (heading + open_angle)[:, None] + (2 * np.pi - 2 * open_angle)[:, None] * _ARC
     front = (heading - open_angle)[:, None] + (2 * open_angle)[:, None] * _ARC
     angle = np.concatenate([back, front], axis=1)
     rays = np.stack([np.cos(angle), np.sin(angle)], axis=2)
-    n = len(_ARC)
-    rays[:, :n] *= rp[:, None, None]
-    rays[:, n:] *= rq[:, None, None]
-    rays[:, :n] += p[:, None]
-    rays[:, n:] += q[:, None]
-    return rays
+    return np.repeat(centers, len(_ARC), axis=1) + rays * np.repeat(radii, len(_ARC), axis=1)[:, :, None]
 
 
-def capsule_outline(p: np.ndarray, q: np.ndarray, rp: float, rq: float) -> np.ndarray:
-    """Return the outline (18, 2) around the circle at p (radius rp) and the circle at q (radius rq)."""
-    return capsule_outlines(
-        np.asarray(p, float)[None, :2], np.asarray(q, float)[None, :2], np.array([rp]), np.array([rq])
-    )[0]
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Return vectors (N, 2) at length 1."""
+    return vectors / (np.sqrt((vectors * vectors).sum(1, keepdims=True)) + 1e-9)
 
 
-def outlined(discs: list, color) -> list[tuple[np.ndarray, tuple[int, int, int]]]:
-    """Return each projected capsule (end (2,), end (2,), radius, radius) as a marking: its outline and the colour."""
-    ends = np.array([[*p, *q, a, b] for p, q, a, b in discs])
-    return [(o, color) for o in capsule_outlines(ends[:, :2], ends[:, 2:4], ends[:, 4], ends[:, 5])]
-
-
-def furry(
-    outline: np.ndarray,
-    length: float,
-    spacing: float,
-    hang: float,
-    flow: tuple[float, float],
-    rng: np.random.Generator,
-    soft: bool = False,
-) -> np.ndarray:
-    """Return the outline (M, 2) with tufts: a tip every `spacing` pixels, about `length` pixels long.
-
-    `hang` lengthens the tufts that point down; `flow` (2,) leans all of them one way;
-    `soft` rounds them as in a fluffy coat.
-    """
-    closed = np.concatenate([outline, outline[:1]])
-    steps = closed[1:] - closed[:-1]
-    along = np.concatenate([[0], np.sqrt((steps * steps).sum(1)).cumsum()])
-    lobes = max(4, int(along[-1] / max(spacing, 1.0)))
-    jitter, grow = rng.uniform(-0.35, 0.35, 2 * lobes), rng.uniform(0, 1, 2 * lobes)
-    at = (np.arange(2 * lobes) + jitter) * (along[-1] / (2 * lobes))
-    points = np.stack([np.interp(at, along, closed[:, 0]), np.interp(at, along, closed[:, 1])], axis=1)
-    normal = (np.concatenate([points[1:], points[:1]]) - np.concatenate([points[-1:], points[:-1]]))[:, ::-1] * [1, -1]
-    normal /= np.sqrt((normal * normal).sum(1, keepdims=True)) + 1e-9
-    if signed_area(points) < 0:
-        normal = -normal
-    down = np.maximum(normal[:, 1:], 0)
-    lean = normal + np.array(flow)
-    lean[:, 1:] += 1.2 * down * min(hang / max(length, 1e-6), 1.0)
-    lean /= np.sqrt((lean * lean).sum(1, keepdims=True)) + 1e-9
-    factor = np.empty((2 * lobes, 1))
-    factor[::2, 0] = 0.6 + 0.55 * grow[::2]
-    factor[1::2, 0] = -0.1 + 0.35 * grow[1::2]
-    if hang > length:  # between two tips a hanging coat still reaches most of the way down
-        factor[1::2] = np.maximum(factor[1::2], 0.72 * down[1::2])
-    tufts = points + lean * ((length + hang * down * down) * factor)
-    return smooth(tufts, 3) if soft else tufts
-
-
-def signed_area(points: np.ndarray) -> float:
-    """Return the area of a polygon (N, 2), positive when it runs clockwise on the screen (rows go down)."""
-    x, y = points.T
-    return float(0.5 * (x[:-1] @ y[1:] - x[1:] @ y[:-1] + x[-1] * y[0] - x[0] * y[-1]))
+def neighbours(points: np.ndarray, step: int) -> np.ndarray:
+    """Return the point `step` further along a closed line, for each of the points (N, 2)."""
+    return points.take(np.arange(step, len(points) + step), axis=0, mode="wrap")
 
 
 def smooth(points: np.ndarray, n: int = 6) -> np.ndarray:
     """Return a closed Catmull-Rom curve (N * n, 2) through the points (N, 2)."""
     t = (np.arange(n) / n)[:, None]
-    a = np.concatenate([points[-1:], points[:-1]])[:, None]
-    b = points[:, None]
-    c = np.concatenate([points[1:], points[:1]])[:, None]
-    d = np.concatenate([points[2:], points[:2]])[:, None]
+    a, b, c, d = (neighbours(points, step)[:, None] for step in (-1, 0, 1, 2))
     curve = 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - 3 * c + d - a) * t**3)
     return curve.reshape(-1, 2)

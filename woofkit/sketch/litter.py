@@ -1,7 +1,5 @@
 """Invented breeds from the same space of traits, for pretraining on dogs that are not the ten."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np
@@ -55,11 +53,9 @@ def litter(num_breeds: int, seed: int) -> list[Traits]:
         if fresh:
             founder = _founder(rng)
         candidate = Traits(**(founder if fresh else _sibling(founder, rng)))
-        if min(trait_distance(candidate, other) for other in ten) < MIN_DISTANCE:
-            continue
-        if any(trait_distance(candidate, other) < SIBLING_DISTANCE for other in breeds):
-            continue
-        breeds.append(candidate)
+        new = min(trait_distance(candidate, other) for other in ten) >= MIN_DISTANCE
+        if new and all(trait_distance(candidate, other) >= SIBLING_DISTANCE for other in breeds):
+            breeds.append(candidate)
     return breeds
 
 
@@ -68,10 +64,6 @@ def individual(breed: Traits, rng: np.random.Generator, spread: float = 0.05) ->
 
     A trait that is 0 stays 0 (no golden retriever grows a ridge).
     """
-    steps = rng.normal(0, spread, len(NUMBERS))
-    moved = {
-        name: float(np.clip(getattr(breed, name) + step, 0, 1))
-        for name, step in zip(NUMBERS, steps, strict=True)
-        if getattr(breed, name) > 0
-    }
-    return replace(breed, **moved)
+    steps = zip(NUMBERS, rng.normal(0, spread, len(NUMBERS)), strict=True)
+    moved = {name: float(np.clip(getattr(breed, name) + step, 0, 1)) for name, step in steps}
+    return replace(breed, **{name: value for name, value in moved.items() if getattr(breed, name) > 0})

@@ -1,22 +1,27 @@
 """What makes a drawn breed: its traits, their limits, and how far two breeds are apart."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 
-EAR_SHAPES = ("pricked", "folded", "drop")
-TAIL_SHAPES = ("straight", "sabre", "curled", "bobbed")
-COAT_TEXTURES = ("smooth", "wiry", "silky", "fluffy")
-COLORS = ("white", "cream", "golden", "wheaten", "ginger", "tan", "red", "brown", "grey", "blue", "black")
-PATTERNS = ("solid", "saddle", "patched", "mantle")
-
+COLORS = {  # RGB
+    "white": (240, 236, 228),
+    "cream": (230, 212, 176),
+    "golden": (214, 168, 98),
+    "wheaten": (186, 130, 80),
+    "ginger": (190, 116, 62),
+    "tan": (176, 114, 66),
+    "red": (146, 72, 42),
+    "brown": (106, 70, 46),
+    "grey": (128, 129, 134),
+    "blue": (88, 98, 116),
+    "black": (46, 44, 46),
+}
 CHOICES = {
-    "ear_shape": EAR_SHAPES,
-    "tail_shape": TAIL_SHAPES,
-    "coat_texture": COAT_TEXTURES,
-    "coat_color": COLORS,
-    "marking_color": COLORS,
-    "pattern": PATTERNS,
+    "ear_shape": ("pricked", "folded", "drop"),
+    "tail_shape": ("straight", "sabre", "curled", "bobbed"),
+    "coat_texture": ("smooth", "wiry", "silky", "fluffy"),
+    "coat_color": tuple(COLORS),
+    "marking_color": tuple(COLORS),
+    "pattern": ("solid", "saddle", "patched", "mantle"),
 }
 
 
