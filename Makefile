@@ -2,8 +2,8 @@
 # make test             ruff, pytest, and the notebooks with shrunk parameters, in a browser too where there is Chromium
 # make test-long        the same, with all five notebooks in the browser
 # make lab              open JupyterLab on the notebooks
-# make report           make one HTML site of a finished study (PROFILE=demo): opens from disk, without Jupyter or network
-# make readme           put the tables and figures of a finished study (PROFILE=demo) into README.md and figures/
+# make site             make web pages of a finished study (PROFILE=demo): they open from disk, without Jupyter or network
+# make readme           put the tables and figures of a finished study (PROFILE=demo) into README.md, docs/ and figures/
 # make backbone         pretrain the bundled backbone anew
 # make attention        measure where a study's models look, and judge the claims (PROFILE=demo; ATTENTION="--dogs 400")
 # make sweep            train what a sweep names (SWEEP=rigor-small; sweeps/ has others), one run after the other
@@ -22,7 +22,7 @@ VENV_PY   := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install study test test-long lab attention sweep report readme backbone bench
+.PHONY: help install study test test-long lab attention sweep site readme backbone bench
 
 help:
 	@sed -n '/^# /s/^# //p' Makefile
@@ -64,11 +64,11 @@ attention: $(INSTALLED)
 sweep: $(INSTALLED)
 	$(VENV_PY) -m woofkit sweep $(SWEEP) $(addprefix -p ,$(PARAMS))
 
-report: $(INSTALLED)
-	$(VENV_PY) -m woofkit report --profile $(PROFILE)
+site: $(INSTALLED)
+	$(VENV_PY) -m tools.site --profile $(PROFILE)
 
 readme: $(INSTALLED)
-	$(VENV_PY) -m woofkit readme --profile $(PROFILE)
+	$(VENV_PY) -m tools.readme --profile $(PROFILE)
 
 backbone: $(INSTALLED)
 	$(VENV_PY) -m tools.backbone

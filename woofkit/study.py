@@ -193,7 +193,7 @@ def _set_aside(names: list[str], run_root: Path) -> None:
         outdated += (run_root / "figures").glob(f"{name[:2]}_*.png")
     if NOTEBOOKS[-1] in names:
         outdated += [run_root / name for name in ("results.md", "results.csv", "costs.csv", "verdicts.csv")]
-    outdated.append(run_root / "report")  # a site of all five
+    outdated.append(run_root / "site")  # a site of all five
     for path in outdated:
         if path.exists():
             aside = run_root / "previous" / path.name

@@ -1,5 +1,5 @@
-"""`make report`: an executed study as one HTML site that opens from disk, without a network and without a kernel."""
+"""`make site`: an executed study as a folder of HTML pages that open from disk, without a network and without a kernel.
 
-from tools.site.building import write_site
-
-__all__ = ["write_site"]
+notebooks.py lists what stands on a page, pages.py makes it HTML with pandoc, checks.py holds the laws of the site, and
+building.py writes all pages at once.
+"""

@@ -1,54 +1,87 @@
 """Write the site of a finished study: every page is made and checked before one is written, and all appear at once."""
 
+import html
 import os
-import secrets
-import shutil
-from collections.abc import Mapping
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from tools.site.contents import contents_page
-from tools.site.pages import notebook_page, read_executed
-from tools.site.portable import portable
-from tools.site.self_contained import check_self_contained
-from woofkit.config import resolve_path
+from tools.site.checks import check_self_contained, portable
+from tools.site.notebooks import Executed, notebook_parts, read_executed
+from tools.site.pages import Part, make_page
+from woofkit.config import PROJECT_ROOT, ConfigError, resolve_path
 from woofkit.study import NOTEBOOKS, read_study_table
 
-SITE = "report"  # the folder's name in the study's
+README = PROJECT_ROOT / "README.md"
+SITE = "site"  # the folder's name in the study's
 
 
 def write_site(profile: str = "demo", runs_dir: str = "runs") -> Path:
-    """Make the site of an executed study in runs_dir/profile/report and return its contents page.
+    """Make the site of an executed study in runs_dir/profile/site and return its contents page.
 
     What breaks off leaves the site that was there, whole, or none. Raises ConfigError, before anything is written, if
     the study is not finished, has a formula that cannot be drawn, or shows what does not lie in its notebooks.
     """
     runs = resolve_path(runs_dir)
-    study = runs / profile
-    results = read_study_table(study, profile)
-    notebooks = [read_executed(study / "notebooks" / f"{name}.ipynb") for name in NOTEBOOKS]
-    pages = {f"{executed.name}.html": notebook_page(executed, notebooks, profile) for executed in notebooks}
-    pages["index.html"] = contents_page(notebooks, results, study / "figures", profile, datetime.now().astimezone())
+    results = read_study_table(runs / profile, profile)
+    notebooks = [read_executed(runs / profile / "notebooks" / f"{name}.ipynb") for name in NOTEBOOKS]
+    pages = {"index.html": make_page("index", contents_parts(notebooks, results, profile), NOTEBOOKS, {})}
+    neighbours = ("", *NOTEBOOKS, "")
+    for before, executed, after in zip(neighbours, notebooks, neighbours[2:], strict=False):
+        ran = _ran(profile, executed.finished) + (f" in {executed.minutes} minutes" if executed.minutes else "")
+        frame = {"before": before, "after": after, "ran": f"{ran}."}
+        pages[f"{executed.name}.html"] = make_page(executed.name, notebook_parts(executed), NOTEBOOKS, frame)
     pages = {name: portable(page, runs) for name, page in pages.items()}
     for name, page in pages.items():
         check_self_contained(name, page, pages)
-    write_folder(study / SITE, pages)
-    return study / SITE / "index.html"
+    write_folder(runs / profile / SITE, pages)
+    return runs / profile / SITE / "index.html"
+
+
+def contents_parts(notebooks: Sequence[Executed], results: str, profile: str) -> list[Part]:
+    """Return what stands on the contents page: what the study is, its `results` (a table), and a card per notebook.
+
+    Raises ConfigError if README.md, which says what the study is, has no title or no words under it.
+    """
+    about = re.match(r"# .+\n\n(?:[^\n]+\n)+", README.read_text(encoding="utf-8") if README.is_file() else "")
+    if not about:
+        raise ConfigError(f"{README} must begin with '# TITLE', an empty line and a paragraph that says what this is")
+    ran = html.escape(_ran(profile, max(executed.finished for executed in notebooks)))
+    made = f'<p class="note">{ran}; these pages were made on {datetime.now():%Y-%m-%d at %H:%M}.</p>'
+    parts = [Part("markdown", f"{about[0]}\n{made}", README.name)]
+    parts.append(Part("markdown", f"## Results\n\n{results}\n\n## The notebooks", "results.md"))
+    return parts + [Part("markdown", _card(executed), executed.name) for executed in notebooks]
+
+
+def _card(executed: Executed) -> str:
+    """Title, aims (the first list, with the line above it) and first picture of a notebook."""
+    first = next(cell.source for cell in executed.cells if cell.cell_type == "markdown")
+    aims = re.search(r"^(?:\*\*.+\*\*\n)?(?:- .+(?:\n|$))+", first, flags=re.MULTILINE)
+    data = (output.get("data", {}) for cell in executed.cells for output in cell.get("outputs", []))
+    picture = next(("".join(shown["image/png"].split()) for shown in data if "image/png" in shown), "")
+    image = f'<img src="data:image/png;base64,{picture}">'
+    cover = f'<div><a href="{executed.name}.html" tabindex="-1">{image}</a></div>' if picture else ""
+    words = f"### [{executed.title}]({executed.name}.ipynb)\n\n<div>\n\n{aims[0] if aims else ''}\n\n</div>"
+    return f'<article class="card">\n\n{words}\n\n{cover}\n\n</article>'
+
+
+def _ran(profile: str, finished: str) -> str:
+    return f"Profile {profile}" + (f", run on {finished}" if finished else "")
 
 
 def write_folder(folder: Path, files: Mapping[str, str]) -> None:
     """Write text files into a folder that replaces the one of that name, whole; if that fails, the old one stays."""
-    mark = f"{os.getpid()}-{secrets.token_hex(4)}.tmp"
-    new, old = (folder.with_name(f".{folder.name}.{word}.{mark}") for word in ("new", "old"))
-    try:
-        new.mkdir(parents=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp") as beside:
+        new, old = Path(beside) / "new", Path(beside) / "old"
+        new.mkdir()
         for name, text in files.items():
             (new / name).write_text(text, encoding="utf-8")
-        if folder.exists():
-            os.replace(folder, old)  # a folder cannot replace one that is not empty
-        os.replace(new, folder)
-    finally:
-        if old.exists() and not folder.exists():
-            os.replace(old, folder)
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        try:
+            if folder.exists():
+                os.replace(folder, old)  # a folder cannot replace one that is not empty
+            os.replace(new, folder)
+        finally:
+            if old.exists() and not folder.exists():
+                os.replace(old, folder)

@@ -1,112 +1,60 @@
-"""A page of the site for each executed notebook."""
+"""Pages: parts in, one HTML page out. pandoc reads Markdown, draws formulas as MathML and colours code."""
 
-import copy
+import html
+import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from functools import cache
+import subprocess
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import nbformat
-from jinja2 import Environment, FileSystemLoader, Template, pass_context
-from jinja2.runtime import Context
-from nbconvert import HTMLExporter
-from nbformat import NotebookNode
-from pygments.formatters import HtmlFormatter
+import pypandoc
 
-from tools.site.figures import describe_figures, with_alt
-from tools.site.static_widgets import widget_html
-from tools.site.words import PageRenderer, plain
 from woofkit.config import ConfigError
 
-TEMPLATES = Path(__file__).with_name("templates")
-WIDGETS = "application/vnd.jupyter.widget-state+json"
-# Pygments' default: its colours keep a contrast of 4.5 to 1 on white, and no meaning hangs on them.
-CODE_STYLE = "default"
+PANDOC = Path(__file__).with_name("pandoc")
+OPTIONS = ("--to=html5", "--mathml", "--toc", "--toc-depth=3", "--wrap=none", f"--template={PANDOC / 'page.html'}")
+WARNED = re.compile(
+    r"\[WARNING\] Could not convert TeX math (.*?), rendering as TeX:\n(?:.*?\n  (unexpected .*?)\n)?", re.S
+)
+# What pandoc leaves of a formula, or did not take for one: "$ x $" and "$\frac{1$" stay words, while "$5" is a price.
+FORMULA = r'<span class="math \w+">(?P<formula>.*?)</span>|(?P<words>\$(?!\d)[^$<]+\$)'
+LEFT = re.compile(rf"<!-- from (?P<place>.*?) -->|<(code|pre|math|style)\b.*?</\2>|{FORMULA}|<\w[^>]*>", re.S)
+# TeX's space around a function: "p ln p". pandoc leaves it to the browser, and browsers leave it out.
+FUNCTION = r'<mrow><mi mathvariant="normal">\w+</mi><mo>&#8289;</mo></mrow>'
+SPACE = re.compile(rf"(?<=[^−]</m[in]>)(?={FUNCTION})|(?<=<mo>&#8289;</mo></mrow>)(?=<m[^o])")
 
 
 @dataclass(frozen=True)
-class Executed:
-    """An executed notebook: its name, its cells, its title in plain words, and when and how long it ran."""
+class Part:
+    """What stands on a page: `text` of a `kind` ("markdown", "code" or finished "html").
 
-    name: str
-    notebook: NotebookNode
-    title: str
-    finished: datetime | None
-    seconds: float | None
-
-
-def read_executed(path: Path) -> Executed:
-    """Read a notebook that `python -m woofkit run` or papermill has executed.
-
-    Raises ConfigError if it is no notebook, or has no title that can be read.
+    `place` says where it comes from, for messages; `style` is the class of the box around code.
     """
-    try:
-        notebook = nbformat.read(path, as_version=4)
-    except Exception as error:  # nbformat raises whatever the broken place of the file leads to
-        raise ConfigError(f"{path} is no notebook ({type(error).__name__}); run {path.stem} again") from error
-    first = next((cell.source for cell in notebook.cells if cell.cell_type == "markdown"), "")
-    title = re.match(r"#\s+(.+)", first.lstrip())
-    if not title:
-        raise ConfigError(f"{path} has no title: its first words must be a heading, '# ...'")
-    run = notebook.metadata.get("papermill", {})
-    finished = datetime.fromisoformat(run["end_time"]).astimezone() if run.get("end_time") else None  # it is in UTC
-    words = plain(PageRenderer(f"{path.stem}, title").render(title[1]))
-    return Executed(path.stem, notebook, words, finished, run.get("duration"))
+
+    kind: str
+    text: str
+    place: str
+    style: str = ""
 
 
-def notebook_page(executed: Executed, others: Sequence[Executed], profile: str) -> str:
-    """Return the page of a notebook as HTML; `others` are all notebooks of the site, in order, this one included.
+def make_page(name: str, parts: Sequence[Part], notebooks: Collection[str], frame: Mapping[str, str]) -> str:
+    """Return the page `name` as HTML; its first heading is its title.
 
-    Raises ConfigError, naming notebook and cell, for a formula that cannot be drawn.
+    `notebooks` have a page each: links to NAME.ipynb lead to NAME.html. `frame` is what page.html asks for.
+    Raises ConfigError, naming place and formula, if one cannot be drawn, and for whatever else pandoc warns of.
     """
-    words = PageRenderer(notebooks=[other.name for other in others])
-    notebook = _prepared(executed.notebook)
-    state = notebook.metadata.get("widgets", {}).get(WIDGETS, {}).get("state", {})
-
-    @pass_context
-    def markdown(context: Context, source: str) -> str:
-        cell = context["cell"]
-        words.place, words.attachments = f"{executed.name}, cell {cell.metadata.number}", cell.get("attachments", {})
-        return with_alt(words.render(source), "Picture")
-
-    exporter = HTMLExporter(
-        template_file="cells.html.j2",
-        extra_template_basedirs=[str(TEMPLATES)],
-        extra_template_paths=[str(TEMPLATES)],
-        filters={
-            "markdown2html": markdown,
-            "with_alt": with_alt,
-            "widget": lambda view, alt: with_alt(widget_html(view["model_id"], state), alt),
-        },
-    )
-    cells, _resources = exporter.from_notebook_node(notebook)
-    place = [other.name for other in others].index(executed.name)
-    return template("page.html.j2").render(
-        title=executed.title,
-        cells=cells,
-        headings=[heading for heading in words.headings if heading.level in (2, 3)],
-        before=others[place - 1] if place else None,
-        after=others[place + 1] if place + 1 < len(others) else None,
-        executed=executed,
-        profile=profile,
-    )
-
-
-@cache
-def template(name: str) -> Template:
-    """Return one of the site's own templates; all of them share one frame and one style."""
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["minutes"] = lambda seconds: "{}:{:02d}".format(*divmod(round(seconds), 60))
-    environment.globals["code_style"] = HtmlFormatter(style=CODE_STYLE).get_style_defs(".highlight")
-    return environment.get_template(name)
-
-
-def _prepared(notebook: NotebookNode) -> NotebookNode:
-    """A copy with its cells numbered and its figures described, for the template."""
-    notebook = copy.deepcopy(notebook)
-    for number, cell in enumerate(notebook.cells, start=1):
-        cell.metadata.number = number
-    describe_figures(notebook)
-    return notebook
+    page = {"meta": dict(frame), "pages": list(notebooks), "parts": [asdict(part) for part in parts]}
+    command = [pypandoc.get_pandoc_path(), f"--from={PANDOC / 'reader.lua'}", *OPTIONS]
+    done = subprocess.run(command, input=json.dumps(page), capture_output=True, encoding="utf-8", check=False)
+    reasons = dict(WARNED.findall(done.stderr))
+    place = name
+    for found in LEFT.finditer(done.stdout.partition("<main")[2]):
+        place = found["place"] or place
+        formula = html.unescape(found["formula"] or found["words"] or "")
+        if formula:
+            reason = reasons.get(formula.strip("$")) or "no space may follow its first $, and every { needs a }"
+            raise ConfigError(f"{place}: the formula {formula!r} cannot be drawn: {reason}")
+    if done.returncode or done.stderr:
+        raise ConfigError(f"{name}: pandoc says {done.stderr.strip() or done.returncode}")
+    return SPACE.sub('<mspace width="0.167em"></mspace>', done.stdout)

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from woofkit.claims.effects import RESULTS
+from woofkit.config import METHODS, ConfigError, resolve_path
 from woofkit.files import write_atomic, write_table
-from woofkit.results import METHOD_LABELS, load_run, other_settings, percent, set_apart
+from woofkit.results import METHOD_LABELS, load_run, load_runs, other_settings, percent, set_apart
 from woofkit.stats.intervals import proportion_interval
 
 SETTINGS = ("dataset", "scheme", "preprocess", "model_name", "lr", "epochs", "batch_size", "precision", "seed")
@@ -140,6 +142,28 @@ def write_results(frame: pd.DataFrame, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "results.md", lambda path: path.write_text(results_markdown(frame) + "\n", encoding="utf-8"))
     write_table(frame, folder / "results.csv")
+
+
+def keep_results(profile: str, runs_dir: str = "runs", folder: Path = RESULTS) -> Path:
+    """Write the table of a profile's finished runs to <dataset>_<profile>.csv in data/results/ and return its path.
+
+    For measurements that took long: runs/ is not part of the repository, data/results/ is.
+
+    Raises:
+        ConfigError: no run of the profile is finished, or its runs are on several datasets.
+    """
+    study = resolve_path(runs_dir) / profile
+    runs = load_runs(study)
+    if runs.empty:
+        raise ConfigError(f"no finished run in {study}: run make study PROFILE={profile}")
+    datasets = runs["dataset"].unique()
+    if len(datasets) > 1:
+        raise ConfigError(f"{study} has runs on {' and '.join(datasets)}: keep those of one dataset in one profile")
+    order = runs["method"].map(METHODS.index).sort_values(kind="stable").index
+    path = folder / f"{datasets[0]}_{profile}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_table(compare_runs(map(Path, runs.loc[order, "run"]), profile), path)
+    return path
 
 
 def _number(value: float, form: str) -> str:

@@ -5,8 +5,8 @@ import json
 import pandas as pd
 import pytest
 
-from tools import readme as report
-from tools.readme import fill_place, find_places, write_readme
+from tools import readme
+from tools.readme import fill_places, find_places, main, write_readme
 from woofkit.config import ConfigError
 from woofkit.study import NOTEBOOKS
 
@@ -34,9 +34,9 @@ def write_kept(path, profile):
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A README, a finished demo study with two figures, and kept results."""
-    for name in ("README", "FIGURES", "KEPT_RESULTS"):
-        place = {"README": "README.md", "FIGURES": "figures", "KEPT_RESULTS": "results"}[name]
-        monkeypatch.setattr(report, name, tmp_path / place)
+    monkeypatch.setattr(readme, "FILES", tuple(tmp_path / name for name in ("README.md", "results.md", "speed.md")))
+    monkeypatch.setattr(readme, "FIGURES", tmp_path / "figures")
+    monkeypatch.setattr(readme, "RESULTS", tmp_path / "results")
     (tmp_path / "README.md").write_text(README)
     study = tmp_path / "runs" / "demo"
     for folder in ("notebooks", "figures"):
@@ -87,16 +87,35 @@ def test_kept_results_of_several_files_become_one_table(project):
     assert "Measured 2026-11-24, two cores, bf16" in table[-1]
 
 
-def test_an_unfinished_study_names_the_command_and_changes_nothing(project):
+def test_every_file_that_exists_is_filled_in_one_call(project, capsys):
+    (project / "results.md").write_text(
+        "<!-- results:demo -->\n<!-- /results:demo -->\n![](../figures/demo/03_other.png)\n"
+    )
+    assert main(["--runs-dir", str(project / "runs")]) == 0
+    assert "| LoRA |" in (project / "README.md").read_text()
+    assert "| LoRA |" in (project / "results.md").read_text()
+    assert not (project / "speed.md").exists()
+    assert capsys.readouterr().out.splitlines() == [
+        "README.md: demo, imagewoof",
+        "results.md: demo",
+        "figures/demo: 02_learning_curves.png, 03_other.png",
+    ]
+
+
+def test_an_unfinished_study_names_the_command_and_changes_nothing(project, capsys):
     (project / "runs" / "demo" / "notebooks" / "05_comparison.ipynb").unlink()
-    with pytest.raises(ConfigError, match="05_comparison.ipynb is missing; run: make study PROFILE=demo"):
-        write_readme("demo", str(project / "runs"))
+    assert main(["--profile", "demo", "--runs-dir", str(project / "runs")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: there is no finished study of 'demo'")
+    assert "05_comparison.ipynb is missing; run: make study PROFILE=demo" in said
     assert (project / "README.md").read_text() == README
 
 
 def test_a_figure_the_study_lacks_is_named_and_nothing_changes(project):
     (project / "runs" / "demo" / "figures" / "02_learning_curves.png").unlink()
-    with pytest.raises(ConfigError, match="shows figures/demo/02_learning_curves.png, but .* has: 03_other.png"):
+    with pytest.raises(
+        ConfigError, match="figures/demo/02_learning_curves.png is to be shown, but .* has: 03_other.png"
+    ):
         write_readme("demo", str(project / "runs"))
     assert (project / "README.md").read_text() == README
     assert (project / "figures" / "demo" / "01_no_longer_shown.png").exists()
@@ -104,7 +123,7 @@ def test_a_figure_the_study_lacks_is_named_and_nothing_changes(project):
 
 def test_a_study_without_a_place_is_told_the_places(project):
     (project / "runs" / "demo").rename(project / "runs" / "clean")
-    with pytest.raises(ConfigError, match="no place for 'clean': it has demo, imagewoof, paper; mark one with"):
+    with pytest.raises(ConfigError, match="no place for 'clean': they have demo, imagewoof, paper; mark one with"):
         write_readme("clean", str(project / "runs"))
 
 
@@ -119,10 +138,10 @@ def test_a_study_without_a_place_is_told_the_places(project):
     ],
 )
 def test_places_that_are_open_nested_or_doubled_are_refused(text):
-    with pytest.raises(ConfigError, match="open and close each place once"):
-        find_places(text)
+    with pytest.raises(ConfigError, match="x.md has the marks .*: open and close each place once"):
+        find_places("x.md", text)
 
 
 def test_only_the_named_place_changes():
     text = "x\n<!-- results:a -->\n<!-- /results:a -->\ny <!-- results:ab -->\n<!-- /results:ab -->"
-    assert fill_place(text, "a", "T").replace("\nT", "", 1) == text
+    assert fill_places(text, {"a": "T"}).replace("\nT", "", 1) == text
