@@ -120,7 +120,7 @@ def set_apart(others: Sequence[str]) -> list[list[str]]:
     return [[words for words in row if words not in shared] for row in each]
 
 
-METHOD_LABELS = {
+METHOD_NAMES = {
     "zero-shot": "zero-shot",
     "probe": "linear probe",
     "bitfit": "BitFit",
