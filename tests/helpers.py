@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 from woofkit.config import LoRAConfig
-from woofkit.data import IMAGENET_MEAN, IMAGENET_STD, Transform, make_transform
+from woofkit.data import IMAGENET_MEAN, IMAGENET_STD, Images, Transform, make_transform
 from woofkit.lora import add_lora
 
 
@@ -41,6 +41,14 @@ def hook_count(model):
 def transform_for(size):
     config = {"input_size": (3, size, size), "mean": (0.5,) * 3, "std": (0.5,) * 3, "crop_pct": 1.0}
     return make_transform(config | {"interpolation": "bicubic"})
+
+
+def noise(count, size=32):
+    """Images of noise, (count, 3, size, size), without labels; the same each time."""
+    pixels = torch.randint(
+        0, 256, (count, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    return Images(pixels, None, transform_for(size))
 
 
 def train_a_little(model, images, steps=3):

@@ -19,9 +19,8 @@ import pandas as pd
 from tools.bench.accuracy import accuracies_markdown
 from tools.bench.result import as_markdown
 from tools.command import run_on_study
-from woofkit.claims.effects import RESULTS
 from woofkit.config import PROJECT_ROOT, ConfigError, resolve_path
-from woofkit.files import write_atomic
+from woofkit.files import RESULTS, write_atomic
 from woofkit.study import read_study_table
 from woofkit.sweeps.results import kept_runs
 from woofkit.tables.attention import measures_markdown, verdicts_markdown

@@ -303,10 +303,13 @@ def load_pixels(dataset: WoofDataset, transform: Transform, progress: bool = Tru
 
 @dataclass(frozen=True)
 class Images:
-    """Images ready for a model: pixels uint8 (N, 3, H, W), labels (N,), and the transform that normalises a batch."""
+    """Images ready for a model: pixels uint8 (N, 3, H, W), labels (N,), and the transform that normalises a batch.
+
+    Labels may be None where nobody knows them; `batches` needs them.
+    """
 
     pixels: Tensor
-    labels: np.ndarray | Tensor
+    labels: np.ndarray | Tensor | None
     transform: Transform
 
     def __len__(self) -> int:

@@ -23,7 +23,7 @@ import pandas as pd
 from woofkit.config import ConfigError, LoRAConfig, TrainConfig
 from woofkit.files import write_atomic, write_table
 
-METHOD_LABELS = {
+METHOD_NAMES = {
     "zero-shot": "zero-shot",
     "probe": "linear probe",
     "bitfit": "BitFit",

@@ -272,10 +272,11 @@ def test_every_effect_but_an_area_has_a_unit():
 
 def test_what_is_kept_is_compared_seed_by_seed(monkeypatch, tmp_path):
     """LoRA keeps nine of ten, full fine-tuning eight; a seed that only one of them has does not count."""
-    toy = SourceTask("toy", torch.zeros(1000, 3, 8, 8, dtype=torch.uint8), LABELS, tuple(range(10)), "print")
+    pixels = torch.zeros(1000, 3, 8, 8, dtype=torch.uint8)
+    toy = SourceTask(pixels, LABELS, None, torch.nn.Linear(48, 10), tuple(range(10)), "toy", "print")
     kept = {"lora": 0.9, "full": 0.8}
 
-    def hits(path, model, head, task, transform):
+    def hits(path, load, task, runtime):
         method, seed = path.name.split("-")[:2]
         return pd.DataFrame({"head": np.random.default_rng(int(seed)).permutation(IMAGES) < kept[method] * IMAGES})
 

@@ -1,4 +1,4 @@
-"""Files, tables, intervals, and the report's numbers."""
+"""Files, tables, and the paper's numbers."""
 
 import time
 from dataclasses import replace
@@ -14,7 +14,8 @@ from woofkit.fast.memory import measure_peak_memory
 from woofkit.files import describe_environment, write_atomic
 from woofkit.progress import Monitor
 from woofkit.results import load_runs, read_metrics
-from woofkit.stats.intervals import accuracy_interval, confusion_matrix, errors_within, mcnemar_test
+from woofkit.stats.intervals import accuracy_interval
+from woofkit.tables import markdown_table
 from woofkit.tables.results import compare_runs, results_markdown
 from woofkit.train import run_training
 
@@ -55,34 +56,6 @@ def test_unfinished_runs_are_no_runs(tmp_path):
         compare_runs([tmp_path / "full-r0-s0-12345678"], "demo")
 
 
-def test_wilson_interval_of_a_known_case():
-    # Newcombe 1998, Statistics in Medicine 17:857, table I: 81 of 263, score method without correction
-    interval = accuracy_interval(np.arange(263) < 81)
-    assert (round(interval.low, 4), round(interval.high, 4)) == (0.2553, 0.3662)
-    more_certain = accuracy_interval(np.arange(263) < 81, confidence=0.99)
-    assert more_certain.low < interval.low < 81 / 263 < interval.high < more_certain.high
-    assert accuracy_interval(np.zeros(20, bool)).low == pytest.approx(0.0)
-    assert accuracy_interval(np.ones(20, bool)).high == pytest.approx(1.0)
-    with pytest.raises(ValueError, match="accuracy of no images"):
-        accuracy_interval(np.array([]))
-
-
-def test_mcnemar_counts_only_the_images_that_tell_the_models_apart():
-    first = np.array([1, 1, 1, 1, 1, 1, 0, 1, 0, 1], bool)
-    second = np.array([0, 0, 0, 0, 0, 0, 0, 1, 0, 1], bool)
-    test = mcnemar_test(first, second)
-    assert (test.only_first, test.only_second) == (6, 0)
-    assert test.difference == pytest.approx(0.6)
-    assert test.p_value == pytest.approx(2 * 0.5**6)
-    assert mcnemar_test(first, first).p_value == 1
-    with pytest.raises(ValueError, match="needs the same images twice"):
-        mcnemar_test(first, second[:5])
-
-
-def test_rows_of_the_confusion_matrix_are_true_classes():
-    assert confusion_matrix(np.array([0, 0, 2]), np.array([1, 1, 2]), 3).tolist() == [[0, 2, 0], [0, 0, 0], [0, 0, 1]]
-
-
 def test_the_papers_numbers_on_the_usual_scale():
     usual = paper.reported_table().set_index(["method", "section", "quantity", "split"])["usual"]
     assert usual["full", "discussion", "accuracy", "train"] == pytest.approx(0.9996, abs=5e-5)
@@ -95,6 +68,12 @@ def test_the_papers_numbers_on_the_usual_scale():
     assert ((intervals.low < intervals.accuracy) & (intervals.accuracy < intervals.high)).all()
     for kind in (("loss", "test"), ("accuracy", "train"), ("accuracy", "test")):
         assert paper.usual_scale(*kind, paper.paper_scale(*kind, 0.3)) == pytest.approx(0.3)
+
+
+def test_a_table_in_markdown_and_its_empty_cells():
+    table = markdown_table(["", "kept"], [["lora", "80.1 %"], ["", "-"]], "lr")
+    assert table.splitlines() == ["| | kept |", "|---|---:|", "| lora | 80.1 % |", "|  | - |"]
+    assert markdown_table(["a", "b"], []) == "| a | b |\n|---|---|"
 
 
 def test_the_results_table_shows_what_was_measured_and_a_dash_for_what_was_not():
@@ -157,15 +136,6 @@ def test_runs_that_differ_in_their_seed_alone_make_one_row_of_means():
     assert expected in text
     assert "| LoRA, lr 0.0001 | 50.0 % (0.0 to 100.0) | 0.500 | 9 | 30 |" in text
     assert "By seed: LoRA, lr 0.001: 88.0 %, 92.0 %; LoRA, lr 0.0001: 50.0 %." in text
-
-
-def test_errors_within_groups_by_hand():
-    matrix = np.array([[8, 2, 0, 0], [1, 7, 1, 1], [0, 0, 9, 1], [0, 0, 0, 5]])
-    within, aimless = errors_within(matrix, [[0, 1], [2, 3]])
-    assert within == pytest.approx(4 / 6)
-    assert aimless == pytest.approx(1 / 3)  # one of three other classes is alike
-    assert errors_within(matrix, [[0, 1, 2, 3]]) == (1, 1)
-    assert np.isnan(errors_within(np.eye(3, dtype=int), [[0, 1]])).all()
 
 
 def test_accuracy_on_images_new_to_the_backbone_stands_below_the_table():

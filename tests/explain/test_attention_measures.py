@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from helpers import hook_count, images, tiny_vit, trained_lora, transform_for
+from helpers import hook_count, images, noise, tiny_vit, trained_lora
 from woofkit.attention import record_attention
 from woofkit.explain.measures import (
     corner_density,
@@ -147,16 +147,15 @@ def test_attention_distance_of_rows_worked_out_by_hand():
 
 
 def test_a_model_has_not_moved_from_itself_and_an_adapted_one_has():
-    pixels = torch.randint(0, 256, (9, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    transform = transform_for(32)
-    same = measure_movement(tiny_vit(), tiny_vit(), pixels, transform)
+    shown = noise(9)
+    same = measure_movement(tiny_vit(), tiny_vit(), shown)
     assert same["divergence"].shape == (9, 2, 4)
     assert same["divergence"].max() == 0
     original, adapted = tiny_vit(), trained_lora(tiny_vit())
-    moved = measure_movement(original, adapted, pixels, transform)
+    moved = measure_movement(original, adapted, shown)
     assert moved["divergence"].min() > 0
     with torch.no_grad(), record_attention(adapted) as recorder:
-        adapted(transform.normalize(pixels))
+        adapted(shown.transform.normalize(shown.pixels))
     torch.testing.assert_close(moved["entropy"], attention_entropy(recorder.maps))
     torch.testing.assert_close(moved["distance"], attention_distance(recorder.maps, (4, 4)))
     assert hook_count(adapted) == hook_count(original) == 0
@@ -168,7 +167,7 @@ def test_token_norms_are_those_of_the_stream_after_the_last_block():
     norms = token_norms(model, images(2, 3, 24, 40))
     handle.remove()
     torch.testing.assert_close(norms, seen[0][:, 3:].norm(dim=-1).view(2, 3, 5))
-    measured = measure_norms(tiny_vit(), torch.zeros(3, 3, 32, 32, dtype=torch.uint8), transform_for(32))
+    measured = measure_norms(tiny_vit(), noise(3))
     assert all(len(values) == 3 for values in measured.values())
     assert (measured["largest token / mean token"] >= 1).all()
 

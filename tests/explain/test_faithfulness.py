@@ -5,10 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from helpers import images, tiny_vit, trained_lora, transform_for
+from helpers import images, noise, tiny_vit, trained_lora, transform_for
 from woofkit.config import ConfigError
+from woofkit.data import Images
 from woofkit.explain.faithfulness import deletion_and_insertion, patch_ranks, rank_correlations, shuffled_models
-from woofkit.explain.maps import BASELINES, KINDS, baseline_maps, look
+from woofkit.explain.maps import BASELINES, KINDS, Explanations, baseline_maps, explain_images
+from woofkit.fast.runtime import Runtime
 
 
 class UpperLeft(nn.Module):
@@ -24,10 +26,17 @@ class UpperLeft(nn.Module):
 
 
 def bright_corner():
-    """One black picture (1, 3, 32, 32) with a white upper left patch."""
+    """One black picture, 32 pixels a side, with a white upper left patch."""
     pixels = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
     pixels[..., :8, :8] = 255
-    return pixels
+    return Images(pixels, None, transform_for(32))
+
+
+def curves_of(maps, steps, images=None, model=None, asked=1):
+    """Deletion and insertion in the order of these maps: name -> (N, height, width)."""
+    images = images or bright_corner()
+    explanations = Explanations(torch.zeros(1, 2), torch.tensor([asked]), maps)
+    return deletion_and_insertion(model or UpperLeft(), images, explanations, Runtime(), steps)
 
 
 def map_of(first):
@@ -38,10 +47,7 @@ def map_of(first):
 
 
 def test_a_map_that_knows_where_the_decision_hangs_is_told_from_one_that_does_not():
-    maps = {"knows": map_of(True), "misses": map_of(False)}
-    curves = deletion_and_insertion(
-        UpperLeft(), bright_corner(), maps, torch.tensor([1]), transform_for(32), steps=16, precision="fp32"
-    )
+    curves = curves_of({"knows": map_of(True), "misses": map_of(False)}, steps=16)
     knows, misses = curves["knows"], curves["misses"]
     assert np.allclose(knows.shares, np.arange(17) / 16)
     # Deleted first, the patch is lost with the first step; deleted last, with the last.
@@ -61,9 +67,7 @@ def test_a_map_that_knows_where_the_decision_hangs_is_told_from_one_that_does_no
 
 
 def test_the_area_is_the_mean_height_of_the_curve():
-    curves = deletion_and_insertion(
-        UpperLeft(), bright_corner(), {"knows": map_of(True)}, torch.tensor([1]), transform_for(32), steps=4
-    )["knows"]
+    curves = curves_of({"knows": map_of(True)}, steps=4)["knows"]
     for name, curve in (("deletion", curves.deletion[0]), ("insertion", curves.insertion[0])):
         expected = (curve[0] / 2 + curve[1:4].sum() + curve[4] / 2) / 4
         assert curves.areas[name][0] == pytest.approx(expected)
@@ -77,11 +81,10 @@ def test_deletion_takes_the_strongest_patches_and_leaves_the_others_as_they_are(
             seen.append(x.clone())
             return super().forward(x)
 
-    pixels = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    transform = transform_for(32)
-    deletion_and_insertion(Watch(), pixels, {"m": map_of(True)}, torch.tensor([0]), transform, steps=16)
+    picture = noise(1)
+    curves_of({"m": map_of(True)}, 16, picture, Watch(), asked=0)
     whole, blank, blurred, *between = torch.cat(seen)
-    assert torch.equal(whole, transform.normalize(pixels)[0])
+    assert torch.equal(whole, picture.transform.normalize(picture.pixels)[0])
     assert blank.flatten(1).std(dim=1).max() < 1e-6  # one colour, the mean
     torch.testing.assert_close(blank.mean(dim=(1, 2)), whole.mean(dim=(1, 2)), atol=0.01, rtol=0)
     deleted, inserted = between[0], between[15]  # after one step of sixteen: one patch
@@ -102,12 +105,11 @@ def test_ranks_start_at_the_strongest_and_equals_are_ordered_by_the_seed():
 
 
 def test_maps_that_do_not_fit_are_refused():
-    settings = (torch.tensor([1]), transform_for(32))
     for heat in (torch.ones(2, 4, 4), torch.ones(1, 5, 5)):
         with pytest.raises(ConfigError, match=r"maps 'odd' of shape .* do not fit images \(1, 3, 32, 32\)"):
-            deletion_and_insertion(UpperLeft(), bright_corner(), {"odd": heat}, *settings)
+            curves_of({"odd": heat}, steps=8)
     with pytest.raises(ConfigError, match="steps = 0 is out of range"):
-        deletion_and_insertion(UpperLeft(), bright_corner(), {"m": map_of(True)}, *settings, steps=0)
+        curves_of({"m": map_of(True)}, steps=0)
 
 
 # --- the sanity check ---
@@ -134,14 +136,13 @@ def test_shuffling_goes_from_the_top_down_and_keeps_every_number():
 
 
 def test_the_first_stage_leaves_attention_and_changes_relevance():
-    model, transform = tiny_vit(depth=3), transform_for(32)
-    pixels = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    view = look(model, pixels, transform)
+    model, shown = tiny_vit(depth=3), noise(2)
+    before = explain_images(model, shown)
     _, headless = next(iter(shuffled_models(model)))
-    after = look(headless, pixels, transform, classes=view.classes)
-    assert torch.equal(view.maps["attention"], after.maps["attention"])
-    assert torch.equal(view.maps["rollout"], after.maps["rollout"])
-    assert not torch.allclose(view.maps["relevance"], after.maps["relevance"])
+    after = explain_images(headless, shown, classes=before.classes)
+    assert torch.equal(before.maps["attention"], after.maps["attention"])
+    assert torch.equal(before.maps["rollout"], after.maps["rollout"])
+    assert not torch.allclose(before.maps["relevance"], after.maps["relevance"])
 
 
 def test_rank_correlation_equals_scipys():
@@ -153,31 +154,29 @@ def test_rank_correlation_equals_scipys():
     assert rank_correlations(first, first) == pytest.approx(np.ones(3))
 
 
-# --- views ---
+# --- explanations ---
 
 
-def test_a_view_holds_maps_in_even_shares_and_what_the_model_says():
-    model, transform = tiny_vit(), transform_for(32)
-    pixels = torch.randint(0, 256, (20, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    view = look(model, pixels, transform)
+def test_explanations_hold_maps_in_even_shares_and_what_the_model_says():
+    model, shown = tiny_vit(), noise(20)
+    found = explain_images(model, shown)
     with torch.no_grad():
-        torch.testing.assert_close(view.logits, model(transform.normalize(pixels)))
-    assert torch.equal(view.classes, view.logits.argmax(1))
-    assert tuple(view.maps) == tuple(KINDS)
+        torch.testing.assert_close(found.logits, model(shown.transform.normalize(shown.pixels)))
+    assert torch.equal(found.classes, found.logits.argmax(1))
+    assert tuple(found.maps) == tuple(KINDS)
     baselines = baseline_maps((4, 4), 20)
     assert tuple(baselines) == BASELINES
-    for stack in (view.maps | baselines).values():
+    for stack in (found.maps | baselines).values():
         assert stack.shape == (20, 4, 4)
         torch.testing.assert_close(stack.mean(dim=(1, 2)), torch.ones(20))
     assert not torch.equal(baselines["random"][0], baselines["random"][1])
-    asked = look(model, pixels, transform, classes=(view.classes + 1) % 10)
-    assert torch.equal(asked.maps["attention"], view.maps["attention"])
-    assert not torch.allclose(asked.maps["relevance"], view.maps["relevance"])
+    asked = explain_images(model, shown, classes=(found.classes + 1) % 10)
+    assert torch.equal(asked.maps["attention"], found.maps["attention"])
+    assert not torch.allclose(asked.maps["relevance"], found.maps["relevance"])
 
 
-def test_a_view_refuses_what_it_does_not_know():
-    model, transform = tiny_vit(), transform_for(32)
+def test_explanations_of_an_unknown_kind_or_of_no_image_are_refused():
     with pytest.raises(ConfigError, match="unknown kind 'saliency': allowed are 'attention', 'rollout', 'relevance'"):
-        look(model, torch.zeros(1, 3, 32, 32, dtype=torch.uint8), transform, kinds=("saliency",))
+        explain_images(tiny_vit(), noise(1), kinds=("saliency",))
     with pytest.raises(ConfigError, match="no image"):
-        look(model, torch.zeros(0, 3, 32, 32, dtype=torch.uint8), transform)
+        explain_images(tiny_vit(), noise(0))

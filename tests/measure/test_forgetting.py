@@ -1,5 +1,7 @@
 """Laws of forgetting: what nothing has touched is kept, and what is measured is what a reader would count."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,9 +9,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from helpers import tiny_vit, trained_lora, transform_for
+from helpers import noise, tiny_vit, trained_lora, transform_for
 from woofkit import data, sketch
 from woofkit.config import ConfigError, StudyConfig
+from woofkit.fast.runtime import Runtime
 from woofkit.measure import forgetting_study, source_tasks
 from woofkit.measure.forgetting import (
     forgetting_rows,
@@ -20,37 +23,32 @@ from woofkit.measure.forgetting import (
     source_hits,
 )
 from woofkit.measure.forgetting_study import forgetting_by_setting, study_forgetting
-from woofkit.measure.source_tasks import IMAGENETTE, SourceTask, load_source_task
+from woofkit.measure.source_tasks import SourceTask, load_source_task
 from woofkit.progress import Monitor
 from woofkit.tables.forgetting import forgetting_markdown
 from woofkit.train import run_training
 
 
-def task(num=12, classes=(0, 1, 2)):
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(0, 256, (num, 3, 32, 32), dtype=torch.uint8, generator=generator)
-    return SourceTask("toy", pixels, np.arange(num) % len(classes), classes, "print")
+def task(num=12, classes=(0, 1, 2), size=32):
+    images = noise(num, size)
+    labels = np.arange(num) % len(classes)
+    return SourceTask(images.pixels, labels, images.transform, nn.Linear(48, 10), classes, "toy", "print")
 
 
 def test_the_head_is_put_back_on_the_features_that_the_model_has_now():
-    model, toy, transform = tiny_vit(), task(classes=tuple(range(10))), transform_for(32)
+    model, toy = tiny_vit(), task(classes=tuple(range(10)))
     with torch.no_grad():
-        logits = model(transform.normalize(toy.pixels))
-        features = pooled_features(model, toy.pixels, transform, precision="fp32")
-        torch.testing.assert_close(model.head(features), logits)
-    toy = SourceTask("toy", toy.pixels, logits.argmax(1).numpy(), toy.classes, "print")  # what it knew
-    head = nn.Linear(48, 10)
-    head.load_state_dict(model.head.state_dict())
+        logits = model(toy.transform.normalize(toy.pixels))
+        torch.testing.assert_close(model.head(pooled_features(model, toy, Runtime())), logits)
+    toy = replace(toy, labels=logits.argmax(1).numpy(), head=model.head)  # what it knew
     model.reset_classifier(3)  # a new task, a new head
-    assert source_hits(model, head, toy, transform)["head"].all()
-    assert "restricted" not in source_hits(model, head, toy, transform)
-    changed = trained_lora(tiny_vit())
-    assert not source_hits(changed, head, toy, transform)["head"].all()
+    assert source_hits(model, toy, Runtime())["head"].all()
+    assert "restricted" not in source_hits(model, toy, Runtime())
+    assert not source_hits(trained_lora(tiny_vit()), toy, Runtime())["head"].all()
 
 
 def test_the_choice_among_the_tasks_classes_is_the_easier_one():
-    model, toy = tiny_vit(), task(num=60)
-    hits = source_hits(model, nn.Linear(48, 10), toy, transform_for(32))
+    hits = source_hits(tiny_vit(), task(num=60), Runtime())
     assert set(hits) == {"head", "restricted", "knn"}
     assert hits["restricted"][hits["head"]].all()
     assert hits["restricted"].sum() > hits["head"].sum()
@@ -78,13 +76,11 @@ def test_changes_are_paired_and_have_intervals():
 
 
 def test_a_kept_measurement_is_read_and_the_model_not_even_loaded(tmp_path):
-    toy, head, transform = task(), nn.Linear(48, 10), transform_for(32)
-    path = tmp_path / "forgetting" / "run.parquet"
-    first = kept_hits(path, tiny_vit, head, toy, transform)
-    again = kept_hits(path, lambda: pytest.fail("loaded again"), head, toy, transform)
+    toy, path = task(), tmp_path / "forgetting" / "run.parquet"
+    first = kept_hits(path, tiny_vit, toy, Runtime())
+    again = kept_hits(path, lambda: pytest.fail("loaded again"), toy, Runtime())
     assert again.equals(first)
-    other = SourceTask("toy", toy.pixels, toy.labels, toy.classes, "other print")
-    assert hits_path(tmp_path, "run", toy) != hits_path(tmp_path, "run", other)
+    assert hits_path(tmp_path, "run", toy) != hits_path(tmp_path, "run", replace(toy, fingerprint="other print"))
     run = tmp_path / "run"
     run.mkdir()
     (run / "model.safetensors").write_bytes(b"one")
@@ -100,7 +96,7 @@ def test_litter_drawings_are_of_no_other_stream_and_carry_their_breed(monkeypatc
     assert source_tasks.SOURCE_SEED not in {1, 3, *range(1000, 2000), 7_000_001, 7_000_002}
     monkeypatch.setattr(source_tasks, "LITTER_BREEDS", 4)
     monkeypatch.setattr(source_tasks, "_litter", lambda: sketch.litter(4, 20260))
-    litter = load_source_task(4, transform_for(32), num_drawings=8, log=lambda _: None)
+    litter = load_source_task(nn.Linear(1, 4), transform_for(32), num_drawings=8, log=lambda _: None)
     assert litter.labels.tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
     assert litter.pixels.shape == (8, 3, 32, 32)
     breed = sketch.litter(4, 20260)[1]
@@ -109,26 +105,27 @@ def test_litter_drawings_are_of_no_other_stream_and_carry_their_breed(monkeypatc
 
 
 def test_imagenette_is_found_with_imagenets_positions(tmp_path):
-    for wnid in (IMAGENETTE.wnids[0], IMAGENETTE.wnids[3]):
+    for wnid in (source_tasks.WNIDS[0], source_tasks.WNIDS[3]):
         folder = tmp_path / "imagenette2-160-mini" / "val" / wnid
         folder.mkdir(parents=True)
         Image.new("RGB", (40, 32), "red").save(folder / f"{wnid}_1.JPEG")
     for place in (tmp_path, tmp_path / "imagenette2-160-mini"):
-        found = load_source_task(1000, transform_for(32), str(place), log=lambda _: None)
+        found = load_source_task(nn.Linear(1, 1000), transform_for(32), str(place), log=lambda _: None)
         assert found.labels.tolist() == [0, 491]
-        assert found.classes == source_tasks.IMAGENETTE_INDEX
+        assert found.classes == source_tasks.POSITIONS
 
 
 def test_an_unknown_head_and_a_folder_without_images_are_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"head of 37 classes .* allowed are 200 .* and 1,000"):
-        load_source_task(37, transform_for(32))
+        load_source_task(nn.Linear(1, 37), transform_for(32))
+    imagenet = nn.Linear(1, 1000)
     with pytest.raises(ConfigError, match=r"has no val/: allowed is a folder with Imagenette's"):
-        load_source_task(1000, transform_for(32), str(tmp_path))
+        load_source_task(imagenet, transform_for(32), str(tmp_path))
     (tmp_path / "val").mkdir()
     with pytest.raises(ConfigError, match=r"has no image val/<wnid>/\*\.JPEG"):
-        load_source_task(1000, transform_for(32), str(tmp_path))
+        load_source_task(imagenet, transform_for(32), str(tmp_path))
     with pytest.raises(ConfigError, match="num_drawings = 3 is out of range"):
-        load_source_task(200, transform_for(32), num_drawings=3)
+        load_source_task(nn.Linear(1, 200), transform_for(32), num_drawings=3)
 
 
 # --- a study ---
@@ -143,10 +140,8 @@ def test_a_study_shows_that_nothing_trained_is_nothing_forgotten(tmp_path, monke
         study_forgetting(study, log=lambda _: None)
     for method in ("probe", "lora"):
         run_training(study.train_config(method), study.run_root, Monitor())
-    small = task(num=20, classes=tuple(range(200)))
-    pixels = torch.nn.functional.interpolate(small.pixels, (224, 224))
-    small = SourceTask("toy", pixels, np.arange(20), small.classes, "print")
-    monkeypatch.setattr(forgetting_study, "load_source_task", lambda *_: small)
+    small = task(num=20, classes=tuple(range(200)), size=224)
+    monkeypatch.setattr(forgetting_study, "load_source_task", lambda head, *_: replace(small, head=head))
     table = pd.read_csv(study_forgetting(study, folder=tmp_path / "out", log=lambda _: None)).set_index("method")
     assert list(table.index) == ["untouched", "lora", "probe", "lora, switched off"]
     for method in ("probe", "lora, switched off"):

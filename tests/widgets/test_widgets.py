@@ -22,7 +22,8 @@ from PIL import Image
 
 from woofkit.attention import attention_rollout, cls_attention, record_attention, token_layout
 from woofkit.config import ConfigError
-from woofkit.explain.maps import look, to_even
+from woofkit.data import Images
+from woofkit.explain.maps import explain_images, to_even
 from woofkit.plots.explorer import strongest, verdict
 from woofkit.widgets import explorer, maps, photos
 from woofkit.widgets.controls import undisturbed
@@ -91,10 +92,11 @@ def test_the_map_of_a_block_and_head_is_the_recorded_attention_of_cls(models, pi
     torch.testing.assert_close(explored.record(2, "lora").probabilities, logits[0].softmax(0))
 
 
-def test_the_explorer_and_look_make_the_same_maps(models, pixels):
-    explored, view = ExplorerMaps(models, pixels, TRANSFORM), look(models["full"], pixels, TRANSFORM)
+def test_the_explorer_and_explain_images_make_the_same_maps(models, pixels):
+    explored = ExplorerMaps(models, pixels, TRANSFORM)
+    explained = explain_images(models["full"], Images(pixels, None, TRANSFORM))
     for image in range(len(pixels)):
-        for kind, stack in view.maps.items():
+        for kind, stack in explained.maps.items():
             shown = explored.map(Choice(image, "full", kind=kind, layer=2))
             np.testing.assert_allclose(shown, stack[image], rtol=1e-4, atol=1e-5)
 
@@ -118,7 +120,8 @@ def test_the_class_changes_relevance_and_nothing_else(models, pixels):
         first, second = (explored.map(Choice(0, "lora", kind=kind, asked=asked)) for asked in (predicted, other))
         assert np.array_equal(first, second) != changes
         assert np.array_equal(first, explored.map(Choice(0, "lora", kind=kind)))
-    expected = look(models["lora"], pixels[:1], TRANSFORM, ("relevance",), torch.tensor([other])).maps["relevance"][0]
+    picture = Images(pixels[:1], None, TRANSFORM)
+    expected = explain_images(models["lora"], picture, ("relevance",), torch.tensor([other])).maps["relevance"][0]
     np.testing.assert_array_equal(second, expected)
 
 
@@ -415,14 +418,15 @@ def test_the_figure_shows_every_model_and_kind_of_map_with_what_is_said(models, 
         "Class relevance",
     ):
         assert text in texts
-    views = {name: look(model, pixels[2:3], TRANSFORM) for name, model in models.items()}
-    for view in views.values():
-        assert verdict(view.probabilities[0], 4, BREEDS) in texts
+    picture = Images(pixels[2:3], None, TRANSFORM)
+    explained = {name: explain_images(model, picture) for name, model in models.items()}
+    for each in explained.values():
+        assert verdict(each.probabilities[0], 4, BREEDS) in texts
     axes = np.array(fig.axes[:16]).reshape(4, 4)
     for column, kind in enumerate(("attention", "rollout", "relevance"), start=1):
         shown = [ax.images[-1] for ax in axes[:3, column]]
-        for image, view in zip(shown, views.values(), strict=True):
-            np.testing.assert_allclose(image.get_array(), view.maps[kind][0], rtol=1e-5)
+        for image, each in zip(shown, explained.values(), strict=True):
+            np.testing.assert_allclose(image.get_array(), each.maps[kind][0], rtol=1e-5)
         assert len({image.norm.vmax for image in shown}) == 1
     plt.close(fig)
 

@@ -20,10 +20,10 @@ from woofkit.claims.hypotheses import HYPOTHESES
 from woofkit.claims.verdicts import Effect, Judgement, judge_all
 from woofkit.config import ConfigError
 from woofkit.data import make_transform
-from woofkit.fast.runtime import pick_device
+from woofkit.fast.runtime import Runtime, pick_device
 from woofkit.files import describe_environment, write_json
 from woofkit.measure.forgetting import hits_path, kept_hits
-from woofkit.measure.forgetting_study import study_forgetting
+from woofkit.measure.forgetting_study import Selection, study_forgetting
 from woofkit.measure.source_tasks import load_source_task
 from woofkit.models import build_model, data_config, original_head
 from woofkit.sweeps.grid import Sweep
@@ -53,7 +53,8 @@ def study_evidence(
         log(f"{name}: {effect.value:.4f} ({effect.low:.4f} to {effect.high:.4f}), {effect.source}")
     shown = frame[frame["grid"].isin(FORGETTING_GRIDS)]
     if len(shown):
-        study_forgetting(sweep.study, source_dir, folder=folder, log=log, only=set(shown["run"]), name=sweep.name)
+        selection = Selection(sweep.name, set(shown["run"]))
+        study_forgetting(sweep.study, source_dir, folder=folder, log=log, selection=selection)
     environment = describe_environment(pick_device("auto"))
     kept = {name: environment[name] for name in ("date", "machine", "torch", "commit")}
     folder.mkdir(parents=True, exist_ok=True)
@@ -68,10 +69,10 @@ def forgetting_effects(
     sweep: Sweep, frame: pd.DataFrame, source_dir: str, log: Callable[[str], None]
 ) -> dict[str, Effect]:
     """What LoRA keeps of the earlier task minus what full fine-tuning keeps, at the report's and at the best lr."""
-    study, device = sweep.study, pick_device("auto")
+    study, runtime = sweep.study, Runtime.pick()
     head = original_head(study.model_name, study.weights)
     transform = make_transform(data_config(build_model(study.model_name, weights=study.weights)), study.preprocess)
-    task = load_source_task(head.out_features, transform, source_dir, log=log)
+    task = load_source_task(head, transform, source_dir, log=log)
     effects = {}
     for grid, note in (("seeds-paper-lr", ""), ("seeds-best-lr", ", best lr")):
         groups = runs_by_seed(frame, grid, ["method"])
@@ -82,7 +83,7 @@ def forgetting_effects(
                 run = by_seed[seed]
                 log(f"{grid}: what {run.name} has kept")
                 path = hits_path(study.run_root, run.name, task, run)
-                measured = kept_hits(path, lambda run=run: load_run_model(run).to(device), head, task, transform)
+                measured = kept_hits(path, lambda run=run: load_run_model(run), task, runtime)
                 hits[method].append(measured["head"].to_numpy())
         if count := len(hits["lora"]):
             source = f"{count} seed{'s' * (count > 1)}, {len(task.labels):,} images of {task.name}"

@@ -1,10 +1,10 @@
-"""Does a map matter to the decision? Patches are taken away and given back in its order, and the model is asked again.
+"""Does a map matter to the decision? Patches are taken away and given back in its order, and the model is run again.
 
-A faithful map names first what the decision hangs on: without those patches the class's probability falls early
+A faithful map ranks first what the decision depends on: without those patches the class's probability falls early
 (deletion), and with them alone it rises early (insertion) (Petsiuk et al. 2018, https://arxiv.org/abs/1806.07421).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import NamedTuple
 
@@ -14,7 +14,8 @@ from PIL import Image, ImageFilter
 from torch import Tensor, nn
 
 from woofkit.config import ConfigError, require_range
-from woofkit.data import Transform
+from woofkit.data import Images
+from woofkit.explain.maps import Explanations
 from woofkit.explain.measures import map_correlations
 from woofkit.fast.runtime import Runtime
 
@@ -40,13 +41,10 @@ class Curves(NamedTuple):
 
 def deletion_and_insertion(
     model: nn.Module,
-    pixels: Tensor,
-    maps: Mapping[str, Tensor],
-    classes: Tensor,
-    transform: Transform,
-    *,
+    images: Images,
+    explanations: Explanations,
+    runtime: Runtime,
     steps: int = STEPS,
-    runtime: Runtime | None = None,
     on_image: Callable[[], object] | None = None,
 ) -> dict[str, Curves]:
     """Delete and insert patches in the order of each map and follow the probability of a class.
@@ -55,20 +53,18 @@ def deletion_and_insertion(
     (standard deviation). Patches of equal strength come in an order drawn once for each picture.
 
     Args:
-        pixels: uint8 (N, 3, H, W).
-        maps: name -> (N, grid height, grid width).
-        classes: int64 (N,), whose probability is followed.
-        runtime: None is the device of the model, and bf16 where it multiplies in it.
+        model: on the runtime's device.
+        explanations: of the images: the maps to test, and the classes whose probability is followed.
         on_image: is called after each image.
 
     Raises:
         ConfigError: maps of another number than images, or on a grid that does not divide them; no step.
     """
     require_range("steps", steps, 1, 1000)
+    pixels, maps = images.pixels, explanations.maps
     for name, stack in maps.items():
         if len(stack) != len(pixels) or pixels.shape[-2] % stack.shape[-2] or pixels.shape[-1] % stack.shape[-1]:
             raise ConfigError(f"maps {name!r} of shape {tuple(stack.shape)} do not fit images {tuple(pixels.shape)}")
-    runtime = runtime or Runtime.pick(next(model.parameters()).device.type)
     forward = runtime.forward()
     curves: dict[str, list[np.ndarray]] = {name: [] for name in maps}
     for index, image in enumerate(pixels):
@@ -76,8 +72,8 @@ def deletion_and_insertion(
         probabilities = []
         for chunk in _variants(image, ranks, steps).split(BATCH):
             with torch.inference_mode(), runtime.autocast():
-                logits = forward(model, transform.normalize(chunk.to(runtime.device)))
-            probabilities.append(logits.float().softmax(dim=1)[:, classes[index]].cpu())
+                logits = forward(model, images.transform.normalize(chunk.to(runtime.device)))
+            probabilities.append(logits.float().softmax(dim=1)[:, explanations.classes[index]].cpu())
         whole, blank, blurred, *between = torch.cat(probabilities).tolist()
         between = np.reshape(between, (len(maps), 2, steps - 1))
         for name, (deleted, inserted) in zip(maps, between, strict=True):
@@ -89,7 +85,7 @@ def deletion_and_insertion(
 
 
 def patch_ranks(heatmap: Tensor, seed: int = 0) -> Tensor:
-    """The place of each patch of a map (height, width) from the strongest, 0, on; equals are ordered by the seed."""
+    """The rank of each patch of a map (height, width), 0 for the strongest; equal patches are ordered by the seed."""
     flat = heatmap.flatten()
     shuffled = torch.randperm(len(flat), generator=torch.Generator().manual_seed(seed))
     order = shuffled[flat[shuffled].argsort(descending=True, stable=True)]
@@ -101,7 +97,7 @@ def patch_ranks(heatmap: Tensor, seed: int = 0) -> Tensor:
 def _variants(image: Tensor, ranks: list[Tensor], steps: int) -> Tensor:
     """The whole picture, the blank and the blurred one, then for each map those between: uint8 (pictures, 3, H, W).
 
-    The ends of the curves are the same for every map, and so are made once.
+    The ends of the curves are the same for every map, so they are made once.
     """
     _, height, width = image.shape
     grid = ranks[0].shape
@@ -118,7 +114,7 @@ def _variants(image: Tensor, ranks: list[Tensor], steps: int) -> Tensor:
 
 
 def shuffled_models(model: nn.Module, seed: int = 0) -> Iterator[tuple[str, nn.Module]]:
-    """A copy of a Vision Transformer that loses what it learned from the top down: (what was lost last, the copy).
+    """Yield a copy of a Vision Transformer that loses what it learned from the top down: (what was lost last, copy).
 
     First the head and the final norms, then block after block to the first, then the embedding; it is one copy,
     shuffled further at each step. The numbers in each parameter change places among themselves, so that its spread
@@ -126,18 +122,16 @@ def shuffled_models(model: nn.Module, seed: int = 0) -> Iterator[tuple[str, nn.M
     https://arxiv.org/abs/1810.03292).
     """
     copy = deepcopy(model)
-    top = (getattr(copy, name, None) for name in ("norm", "fc_norm", "head", "head_dist"))
-    stages = {"head": [module for module in top if module is not None]}
-    stages |= {f"block {number + 1}": [copy.blocks[number]] for number in reversed(range(len(copy.blocks)))}
-    above = {id(parameter) for modules in stages.values() for module in modules for parameter in module.parameters()}
-    rest = [parameter for parameter in copy.parameters() if id(parameter) not in above]
-    generator = torch.Generator().manual_seed(seed)
-    for stage, modules in {**stages, "embedding": None}.items():
-        parameters = rest if modules is None else [p for module in modules for p in module.parameters()]
-        with torch.no_grad():
-            for parameter in parameters:
+    top = [getattr(copy, name) for name in ("norm", "fc_norm", "head", "head_dist") if getattr(copy, name, None)]
+    blocks = [(f"block {number}", [block]) for number, block in enumerate(copy.blocks, start=1)]
+    generator, shuffled = torch.Generator().manual_seed(seed), set()
+    for stage, modules in [("head", top), *reversed(blocks), ("embedding", [copy])]:  # last, what is left
+        for parameter in (parameter for module in modules for parameter in module.parameters()):
+            if parameter not in shuffled:
                 order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
-                parameter.copy_(parameter.flatten()[order].view_as(parameter))
+                with torch.no_grad():
+                    parameter.copy_(parameter.flatten()[order].view_as(parameter))
+                shuffled.add(parameter)
         yield stage, copy
 
 

@@ -5,6 +5,7 @@ spread evenly, so maps of any kind, model and picture size can be laid side by s
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 from typing import NamedTuple
 
 import torch
@@ -19,7 +20,7 @@ from woofkit.attention import (
     token_layout,
 )
 from woofkit.config import ConfigError, require_choice
-from woofkit.data import Transform
+from woofkit.data import Images
 from woofkit.explain.measures import center_gaussian_map, random_map, to_shares
 
 KINDS = {
@@ -30,7 +31,7 @@ KINDS = {
 BASELINES = ("random", "centre")  # maps that know nothing of the picture
 
 
-class View(NamedTuple):
+class Explanations(NamedTuple):
     """Logits (N, C), the classes int64 (N,) that relevance is about, and kind -> maps (N, grid height, grid width)."""
 
     logits: Tensor
@@ -57,30 +58,36 @@ def require_maps(model: nn.Module, image_size: int) -> None:
         raise ConfigError(f"no attention maps of this {name}: {image_size} pixels are no multiple of {grid} patches")
 
 
-def look(
-    model: nn.Module,
-    pixels: Tensor,
-    transform: Transform,
-    kinds: Sequence[str] = tuple(KINDS),
-    classes: Tensor | None = None,
-) -> View:
+def explain_images(
+    model: nn.Module, images: Images, kinds: Sequence[str] = tuple(KINDS), classes: Tensor | None = None
+) -> Explanations:
     """Run the model on images and make their maps, in multiples of the even share.
 
     Args:
-        pixels: uint8 (N, 3, H, W), as `load_pixels` gives them.
+        images: their labels are not used.
         kinds: which maps, of `KINDS`.
-        classes: int64 (N,), what relevance is asked about; None asks about each prediction.
+        classes: int64 (N,), the classes that relevance is about; None takes each prediction.
 
     Raises:
         ConfigError: an unknown kind, or no image.
     """
     for kind in kinds:
         require_choice("kind", kind, tuple(KINDS))
-    if len(pixels) == 0:
-        raise ConfigError("there is no image to look at")
-    parts = [_look_at(model, images, kinds, chosen) for images, chosen in _inputs(model, pixels, transform, classes)]
-    logits, asked = (torch.cat([part[place] for part in parts]) for place in (0, 1))
-    return View(logits, asked, {kind: torch.cat([part[2][kind] for part in parts]) for kind in kinds})
+    if len(images) == 0:
+        raise ConfigError("there is no image to explain")
+    batch = recordable_images(model, tuple(images.pixels.shape[-2:]))
+    asked = repeat(None) if classes is None else classes.split(batch)
+    inputs = model_inputs(model, images, batch)
+    parts = [_explain_batch(model, *pair, kinds) for pair in zip(inputs, asked, strict=classes is not None)]
+    logits, classes = (torch.cat([part[place] for part in parts]) for place in (0, 1))
+    return Explanations(logits, classes, {kind: torch.cat([part.maps[kind] for part in parts]) for kind in kinds})
+
+
+def model_inputs(model: nn.Module, images: Images, batch: int) -> Iterator[Tensor]:
+    """Yield the images as the model takes them: float32 (B, 3, H, W) on its device, `batch` or fewer at once."""
+    device = next(model.parameters()).device
+    for pixels in images.pixels.split(batch):
+        yield images.transform.normalize(pixels.to(device))
 
 
 def baseline_maps(grid: tuple[int, int], count: int, seed: int = 0) -> dict[str, Tensor]:
@@ -94,25 +101,14 @@ def to_even(maps: Tensor) -> Tensor:
     return to_shares(maps) * (maps.shape[-2] * maps.shape[-1])
 
 
-def _inputs(
-    model: nn.Module, pixels: Tensor, transform: Transform, classes: Tensor | None
-) -> Iterator[tuple[Tensor, Tensor | None]]:
-    device, batch = next(model.parameters()).device, recordable_images(model, tuple(pixels.shape[-2:]))
-    for start in range(0, len(pixels), batch):
-        images = transform.normalize(pixels[start : start + batch].to(device))
-        yield images, None if classes is None else classes[start : start + batch].to(device)
-
-
-def _look_at(
-    model: nn.Module, images: Tensor, kinds: Sequence[str], classes: Tensor | None
-) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+def _explain_batch(model: nn.Module, inputs: Tensor, classes: Tensor | None, kinds: Sequence[str]) -> Explanations:
     relevance = "relevance" in kinds
-    layout = token_layout(model, tuple(images.shape[-2:]))
-    layers = None if relevance or "rollout" in kinds else -1
+    layers = None if relevance or "rollout" in kinds else -1  # all of them, or the last alone
+    layout = token_layout(model, tuple(inputs.shape[-2:]))
     with torch.set_grad_enabled(relevance), record_attention(model, layers, gradients=relevance) as recorder:
-        logits = model(images)
-    attention = recorder.maps
-    classes = logits.argmax(dim=1) if classes is None else classes
+        logits = model(inputs)
+    attention = recorder.maps  # (B, layers, heads, tokens, tokens)
+    classes = logits.argmax(dim=1) if classes is None else classes.to(inputs.device)
     maps = {}
     for kind in kinds:
         if kind == "attention":
@@ -123,4 +119,4 @@ def _look_at(
             score = logits.gather(1, classes[:, None]).sum()
             made = class_relevance(attention, recorder.gradients(score), *layout)
         maps[kind] = to_even(made).cpu()
-    return logits.detach().cpu(), classes.cpu(), maps
+    return Explanations(logits.detach().cpu(), classes.cpu(), maps)

@@ -1,6 +1,6 @@
 """Where a map lies: its share on each part of a picture, its strongest patch, and two maps that know nothing.
 
-A model's map means something only where it beats one that looks anywhere and one that looks at the centre.
+A model's map means something only where it beats a random map and one that always looks at the centre.
 """
 
 from collections.abc import Sequence
@@ -11,19 +11,19 @@ from torch.nn.functional import adaptive_avg_pool2d, one_hot
 
 
 def to_shares(maps: Tensor) -> Tensor:
-    """Scale maps (..., height, width), none negative, so that each sums to 1; one of zeros alone becomes even."""
+    """Scale maps (..., height, width), none negative, so that each sums to 1; a map of zeros becomes even."""
     total = maps.sum(dim=(-2, -1), keepdim=True)
     even = torch.full_like(maps, 1 / (maps.shape[-2] * maps.shape[-1]))
     return torch.where(total > 0, maps / total, even)
 
 
 def random_map(grid: tuple[int, int], seed: int) -> Tensor:
-    """Return a baseline that looks anywhere: uniform random shares (height, width) that sum to 1."""
+    """A baseline that looks anywhere: uniform random shares (height, width) that sum to 1."""
     return to_shares(torch.rand(grid, generator=torch.Generator().manual_seed(seed)))
 
 
 def center_gaussian_map(grid: tuple[int, int], sigma: float = 0.25) -> Tensor:
-    """Return a baseline that always looks at the centre: Gaussian shares (height, width) that sum to 1.
+    """A baseline that always looks at the centre: Gaussian shares (height, width) that sum to 1.
 
     `sigma` is the standard deviation as a fraction of the grid's height and width.
     """
@@ -41,7 +41,7 @@ def part_cover(masks: Tensor, num_parts: int, grid: tuple[int, int]) -> Tensor:
 
 
 def part_shares(maps: Tensor, masks: Tensor, num_parts: int) -> Tensor:
-    """The share of each map that lies on each part, its relevance mass: (batch, parts); a row sums to 1.
+    """The share of each map that lies on each part, its relevance mass: (batch, parts), rows that sum to 1.
 
     A patch counts for a part by the fraction of its pixels that belong to it.
 
@@ -54,11 +54,11 @@ def part_shares(maps: Tensor, masks: Tensor, num_parts: int) -> Tensor:
 
 
 def part_densities(maps: Tensor, masks: Tensor, num_parts: int) -> Tensor:
-    """Measure how densely maps cover each part of a mask: (batch, parts); 1 is what an even map would give.
+    """How densely maps cover each part of a mask: (batch, parts); 1 is what an even map would give.
 
     density = (share of the map on the part) / (share of the image that the part covers). It is nan where the part
     covers less than one patch in all: a map cannot resolve it, and the division would blow up its noise.
-    Arguments as in `part_shares`.
+    Arguments as for `part_shares`.
     """
     cover = part_cover(masks, num_parts, maps.shape[-2:])
     density = part_shares(maps, masks, num_parts) / cover.mean(dim=(-2, -1))
@@ -75,7 +75,7 @@ def group_densities(maps: Tensor, masks: Tensor, parts: Sequence[int], num_parts
 def empty_share(maps: Tensor, masks: Tensor, background: int = 0) -> Tensor:
     """The share of each map on patches without a single pixel of the object: (batch,).
 
-    Patches on the outline hold both; they are not counted, so what is left is off the object beyond doubt.
+    Patches on the outline hold both object and background. They are not counted: the rest is off the object for sure.
     """
     _check_pairs(maps, masks)
     cover = adaptive_avg_pool2d((masks != background).float()[:, None], maps.shape[-2:])[:, 0]
@@ -85,8 +85,8 @@ def empty_share(maps: Tensor, masks: Tensor, background: int = 0) -> Tensor:
 def pointing_hits(maps: Tensor, masks: Tensor, parts: Sequence[int]) -> Tensor:
     """The pointing game: does a map's strongest patch lie on these parts? (batch,) from 0 (no) to 1.
 
-    The hit is the fraction of that patch's pixels which belong to them, the chance of a pixel drawn from it; of equally
-    strong patches, the mean (Zhang et al. 2016, https://arxiv.org/abs/1608.00507, with a pixel for a patch).
+    A hit is the fraction of that patch's pixels that belong to them, or the mean of several equally strong patches
+    (Zhang et al. 2016, https://arxiv.org/abs/1608.00507, who take the strongest pixel).
     """
     _check_pairs(maps, masks)
     target = torch.isin(masks.long(), torch.tensor(list(parts))).float()[:, None]

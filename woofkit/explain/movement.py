@@ -1,15 +1,14 @@
 """How far attention has moved from where it was, and what kind of attention it is, by layer and head.
 
-All take recorded attention, (batch, layers, heads, tokens, tokens), whose rows sum to 1.
+Attention is as it was recorded, (batch, layers, heads, tokens, tokens); its rows sum to 1.
 """
-
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
 from woofkit.attention import record_attention, recordable_images, token_layout
-from woofkit.data import Transform
+from woofkit.data import Images
+from woofkit.explain.maps import model_inputs
 from woofkit.explain.measures import corner_density
 
 BATCH = 32  # images at once where no attention is recorded
@@ -18,8 +17,8 @@ BATCH = 32  # images at once where no attention is recorded
 def jensen_shannon(first: Tensor, second: Tensor) -> Tensor:
     """How far two attentions of the same images are apart: (batch, layers, heads) in bits, the mean over rows.
 
-    JS(p, q) = H((p + q) / 2) - (H(p) + H(q)) / 2: 0 where a token gathers from the same tokens, 1 where from wholly
-    different ones (Lin 1991, https://doi.org/10.1109/18.61115).
+    JS(p, q) = H((p + q) / 2) - (H(p) + H(q)) / 2 is 0 where a token gathers from the same tokens as before, and 1
+    where it gathers from wholly different ones (Lin 1991, https://doi.org/10.1109/18.61115).
     """
     if first.shape != second.shape:
         raise ValueError(f"attention of shapes {tuple(first.shape)} and {tuple(second.shape)} cannot be compared")
@@ -29,14 +28,14 @@ def jensen_shannon(first: Tensor, second: Tensor) -> Tensor:
 
 
 def attention_entropy(attention: Tensor) -> Tensor:
-    """How widely tokens look: (batch, layers, heads) in nats, the mean over rows; evenly over n tokens is ln n."""
+    """How widely tokens look: (batch, layers, heads) in nats, the mean over rows; ln n if evenly over n tokens."""
     return _nats(attention).mean(dim=-1)
 
 
 def attention_distance(attention: Tensor, grid: tuple[int, int], num_prefix_tokens: int = 1) -> Tensor:
     """How far patches look, on average: (batch, layers, heads) in patches.
 
-    The distance between a patch and one it attends to, weighted by its attention to the patches alone, as in
+    The distance between a patch and those that it attends to, weighted by its attention to patches alone, as in
     Figure 7 of Dosovitskiy et al. 2021 (https://arxiv.org/abs/2010.11929).
     """
     patches = attention[..., num_prefix_tokens:, num_prefix_tokens:]
@@ -57,44 +56,36 @@ def token_norms(model: nn.Module, images: Tensor) -> Tensor:
     return tokens.norm(dim=1)  # (batch, dim, height, width) before
 
 
-def measure_norms(model: nn.Module, pixels: Tensor, transform: Transform) -> dict[str, Tensor]:
-    """What is unusual about the lengths of patch tokens: measure -> (N,); `pixels` are uint8 (N, 3, H, W)."""
-    device = next(model.parameters()).device
-    batches = (transform.normalize(chunk.to(device)) for chunk in pixels.split(BATCH))
-    norms = torch.cat([token_norms(model, images).cpu() for images in batches])
+def measure_norms(model: nn.Module, images: Images) -> dict[str, Tensor]:
+    """What is unusual about the lengths of patch tokens: measure -> (N,)."""
+    norms = torch.cat([token_norms(model, inputs).cpu() for inputs in model_inputs(model, images, BATCH)])
     return {
         "largest token / mean token": norms.amax(dim=(1, 2)) / norms.mean(dim=(1, 2)),
         "corner tokens / mean token": corner_density(norms),
     }
 
 
-def measure_movement(original: nn.Module, model: nn.Module, pixels: Tensor, transform: Transform) -> dict[str, Tensor]:
+def measure_movement(original: nn.Module, model: nn.Module, images: Images) -> dict[str, Tensor]:
     """How `model` attends to images, and how far from `original`: measure -> (N, layers, heads).
 
-    "divergence" (bits), "entropy" (nats) and "distance" (patches) are those of this module; `pixels` are uint8
-    (N, 3, H, W).
+    "divergence" (bits), "entropy" (nats) and "distance" (patches) are those of this module.
     """
-    parts = [_movement_of(*pair) for pair in _both(original, model, pixels, transform)]
+    batch = recordable_images(model, tuple(images.pixels.shape[-2:]), megabytes=250)
+    parts = [_movement_of(original, model, inputs) for inputs in model_inputs(model, images, batch)]
     return {measure: torch.cat([part[measure] for part in parts]) for measure in parts[0]}
 
 
-def _both(original, model, pixels, transform) -> Iterator[tuple[Tensor, Tensor, tuple]]:
-    device = next(model.parameters()).device
-    for chunk in pixels.split(recordable_images(model, tuple(pixels.shape[-2:]), megabytes=250)):
-        images = transform.normalize(chunk.to(device))
-        recorded = []
-        for each in (original, model):
-            with torch.inference_mode(), record_attention(each) as recorder:
-                each(images)
-            recorded.append(recorder.maps)
-        yield *recorded, token_layout(model, tuple(images.shape[-2:]))
-
-
-def _movement_of(before: Tensor, after: Tensor, layout: tuple[tuple[int, int], int]) -> dict[str, Tensor]:
+def _movement_of(original: nn.Module, model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
+    recorded = []
+    for each in (original, model):
+        with torch.inference_mode(), record_attention(each) as recorder:
+            each(inputs)
+        recorded.append(recorder.maps)
+    before, after = recorded
     found = {
         "divergence": jensen_shannon(before, after),
         "entropy": attention_entropy(after),
-        "distance": attention_distance(after, *layout),
+        "distance": attention_distance(after, *token_layout(model, tuple(inputs.shape[-2:]))),
     }
     return {measure: values.cpu() for measure, values in found.items()}
 

@@ -1,6 +1,6 @@
-"""Everything that is measured of where one model looks, a number a dog: by part, by movement, by what it matters.
+"""Everything that is measured of where one model looks, one number per dog: by part, by movement, by faithfulness.
 
-Models are compared dog by dog later, in attention_study.py; dogs differ more than models do.
+Models are compared dog by dog later, in study.py, because dogs differ more than models do.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,9 +11,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from woofkit.data import Transform, WoofDataset, load_pixels
+from woofkit.data import Images, Transform, WoofDataset, load_pixels
 from woofkit.explain.faithfulness import deletion_and_insertion, rank_correlations, shuffled_models
-from woofkit.explain.maps import View, baseline_maps, look
+from woofkit.explain.maps import Explanations, baseline_maps, explain_images
 from woofkit.explain.measures import (
     corner_density,
     empty_share,
@@ -31,17 +31,17 @@ from woofkit.stats.intervals import mean_interval
 
 FACE = (PARTS.index("head"), PARTS.index("ears"))
 DOG = tuple(number for number, part in enumerate(PARTS) if part != "background")
-SHUFFLED_DOGS = 40  # for the sanity check, which looks at them fourteen times
+SHUFFLED_DOGS = 40  # for the sanity check, which explains them fourteen times
+
+Found = dict[tuple[str, str], Tensor | np.ndarray]  # (map, measure) -> one value per dog; "" for what is of no map
 
 
 @dataclass(frozen=True)
-class Dogs:
-    """The dogs that are looked at: images uint8 (N, 3, H, W), and part masks (N, H, W), which photographs lack."""
+class Dogs(Images):
+    """The images of a dataset, with their part masks (N, H, W), which photographs lack."""
 
-    dataset: WoofDataset
-    pixels: Tensor
     masks: Tensor | None
-    transform: Transform
+    dataset: WoofDataset
 
 
 def load_dogs(dataset: WoofDataset, transform: Transform) -> Dogs:
@@ -49,13 +49,13 @@ def load_dogs(dataset: WoofDataset, transform: Transform) -> Dogs:
     masks = None
     if dataset.drawn:
         masks = torch.from_numpy(np.stack([transform.mask(dataset.mask(dog)) for dog in range(len(dataset))]))
-    return Dogs(dataset, load_pixels(dataset, transform, progress=False), masks, transform)
+    return Dogs(load_pixels(dataset, transform, progress=False), dataset.labels, transform, masks, dataset)
 
 
 def part_measures(maps: Tensor, masks: Tensor) -> dict[str, Tensor]:
     """Where maps (N, height, width) lie on drawn dogs with these masks (N, H, W): measure -> (N,).
 
-    Densities are relative to an even map's (nan for a part below a patch); shares and hits are from 0 to 1.
+    Densities are relative to an even map's, and nan for a part smaller than a patch; shares and hits are from 0 to 1.
     """
     densities = part_densities(maps, masks, len(PARTS))
     return {
@@ -69,9 +69,12 @@ def part_measures(maps: Tensor, masks: Tensor) -> dict[str, Tensor]:
 
 
 def with_intervals(values: Mapping[str, Mapping[str, Tensor]]) -> pd.DataFrame:
-    """Means over dogs with 95 % bootstrap intervals: `values` is model -> measure -> (N,); a row each.
+    """Means over dogs with 95 % bootstrap intervals, one row per model and measure.
 
     A measure that has no value on any of the dogs is left out.
+
+    Args:
+        values: model -> measure -> (N,).
     """
     rows = [
         (model, measure, *mean_interval(numbers)[:3])
@@ -85,74 +88,62 @@ def with_intervals(values: Mapping[str, Mapping[str, Tensor]]) -> pd.DataFrame:
 def measure_model(
     model: nn.Module,
     original: nn.Module,
-    before: View,
+    before: Explanations,
     dogs: Dogs,
-    faithful: bool = True,
-    runtime: Runtime | None = None,
+    faithful: Runtime | None = None,
     log: Callable[[str], None] = print,
 ) -> pd.DataFrame:
-    """Measure a model on dogs: a row a dog, map and measure (dog, map, measure, value).
+    """Measure a model on dogs: one row per dog, map and measure (dog, map, measure, value).
+
+    What does not belong to a map has the map "". Maps are made in fp32.
 
     Args:
-        before: the original's view of the same dogs.
-        faithful: also deletion, insertion and the sanity check, which take most of the time.
-        runtime: of deletion and insertion, which run the model seventy times a dog; maps are made in fp32.
-
-    What does not belong to a map has the map "".
+        before: the original's explanations of the same dogs.
+        faithful: of deletion and insertion, which run the model seventy times for each dog; with None, these and the
+            sanity check are left out.
     """
-    view = look(model, dogs.pixels, dogs.transform)
-    maps = view.maps | baseline_maps(view.maps["attention"].shape[-2:], len(dogs.pixels))
-    found: dict[tuple[str, str], Tensor] = {}
+    explanations = explain_images(model, dogs)
+    maps = explanations.maps | baseline_maps(explanations.maps["attention"].shape[-2:], len(dogs))
+    found: Found = {}
     for kind, stack in maps.items():
         if dogs.masks is not None:
             found |= {(kind, measure): values for measure, values in part_measures(stack, dogs.masks).items()}
         found[kind, "density in the corners"] = corner_density(stack)
         if kind in before.maps:
             found[kind, "correlation with the original's"] = map_correlations(stack, before.maps[kind])
-    for measure, values in measure_movement(original, model, dogs.pixels, dogs.transform).items():
+    for measure, values in measure_movement(original, model, dogs).items():  # (N, layers, heads)
         found["", measure] = values.mean(dim=(1, 2))
         for layer, mean in enumerate(values.mean(dim=2).T, start=1):
             found["", f"{measure}, block {layer}"] = mean
-    norms = measure_norms(model, dogs.pixels, dogs.transform)
-    found |= {("", measure): values for measure, values in norms.items()}
-    rows = [_rows(kind, measure, values) for (kind, measure), values in found.items()]
+    found |= {("", measure): values for measure, values in measure_norms(model, dogs).items()}
     if faithful:
-        rows += _faithfulness(model, maps, view, dogs, runtime, log)
-        rows += _sanity(model, view, dogs, log)
-    return pd.concat(rows, ignore_index=True)
+        found |= _areas(model, dogs, explanations._replace(maps=maps), faithful, log)
+        found |= _likeness(model, dogs, explanations, log)
+    return pd.concat([_rows(*key, values) for key, values in found.items()], ignore_index=True)
 
 
-def _faithfulness(
-    model: nn.Module,
-    maps: Mapping[str, Tensor],
-    view: View,
-    dogs: Dogs,
-    runtime: Runtime | None,
-    log: Callable[[str], None],
-) -> list[pd.DataFrame]:
-    with progress_bar(len(dogs.pixels), "  deletion and insertion", "images", log) as bar:
-        found = deletion_and_insertion(
-            model, dogs.pixels, maps, view.classes, dogs.transform, runtime=runtime, on_image=bar.update
-        )
-    return [
-        _rows(kind, f"area under {curve}", area)
-        for kind, curves in found.items()
-        for curve, area in curves.areas.items()
-    ]
+def _areas(
+    model: nn.Module, dogs: Dogs, explanations: Explanations, runtime: Runtime, log: Callable[[str], None]
+) -> Found:
+    """Deletion and insertion in the order of each map."""
+    with progress_bar(len(dogs), "  deletion and insertion", "images", log) as bar:
+        curves = deletion_and_insertion(model, dogs, explanations, runtime, on_image=bar.update)
+    return {(kind, f"area under {curve}"): area for kind, each in curves.items() for curve, area in each.areas.items()}
 
 
-def _sanity(model: nn.Module, view: View, dogs: Dogs, log: Callable[[str], None]) -> list[pd.DataFrame]:
-    few, rows = slice(0, SHUFFLED_DOGS), []
+def _likeness(model: nn.Module, dogs: Dogs, explanations: Explanations, log: Callable[[str], None]) -> Found:
+    """The sanity check on the first dogs: how much each map stays like the model's when parameters are shuffled."""
+    few, found = slice(SHUFFLED_DOGS), {}
+    images, classes = Images(dogs.pixels[few], dogs.labels[few], dogs.transform), explanations.classes[few]
     with progress_bar(len(model.blocks) + 2, "  shuffled parameters", "stages", log) as bar:
         for stage, shuffled in shuffled_models(model):
-            now = look(shuffled, dogs.pixels[few], dogs.transform, classes=view.classes[few])
-            for kind, stack in now.maps.items():
-                likeness = rank_correlations(view.maps[kind][few], stack)
-                rows.append(_rows(kind, f"likeness, shuffled down to {stage}", likeness))
+            for kind, stack in explain_images(shuffled, images, classes=classes).maps.items():
+                likeness = rank_correlations(explanations.maps[kind][few], stack)
+                found[kind, f"likeness, shuffled down to {stage}"] = likeness
             bar.update()
-    return rows
+    return found
 
 
-def _rows(kind: str, measure: str, values) -> pd.DataFrame:
+def _rows(kind: str, measure: str, values: Tensor | np.ndarray) -> pd.DataFrame:
     values = np.asarray(values, dtype=float)
     return pd.DataFrame({"dog": np.arange(len(values)), "map": kind, "measure": measure, "value": values})

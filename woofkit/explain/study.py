@@ -17,7 +17,7 @@ import pandas as pd
 from woofkit.adapters import load_run_model
 from woofkit.config import NUM_BREEDS, PROJECT_ROOT, StudyConfig, TrainConfig, require_range
 from woofkit.data import make_transform, stratified_subset
-from woofkit.explain.maps import BASELINES, KINDS, look, require_maps
+from woofkit.explain.maps import BASELINES, KINDS, explain_images, require_maps
 from woofkit.explain.per_model import Dogs, load_dogs, measure_model
 from woofkit.fast.runtime import Runtime
 from woofkit.files import describe_environment, write_atomic, write_json, write_table
@@ -60,7 +60,7 @@ def study_attention(
     runtime = Runtime.pick(precision=study.precision)
     original = load_run_model(runs[untouched]).to(runtime.device)
     dogs = load_dogs(test.subset(stratified_subset(test.labels, num_dogs, seed=0)), transform)
-    view, frames = None, {}
+    before, frames = None, {}
     for (model, seed), run in runs.items():
         faithful = seed == study.seed
         digest = _digest(dogs, run, runs[untouched], faithful, runtime.precision)
@@ -69,8 +69,9 @@ def study_attention(
             log(f"{model}, seed {seed}: found measured in {path.name}")
         else:
             log(f"{model}, seed {seed}: {num_dogs} dogs")
-            view = view or look(original, dogs.pixels, transform)
-            frame = measure_model(load_run_model(run).to(runtime.device), original, view, dogs, faithful, runtime, log)
+            before = before or explain_images(original, dogs)
+            measured = load_run_model(run).to(runtime.device)
+            frame = measure_model(measured, original, before, dogs, runtime if faithful else None, log)
             frame.attrs = describe_environment(runtime.device)  # kept in the file
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, lambda temporary, frame=frame: frame.to_parquet(temporary, index=False))

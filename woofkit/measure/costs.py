@@ -1,7 +1,7 @@
-"""What training costs: operations, memory by what it holds, time; and what a forward costs afterwards.
+"""What training costs: operations, memory by what it holds, time; and what a forward pass costs afterwards.
 
-The operations of a step are counted, not estimated; what weights, gradients, optimiser and activations take is
-summed over the very tensors; the peak is measured from outside, at the process or the GPU's allocator.
+The operations of a step are counted, not estimated. The memory of weights, gradients, optimiser and activations is
+summed over their tensors; the peak is measured from outside, at the process or at the GPU's allocator.
 """
 
 import copy
@@ -27,14 +27,14 @@ from woofkit.train import make_optimizer, train_step
 
 
 class Flops(NamedTuple):
-    """Floating-point operations per image, a multiplication and an addition being two."""
+    """Floating-point operations per image; a multiplication and an addition are two."""
 
     forward: float
     backward: float
 
 
 class StepMemory(NamedTuple):
-    """What a training step holds, in MB; `peak` is measured and so also has what comes and goes within it."""
+    """What a training step holds, in MB. `peak` is measured, so it also includes what lives only within the step."""
 
     weights: float
     optimizer: float
@@ -68,15 +68,15 @@ def count_flops(model: nn.Module, images: Tensor, runtime: Runtime) -> Flops:
 
 
 def measure_memory(step: Step) -> StepMemory:
-    """Measure a training step's memory; it takes two steps, the first of which sets the optimiser up."""
+    """Measure a training step's memory. It takes two steps; the first one sets the optimiser up."""
     model, images, _, optimizer, _ = step
     held = {t.untyped_storage().data_ptr() for t in model.parameters()}
-    saved: dict[int, torch.UntypedStorage] = {}  # held here, so that no address comes twice
+    saved: dict[int, torch.UntypedStorage] = {}  # kept alive here, so that no address is used twice
 
     def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in held:
-            saved[storage.data_ptr()] = storage  # what several tensors share counts once
+            saved[storage.data_ptr()] = storage  # storage that several tensors share counts once
         return tensor
 
     with saved_tensors_hooks(note, lambda tensor: tensor):
@@ -93,7 +93,7 @@ def measure_memory(step: Step) -> StepMemory:
 
 
 def measure_latencies(models: Iterable[nn.Module], image: Tensor, runtime: Runtime, rounds: int = 15) -> list[float]:
-    """Median seconds of a forward of `image` (1, 3, H, W) through each model; they are in eval mode and take turns."""
+    """Median seconds that each model takes for `image` (1, 3, H, W); they are in eval mode and take turns."""
     models, forward = list(models), runtime.forward()
     with torch.inference_mode(), runtime.autocast():
         times = [
@@ -106,7 +106,7 @@ def measure_latencies(models: Iterable[nn.Module], image: Tensor, runtime: Runti
 def measure_costs(configs: Iterable[TrainConfig], rounds: int = 9) -> pd.DataFrame:
     """Measure a training step of each run's model on made-up images: one row per run, named by its method.
 
-    The steps alternate, so that a machine whose speed drifts is as unfair to one as to another.
+    The steps alternate, so that a machine whose speed drifts affects all runs alike.
 
     Returns:
         method; forward_gflops and backward_gflops (per image); step_seconds (median of `rounds`), round_seconds (each

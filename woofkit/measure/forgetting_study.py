@@ -3,17 +3,18 @@
 Each run is measured once and kept under the study's folder; the table goes to data/results/.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pandas as pd
 from torch import nn
 
 from woofkit.adapters import load_run_model, read_adapter, swap_adapter
-from woofkit.config import PROJECT_ROOT, ConfigError, StudyConfig
+from woofkit.config import ConfigError, StudyConfig
 from woofkit.data import make_transform
-from woofkit.fast.runtime import pick_device
-from woofkit.files import describe_environment, write_table
+from woofkit.fast.runtime import Runtime
+from woofkit.files import RESULTS, describe_environment, write_table
 from woofkit.measure.forgetting import forgetting_rows, hits_path, kept_hits
 from woofkit.measure.source_tasks import NUM_DRAWINGS, load_source_task
 from woofkit.models import build_model, data_config, original_head
@@ -21,12 +22,17 @@ from woofkit.progress import progress_bar
 from woofkit.results import load_run, load_runs, other_settings
 from woofkit.storage.weights import hash_tensors
 
-RESULTS = PROJECT_ROOT / "data" / "results"
 SETTINGS = ("method", "lr", "lora.rank", "lora.targets", "lora.blocks", "label_fraction", "epochs", "seed")
 NAMED = tuple(name.removeprefix("lora.") for name in SETTINGS)  # the rest is in `other`
-
 LEARNED = ("test_accuracy", "test_accuracy_low", "test_accuracy_high", "num_test_images")
 UNTOUCHED, SWITCHED_OFF = "untouched", "lora, switched off"
+
+
+class Selection(NamedTuple):
+    """Some of a study's runs: a name for their table, and the runs' folders."""
+
+    name: str
+    runs: Collection[str]
 
 
 def study_forgetting(
@@ -35,8 +41,7 @@ def study_forgetting(
     num_drawings: int = NUM_DRAWINGS,
     folder: Path = RESULTS,
     log: Callable[[str], None] = print,
-    only: Collection[str] | None = None,
-    name: str = "",
+    selection: Selection | None = None,
 ) -> Path:
     """Measure the untouched backbone and every finished run of the study on what the backbone was pretrained for.
 
@@ -45,60 +50,47 @@ def study_forgetting(
     Args:
         source_dir: folder with Imagenette for weights of ImageNet; "" downloads it.
         num_drawings: of the invented breeds, for the bundled weights.
-        only: folders of the runs to measure; None is all of them.
-        name: of the table, instead of the profile's.
+        selection: the runs to measure; None is all of them, in a table named after the profile.
 
     Raises:
         ConfigError: no finished run of the study's model and weights, or as `load_source_task`.
     """
-    runs = load_runs(study.run_root)
-    if not runs.empty:
-        runs = runs[(runs["model_name"] == study.model_name) & (runs["weights"] == study.weights)]
-        runs = runs[runs["label"] == "breed"]
-        runs = runs if only is None else runs[runs["run"].isin(only)]
-    if runs.empty:
-        raise ConfigError(f"no finished run with weights {study.weights!r} in {study.run_root}: train some first")
-    device = pick_device("auto")
-    head = original_head(study.model_name, study.weights)
-    backbone = build_model(study.model_name, weights=study.weights).to(device)
+    runs = _finished_runs(study, selection)
+    runtime = Runtime.pick()
+    backbone = build_model(study.model_name, weights=study.weights)
     transform = make_transform(data_config(backbone), study.preprocess)
-    task = load_source_task(head.out_features, transform, source_dir, num_drawings, log)
-    log(f"{len(runs)} runs on {len(task.labels):,} images of {task.name}")
+    task = load_source_task(original_head(study.model_name, study.weights), transform, source_dir, num_drawings, log)
+    log(f"{len(runs)} runs on {len(task):,} images of {task.name}")
 
-    def measure(name: str, model: Callable[[], nn.Module], run: Path | None = None) -> pd.DataFrame:
-        path = hits_path(study.run_root, name, task, run)
-        return kept_hits(path, lambda: model().to(device), head, task, transform)
+    def measure(name: str, load: Callable[[], nn.Module], run: Path | None = None) -> pd.DataFrame:
+        return kept_hits(hits_path(study.run_root, name, task, run), load, task, runtime)
 
     before = measure(f"{UNTOUCHED}-{hash_tensors(backbone.state_dict())[:8]}", lambda: backbone)
     rows = [{"method": UNTOUCHED, **forgetting_rows(before, before)}]
-    bar = progress_bar(len(runs), "forgetting", "runs", log)
-    for run in runs.to_dict("records"):
-        path = Path(run["run"])
-        hits = measure(path.name, lambda path=path: load_run_model(path), path)
-        row = {name.removeprefix("lora."): run.get(name) for name in (*SETTINGS, *LEARNED)}
-        row["lr"] = None if run["method"] == "zero-shot" else row["lr"]  # nothing was trained
-        row["other"] = other_settings(load_run(path), NAMED)
-        rows.append({**row, **forgetting_rows(hits, before)})
-        bar.update()
-    if (lora := runs[runs["method"] == "lora"]["run"]).size:
-        run = Path(lora.iloc[0])
-        hits = measure(f"off-{run.name}", lambda: _switched_off(study, run), run)
+    with progress_bar(len(runs), "forgetting", "runs", log) as bar:
+        for settings in runs.to_dict("records"):
+            run = Path(settings["run"])
+            hits = measure(run.name, lambda run=run: load_run_model(run), run)
+            rows.append({**_settings_row(settings), **forgetting_rows(hits, before)})
+            bar.update()
+    for name in runs.loc[runs["method"] == "lora", "run"][:1]:
+        hits = measure(f"off-{Path(name).name}", lambda run=Path(name): _switched_off(study, run), Path(name))
         rows.append({"method": SWITCHED_OFF, **forgetting_rows(hits, before)})
-    environment = describe_environment(device)
+    environment = describe_environment(runtime.device)
     table = pd.DataFrame(rows).assign(
-        source=task.name, num_source_images=len(task.labels), date=environment["date"], machine=environment["machine"]
+        source=task.name, num_source_images=len(task), date=environment["date"], machine=environment["machine"]
     )
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"forgetting_{study.dataset}_{name or study.profile}.csv"
+    path = folder / f"forgetting_{study.dataset}_{selection.name if selection else study.profile}.csv"
     write_table(table.round(5), path)
     return path
 
 
 def forgetting_by_setting(dataset: str, folder: Path = RESULTS) -> pd.DataFrame:
-    """Kept runs whose learning rate alone or, for LoRA, whose rank alone differs, for `plots.forgetting_lines`.
+    """Kept runs that differ in the learning rate alone or, for LoRA, in the rank alone, for `plots.forgetting_lines`.
 
-    Of every table kept for the dataset, the one with the most learning rates: the rows with all labels and most runs'
-    epochs and layers, with `line` ("lr" or "rank") and `untouched`, the backbone's accuracy before. Empty without one.
+    They come from the dataset's kept table with the most learning rates: its rows with all labels and with most runs'
+    epochs and layers. `line` is "lr" or "rank", `untouched` the backbone's accuracy before. Empty without a table.
     """
     tables = [pd.read_csv(path) for path in sorted(folder.glob(f"forgetting_{dataset}_*.csv"))]
     if not tables:
@@ -115,6 +107,27 @@ def forgetting_by_setting(dataset: str, folder: Path = RESULTS) -> pd.DataFrame:
     ranks = ranks[ranks["lr"] == ranks.loc[~ranks["rank"].isin(usual["rank"][:1]), "lr"].max()].assign(line="rank")
     parts = [rows for rows, name in ((by_lr, "lr"), (ranks, "rank")) if rows[name].nunique() > 1]
     return pd.concat(parts).assign(untouched=before) if parts else pd.DataFrame()
+
+
+def _finished_runs(study: StudyConfig, selection: Selection | None) -> pd.DataFrame:
+    """The study's finished runs that learned breeds from its weights, as `load_runs` has them; at least one."""
+    runs = load_runs(study.run_root)
+    if not runs.empty:
+        own = (runs["model_name"] == study.model_name) & (runs["weights"] == study.weights)
+        runs = runs[own & (runs["label"] == "breed")]
+    if selection and not runs.empty:
+        runs = runs[runs["run"].isin(selection.runs)]
+    if runs.empty:
+        raise ConfigError(f"no finished run with weights {study.weights!r} in {study.run_root}: train some first")
+    return runs
+
+
+def _settings_row(run: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run's row says of its settings and of what it has learned."""
+    row = {name.removeprefix("lora."): run.get(name) for name in (*SETTINGS, *LEARNED)}
+    if run["method"] == "zero-shot":  # nothing was trained
+        row["lr"] = None
+    return row | {"other": other_settings(load_run(Path(run["run"])), NAMED)}
 
 
 def _switched_off(study: StudyConfig, run: Path) -> nn.Module:

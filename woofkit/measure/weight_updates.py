@@ -13,7 +13,7 @@ from woofkit.lora import lora_layers
 def weight_updates(before: nn.Module, after: nn.Module) -> dict[str, Tensor]:
     """The change of every matrix in the blocks, (out, in), by the name of its layer.
 
-    Where `after` has LoRA, the adapted layers alone: their `delta_weight()`.
+    Where `after` has LoRA, only the adapted layers: their `delta_weight()`.
 
     Raises:
         ValueError: the two are not the same architecture; the message names a matrix that only one has, or that
@@ -31,10 +31,10 @@ def weight_updates(before: nn.Module, after: nn.Module) -> dict[str, Tensor]:
 
 
 def captured_share(update: Tensor) -> Tensor:
-    """How much of an update (out, in) the best matrix of rank 1, 2, ... holds: shares (min(out, in),) up to 1.
+    """The share of an update (out, in) that the best matrix of rank 1, 2, ... holds: (min(out, in),), up to 1.
 
-    The share of the squared Frobenius norm, sum of the r largest squared singular values over the sum of all; NaN
-    for an update of zero. No matrix of rank r comes closer (Eckart and Young 1936).
+    It is a share of the squared Frobenius norm: the r largest squared singular values over the sum of all; NaN for
+    an update of zero. No matrix of rank r comes closer (Eckart and Young 1936).
     """
     squares = torch.linalg.svdvals(update.double()).square()
     return squares.cumsum(0) / squares.sum()

@@ -1,4 +1,4 @@
-"""How sure a measured accuracy is: thin over scipy, whose import takes most of a second and so waits for its use."""
+"""How sure a measured accuracy or mean is. scipy is imported where it is used: its import takes most of a second."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,14 +6,16 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Proportion(NamedTuple):
+class Interval(NamedTuple):
+    """A measured value, the ends of its interval, and the number of images that it rests on."""
+
     value: float
     low: float
     high: float
     count: int
 
 
-def accuracy_interval(correct: np.ndarray, confidence: float = 0.95) -> Proportion:
+def accuracy_interval(correct: np.ndarray, confidence: float = 0.95) -> Interval:
     """Accuracy with its Wilson score interval, which stays inside [0, 1] and holds near the ends too.
 
     Args:
@@ -22,16 +24,28 @@ def accuracy_interval(correct: np.ndarray, confidence: float = 0.95) -> Proporti
     Raises:
         ValueError: there is no image.
     """
-    from scipy.stats import binomtest
-
     correct = np.asarray(correct, dtype=bool)
     if correct.size == 0:
         raise ValueError("accuracy of no images: pass at least one")
-    interval = binomtest(int(correct.sum()), correct.size).proportion_ci(confidence, method="wilson")
-    return Proportion(float(correct.mean()), float(interval.low), float(interval.high), correct.size)
+    return proportion_interval(float(correct.mean()), correct.size, confidence)
+
+
+def proportion_interval(value: float, count: int, confidence: float = 0.95) -> Interval:
+    """Wilson's interval about a share that need not be a whole number of images, as a mean over models is not.
+
+    Args:
+        value: the share, 0 to 1.
+        count: the number of images on which it was measured.
+    """
+    from scipy.stats import binomtest
+
+    interval = binomtest(round(value * count), count).proportion_ci(confidence, method="wilson")
+    return Interval(value, float(interval.low), float(interval.high), count)
 
 
 class PairedTest(NamedTuple):
+    """What `mcnemar_test` gives."""
+
     difference: float
     only_first: int
     only_second: int
@@ -61,21 +75,8 @@ def mcnemar_test(first: np.ndarray, second: np.ndarray) -> PairedTest:
     return PairedTest((only_first - only_second) / first.size, only_first, only_second, float(p_value))
 
 
-def proportion_interval(value: float, count: int, confidence: float = 0.95) -> Proportion:
-    """Wilson's interval about a share that need not be a whole number of images, as a mean over models is not.
-
-    Args:
-        value: the share, 0 to 1.
-        count: how many images it was measured on.
-    """
-    from scipy.stats import binomtest
-
-    interval = binomtest(round(value * count), count).proportion_ci(confidence, method="wilson")
-    return Proportion(value, float(interval.low), float(interval.high), count)
-
-
 def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
-    """Counts (num_classes, num_classes): a row a true class, a column a predicted one."""
+    """Counts (num_classes, num_classes): one row per true class, one column per predicted class."""
     matrix = np.zeros((num_classes, num_classes), dtype=int)
     np.add.at(matrix, (labels, predicted), 1)
     return matrix
@@ -85,7 +86,7 @@ def errors_within(matrix: np.ndarray, groups: Sequence[Sequence[int]]) -> tuple[
     """Return the share of a confusion matrix's errors that stay within a group, and that of aimless errors.
 
     Args:
-        matrix: (C, C) counts, a row a true class.
+        matrix: (C, C) counts, one row per true class.
         groups: classes that look alike; no class is in two of them.
 
     Returns:
@@ -103,23 +104,16 @@ def errors_within(matrix: np.ndarray, groups: Sequence[Sequence[int]]) -> tuple[
     return float(errors[alike].sum() / total), float(aimless / total)
 
 
-class MeanInterval(NamedTuple):
-    value: float
-    low: float
-    high: float
-    count: int
-
-
-def mean_interval(values: np.ndarray, confidence: float = 0.95, resamples: int = 2000) -> MeanInterval:
+def mean_interval(values: np.ndarray, confidence: float = 0.95, resamples: int = 2000) -> Interval:
     """A mean with its bootstrap interval (percentiles, the same random numbers at every call).
 
     For a paired comparison, pass the differences image by image.
 
     Args:
-        values: a number an image, (N,); nan (not measurable there) is left out and not counted.
+        values: (N,), one number per image; nan (not measurable there) is left out and not counted.
 
     Returns:
-        Of a single image, an interval with nan for its ends.
+        The interval; its ends are nan for a single image.
 
     Raises:
         ValueError: no number is left.
@@ -128,13 +122,27 @@ def mean_interval(values: np.ndarray, confidence: float = 0.95, resamples: int =
     values = values[~np.isnan(values)]
     if values.size == 0:
         raise ValueError("mean of nothing: pass at least one number that is not nan")
-    if values.size == 1:  # one image says nothing of others
-        return MeanInterval(float(values[0]), float("nan"), float("nan"), 1)
-    if np.ptp(values) == 0:  # nothing to resample
-        return MeanInterval(float(values[0]), float(values[0]), float(values[0]), values.size)
+    if np.ptp(values) == 0:  # nothing to resample, and one image says nothing of others
+        end = float("nan") if values.size == 1 else float(values[0])
+        return Interval(float(values[0]), end, end, values.size)
+    return bootstrap_mean([values], confidence, resamples)
+
+
+def bootstrap_mean(groups: Sequence[np.ndarray], confidence: float, resamples: int) -> Interval:
+    """The mean over all numbers of some groups, each (n,), with its bootstrap interval (percentiles).
+
+    Each group is resampled by itself, so that its size stays; every call draws the same random numbers.
+    """
     from scipy.stats import bootstrap
 
+    count = sum(group.size for group in groups)
+
+    def mean(*resampled: np.ndarray, axis: int) -> np.ndarray:
+        return sum(group.sum(axis) for group in resampled) / count
+
     interval = bootstrap(
-        (values,), np.mean, confidence_level=confidence, n_resamples=resamples, method="percentile", rng=0, batch=500
+        groups, mean, confidence_level=confidence, n_resamples=resamples, method="percentile", rng=0, batch=500
     ).confidence_interval
-    return MeanInterval(float(values.mean()), float(interval.low), float(interval.high), values.size)
+    return Interval(
+        float(sum(group.sum() for group in groups) / count), float(interval.low), float(interval.high), count
+    )

@@ -1,43 +1,25 @@
 """How sure an accuracy or a difference is: over the test images, over the training seeds, and over both.
 
 Another test set and another training seed each move an accuracy, and many images do not tell how much seeds do
-(Bouthillier et al., https://arxiv.org/abs/2103.03098). Heavy imports wait for their use, as in `metrics`.
+(Bouthillier et al., https://arxiv.org/abs/2103.03098). scipy is imported where it is used, as in `intervals`.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from woofkit.stats.intervals import MeanInterval, Proportion
-
-
-def stratified_bootstrap(
-    correct: np.ndarray, labels: np.ndarray, confidence: float = 0.95, resamples: int = 2000
-) -> Proportion:
-    """Accuracy with its bootstrap interval, images drawn anew within each breed: the numbers of each stay as they are.
-
-    Percentiles, by the same random numbers at every call. At the ends, below about 2 and above 98 %, it is too narrow
-    (no error at all gives no width): take Wilson's `metrics.accuracy_interval` there.
-
-    Args:
-        correct: bool (N,), whether each test image was classified rightly.
-        labels: (N,), its true breed.
-
-    Raises:
-        ValueError: the shapes differ, or a breed has fewer than two images.
-    """
-    correct, labels = _checked(correct, labels)
-    return Proportion(*_bootstrap_mean(correct, labels, confidence, resamples))
+from woofkit.stats.intervals import Interval, bootstrap_mean
 
 
 def paired_bootstrap(
     first: np.ndarray, second: np.ndarray, labels: np.ndarray, confidence: float = 0.95, resamples: int = 2000
-) -> MeanInterval:
+) -> Interval:
     """Difference of two accuracies on the same images, first - second, with its stratified bootstrap interval.
 
-    An image is drawn with both its answers. The test that goes with it is `metrics.mcnemar_test`.
+    An image is drawn with both its answers, and within its breed: the numbers of each breed stay as they are.
+    Percentiles, by the same random numbers at every call. The test that goes with it is `intervals.mcnemar_test`.
 
     Args:
         first, second: bool (N,), whether each model classified each image rightly, in the same order.
@@ -47,20 +29,8 @@ def paired_bootstrap(
         ValueError: the shapes differ, or a breed has fewer than two images.
     """
     (first, labels), (second, _) = _checked(first, labels), _checked(second, labels)
-    return MeanInterval(*_bootstrap_mean(first - second, labels, confidence, resamples))
-
-
-def _bootstrap_mean(values: np.ndarray, labels: np.ndarray, confidence: float, resamples: int) -> tuple:
-    from scipy.stats import bootstrap
-
-    def mean(*breeds: np.ndarray, axis: int) -> np.ndarray:
-        return sum(breed.sum(axis) for breed in breeds) / values.size
-
-    samples = [values[labels == label] for label in np.unique(labels)]  # scipy resamples each by itself
-    interval = bootstrap(
-        samples, mean, confidence_level=confidence, n_resamples=resamples, method="percentile", rng=0, batch=500
-    ).confidence_interval
-    return float(values.mean()), float(interval.low), float(interval.high), values.size
+    differences = first - second
+    return bootstrap_mean([differences[labels == label] for label in np.unique(labels)], confidence, resamples)
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
@@ -112,16 +82,15 @@ def crossed_mean(values: np.ndarray, labels: np.ndarray, confidence: float = 0.9
     more than images make them, it holds in about 88 (two seeds), 91 (three) and 93 % (five) of cases instead of 95 %.
 
     Args:
-        values: (S, N), a row a seed, a column a test image: answers, or their differences from a model without seeds.
-        labels: (N,), true breeds, within which images vary, as in `stratified_bootstrap`.
+        values: (S, N), one row per seed, one column per test image: answers, or their differences from a model
+            without seeds.
+        labels: (N,), true breeds, within which images vary, as in `paired_bootstrap`.
 
     Raises:
         ValueError: there are fewer than two seeds, the shapes differ, or a breed has fewer than two images.
     """
     values, labels = _checked(values, labels, seeds=True)
-    seeds, mixed, squares = _seed_parts(values, labels)
-    spread = _spread(values.mean(0), labels)
-    return _student(values.mean(), (seeds, max(spread[0] - mixed, 0.0), mixed), (*squares, spread), confidence)
+    return _over_seeds(values.mean(0), [values], labels, confidence)
 
 
 def seed_and_image_variance(correct: np.ndarray, labels: np.ndarray | None = None) -> OverSeeds:
@@ -139,7 +108,7 @@ def paired_over_seeds(first: np.ndarray, second: np.ndarray, labels: np.ndarray,
     three seeds instead would make them look a third less variable than they are, and the interval too short.)
 
     Args:
-        first: bool (S, N), a row a seed of the first method, a column a test image.
+        first: bool (S, N), one row per seed of the first method, one column per test image.
         second: bool (T, N), the second method's, on the same images in the same order.
         labels: (N,), the images' true breeds.
 
@@ -148,22 +117,35 @@ def paired_over_seeds(first: np.ndarray, second: np.ndarray, labels: np.ndarray,
     """
     first, labels = _checked(first, labels, seeds=True)
     second, _ = _checked(second, labels, seeds=True)
-    difference = first.mean(0) - second.mean(0)  # (N,)
-    spread = _spread(difference, labels)
-    ours, theirs = _seed_parts(first, labels), _seed_parts(second, labels)
-    seeds, mixed = ours[0] + theirs[0], ours[1] + theirs[1]
-    parts = (seeds, max(spread[0] - mixed, 0.0), mixed)
-    result = _student(difference.mean(), parts, (*ours[2], *theirs[2], spread), confidence)
+    result = _over_seeds(first.mean(0) - second.mean(0), [first, second], labels, confidence)
     return result._replace(low=max(result.low, -1.0), high=min(result.high, 1.0))
 
 
-def _seed_parts(correct: np.ndarray, labels: np.ndarray) -> tuple[float, float, tuple]:
-    """Variance of the mean over seeds from seeds and from seed x image, and the two mean squares with their freedom."""
-    count = len(correct)
-    between = float(correct.mean(1).var(ddof=1)) / count  # seed + seed x image
-    rest, freedom = _spread(correct - correct.mean(0), labels)  # what neither seed nor image explains
-    mixed = rest / (count - 1) / count
-    return max(between - mixed, 0.0), mixed, ((between, count - 1), (mixed, (count - 1) * freedom))
+def _over_seeds(images: np.ndarray, methods: Sequence[np.ndarray], labels: np.ndarray, confidence: float) -> OverSeeds:
+    """The mean of `images` (N,), means over seeds or differences of them, with Student's interval.
+
+    `methods` are the answers (S, N) of each method that it comes from; the seeds of each add their own variance.
+    """
+    from scipy.stats import t
+
+    seeds, mixed, squares = 0.0, 0.0, []  # variances of the mean; mean squares with their degrees of freedom
+    for answers in methods:
+        count = len(answers)
+        between = float(answers.mean(1).var(ddof=1)) / count  # seed + seed x image
+        rest, freedom = _spread(answers - answers.mean(0), labels)  # what neither seed nor image explains
+        own = rest / (count - 1) / count
+        seeds, mixed = seeds + max(between - own, 0.0), mixed + own
+        squares += [(between, count - 1), (own, (count - 1) * freedom)]
+    squares.append(_spread(images, labels))  # image + seed x image
+    parts = (seeds, max(squares[-1][0] - mixed, 0.0), mixed)
+    value, total = float(images.mean()), sum(parts)
+    errors = tuple(math.sqrt(part) for part in (*parts, total))
+    if total == 0:  # every seed and every image of a breed alike
+        return OverSeeds(value, value, value, *errors, math.inf, float(value == 0))
+    freedom = total**2 / sum(square**2 / count for square, count in squares)  # Satterthwaite
+    reach = float(t.ppf((1 + confidence) / 2, freedom)) * errors[-1]
+    p_value = float(2 * t.sf(abs(value) / errors[-1], freedom))
+    return OverSeeds(value, value - reach, value + reach, *errors, float(freedom), p_value)
 
 
 def _spread(values: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
@@ -174,26 +156,12 @@ def _spread(values: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
     return float((weights * (values - means[..., codes]) ** 2).sum()), labels.size - len(counts)
 
 
-def _student(value: float, parts: tuple, squares: tuple, confidence: float) -> OverSeeds:
-    """The value with Student's interval; `parts` of its variance, and mean squares with their degrees of freedom."""
-    from scipy.stats import t
-
-    value, total = float(value), sum(parts)
-    errors = tuple(math.sqrt(part) for part in (*parts, total))
-    if total == 0:  # every seed and every image of a breed alike
-        return OverSeeds(value, value, value, *errors, math.inf, float(value == 0))
-    freedom = total**2 / sum(square**2 / count for square, count in squares)
-    reach = float(t.ppf((1 + confidence) / 2, freedom)) * errors[-1]
-    p_value = float(2 * t.sf(abs(value) / errors[-1], freedom))
-    return OverSeeds(value, value - reach, value + reach, *errors, float(freedom), p_value)
-
-
 def _checked(correct: np.ndarray, labels: np.ndarray, seeds: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Return answers as numbers, (N,) or (seeds, N), and labels (N,), if they fit each other."""
     correct, labels = np.asarray(correct, dtype=float), np.asarray(labels)
     if correct.ndim != 1 + seeds or correct.shape[-1:] != labels.shape:
         wanted = "(seeds, images)" if seeds else "(images,)"
-        raise ValueError(f"answers {wanted} and a label an image are needed: got {correct.shape} and {labels.shape}")
+        raise ValueError(f"answers {wanted} and one label per image are needed: got {correct.shape} and {labels.shape}")
     if seeds and len(correct) < 2:
         raise ValueError(f"the variance over seeds needs two seeds or more, got answers of shape {correct.shape}")
     breeds, counts = np.unique(labels, return_counts=True)

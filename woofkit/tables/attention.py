@@ -6,9 +6,10 @@ from typing import Any
 import pandas as pd
 
 from woofkit.explain.maps import KINDS
-from woofkit.results import METHOD_LABELS
+from woofkit.results import METHOD_NAMES
+from woofkit.tables import markdown_table
 
-MODELS = {"original": "original", **{method: METHOD_LABELS[method] for method in ("full", "lora")}}
+MODELS = {"original": "original", **{method: METHOD_NAMES[method] for method in ("full", "lora")}}
 DRAWN_ROWS = (  # map, measure, how many decimals
     ("attention", "density on the face", 2),
     ("attention", "density on legs", 2),
@@ -60,25 +61,24 @@ def verdicts_markdown(record: Mapping[str, Any]) -> str:
 
 
 def measures_markdown(record: Mapping[str, Any], table: pd.DataFrame) -> str:
-    """The main measures as a table in markdown: a row a measure, a column a model, all with intervals."""
-    drawn = bool(record["verdicts"])
-    names = [*MODELS.values(), "LoRA minus full"]
-    lines = [f"| map | measure | {' | '.join(names)} |", "|---|---|" + "---:|" * len(names)]
-    rows = table.fillna({"against": "", "map": ""}).set_index(["model", "against", "map", "measure"])
-    for kind, measure, digits in (*(DRAWN_ROWS if drawn else ()), *ALL_ROWS):
-        cells = [_cell(rows.loc[model, "", kind, measure], digits) for model in MODELS]
-        cells.append(_cell(rows.loc["lora", "full", kind, measure], digits, "+"))
-        lines.append(f"| {KINDS.get(kind, 'all blocks')} | {measure} | {' | '.join(cells)} |")
+    """The main measures as a table in markdown: one row per measure, one column per model, all with intervals."""
+    found = table.fillna({"against": "", "map": ""}).set_index(["model", "against", "map", "measure"])
+    rows = []
+    for kind, measure, digits in (*(DRAWN_ROWS if record["verdicts"] else ()), *ALL_ROWS):
+        cells = [_cell(found.loc[model, "", kind, measure], digits) for model in MODELS]
+        difference = _cell(found.loc["lora", "full", kind, measure], digits, "+")
+        rows.append([KINDS.get(kind, "all blocks"), measure, *cells, difference])
+    head = ["map", "measure", *MODELS.values(), "LoRA minus full"]
     settings, environment = record["settings"], record["environment"]
-    several, when = settings["seeds"] > 1, f"{environment['date'][:10]}, {environment['machine']}"
+    several = settings["seeds"] > 1
     models = f"{settings['seeds']} models of each kind" if several else "one model of each kind"
     how = f"profile {settings['profile']}, {settings['model_name']}, learning rate {settings['lr']:g}"
     notes = (
-        f"{settings['dogs']} test images, {models} ({how}); means with 95 % intervals over images"
-        f"{' and seeds' * several}. Densities: 1 is the even share. Areas are of the first seed's models. "
-        f"Measured {when}."
+        f"{settings['dogs']} test images, {models} ({how}); means with 95 % intervals over "
+        f"{'images and seeds' if several else 'images'}. Densities: 1 is the even share. Areas are of the first seed's "
+        f"models. Measured {environment['date'][:10]}, {environment['machine']}."
     )
-    return "\n".join([*lines, "", notes])
+    return f"{markdown_table(head, rows, 'll' + 'r' * (len(head) - 2))}\n\n{notes}"
 
 
 def _cell(row: pd.Series, digits: int, sign: str = "") -> str:

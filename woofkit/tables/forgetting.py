@@ -1,53 +1,70 @@
 """What runs have forgotten, as a table in markdown."""
 
 import re
+from collections.abc import Mapping
 
 import pandas as pd
 
 from woofkit.measure.forgetting import MEASURES
-from woofkit.results import METHOD_LABELS, percent, set_apart
+from woofkit.results import METHOD_NAMES, percent, set_apart
+from woofkit.tables import markdown_table
 
 SAME = ("method", "lr", "rank", "targets", "blocks", "other")
 
 
 def forgetting_markdown(table: pd.DataFrame) -> str:
-    """The table in markdown: a row for runs that differ in their seed alone, with what they learned and what they kept.
+    """The table in markdown: what runs have learned and what they have kept, one row for all seeds of a setting.
 
     The change's interval is over images for a single run, and from the lowest to the highest of several seeds. Runs on
     fewer labels, or with more or fewer epochs than most, are left out.
     """
     measures = {name: words for name, words in MEASURES.items() if name in table}
-    head = ["method", "learning rate", "new task", *measures.values(), "change under the original head"]
-    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     whole = table[table["label_fraction"].fillna(1) == 1]
     whole = whole[whole["epochs"].isna() | (whole["epochs"] == whole["epochs"].mode()[0])]
     whole = whole.assign(other=whole["other"].fillna("") if "other" in whole else "")
     for _, own in whole.groupby("method"):
         whole.loc[own.index, "apart"] = [", ".join(words) for words in set_apart(own["other"])]
-    usual = {name: whole[name].dropna().mode() for name in ("rank", "targets", "blocks")}
-    for (method, lr, *_), runs in whole.groupby(list(SAME), sort=False, dropna=False):
-        low, high = runs[["head_change_low", "head_change_high"]].to_numpy()[0]
-        if len(runs) > 1:
-            low, high = runs["head_change"].min(), runs["head_change"].max()
-        learned = "-" if runs["test_accuracy"].isna().all() else percent(runs["test_accuracy"].mean())
-        cells = ["-" if pd.isna(lr) else f"{lr:g}", learned, *(percent(runs[name].mean()) for name in measures)]
-        change = f"{100 * runs['head_change'].mean():+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
-        first = runs.iloc[0]
-        apart = [
-            f"{name} {_short(first[name])}"
-            for name, most in usual.items()
-            if pd.notna(first[name]) and first[name] not in set(most[:1])
+    usual = {name: whole[name].dropna().mode()[:1].tolist() for name in ("rank", "targets", "blocks")}
+    rows = [
+        [
+            _name(runs, usual),
+            "-" if pd.isna(lr) else f"{lr:g}",
+            "-" if runs["test_accuracy"].isna().all() else percent(runs["test_accuracy"].mean()),
+            *(percent(runs[name].mean()) for name in measures),
+            _change(runs),
         ]
-        seeds = [f"{len(runs)} seeds"] * (len(runs) > 1)
-        name = ", ".join(filter(None, [METHOD_LABELS.get(method, method), *apart, first["apart"], *seeds]))
-        lines.append("| " + " | ".join([name, *cells, change]) + " |")
+        for (_, lr, *_), runs in whole.groupby(list(SAME), sort=False, dropna=False)
+    ]
+    head = ["method", "learning rate", "new task", *measures.values(), "change under the original head"]
     first = table.iloc[0]
     notes = (
         f"{first['num_source_images']:,} images of {first['source']}; changes in points, with the 95 % interval "
         "over images or, of several seeds, from the lowest to the highest. "
         f"Measured {first['date'][:10]}, {first['machine']}."
     )
-    return "\n".join([*lines, "", notes])
+    return f"{markdown_table(head, rows, 'l' + 'r' * (len(head) - 1))}\n\n{notes}"
+
+
+def _name(runs: pd.DataFrame, usual: Mapping[str, list]) -> str:
+    """The method of runs that differ in their seed alone, and what sets them apart from the usual ones."""
+    first = runs.iloc[0]
+    words = [METHOD_NAMES.get(first["method"], first["method"])]
+    words += [
+        f"{name} {_short(first[name])}"
+        for name, most in usual.items()
+        if pd.notna(first[name]) and first[name] not in most
+    ]
+    words += [first["apart"], f"{len(runs)} seeds" if len(runs) > 1 else ""]
+    return ", ".join(filter(None, words))
+
+
+def _change(runs: pd.DataFrame) -> str:
+    """The mean change with its interval: over images for one run, from the lowest to the highest of several."""
+    change = runs["head_change"]
+    low, high = change.min(), change.max()
+    if len(runs) == 1:
+        low, high = runs[["head_change_low", "head_change_high"]].iloc[0]
+    return f"{100 * change.mean():+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
 def _short(value: float | str) -> str:

@@ -4,16 +4,16 @@ The columns are the same in a study's results.csv and in data/results/, where me
 kept, so that one function renders both.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
 
-from woofkit.claims.effects import RESULTS
 from woofkit.config import METHODS, ConfigError, resolve_path
-from woofkit.files import write_atomic, write_table
-from woofkit.results import METHOD_LABELS, load_run, load_runs, other_settings, percent, set_apart
+from woofkit.files import RESULTS, write_atomic, write_table
+from woofkit.results import METHOD_NAMES, load_run, load_runs, other_settings, percent, set_apart
 from woofkit.stats.intervals import proportion_interval
+from woofkit.tables import markdown_table
 
 SETTINGS = ("dataset", "scheme", "preprocess", "model_name", "lr", "epochs", "batch_size", "precision", "seed")
 MEASURED = (
@@ -42,12 +42,20 @@ RENAMED = {
     "test_loss": "loss",
     "train_seconds": "seconds",
 }
+NUMBERS = (  # heading, column, format
+    ("test loss", "loss", ".3f"),
+    ("trainable parameters", "trainable_parameters", ",.0f"),
+    ("training, s", "seconds", ",.0f"),
+    ("images/s", "images_per_second", ".1f"),
+    ("peak memory, MB", "peak_memory_mb", ",.0f"),
+    ("file, MB", "checkpoint_mb", ".2f"),
+)
 
 
 def compare_runs(runs: Iterable[Path], profile: str) -> pd.DataFrame:
-    """A row a finished run, in the given order: profile, method, accuracy with interval, loss, costs, settings.
+    """One row per finished run, in the given order: profile, method, accuracy with interval, loss, costs, settings.
 
-    `other` has in words what is neither the default nor in a column of its own.
+    `other` says in words which other settings are not the defaults.
 
     Raises:
         ConfigError: a run is not finished.
@@ -85,49 +93,48 @@ def results_markdown(frame: pd.DataFrame) -> str:
     each says what sets it apart.
     """
     frame = over_seeds(frame)
-    frame["name"] = _row_names(frame)
+    frame = frame.assign(name=_row_names(frame), checkpoint_mb=frame["checkpoint_bytes"] / 1e6)
     several = frame["profile"].nunique() > 1
-    head = ["profile"] if several else []
-    head += ["method", "test accuracy (95 % interval)", "test loss", "trainable parameters", "training, s", "images/s"]
-    head += ["peak memory, MB", "file, MB"]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * (1 + several) + "---:|" * (len(head) - 1 - several)]
-    for row in frame.itertuples():
-        cells = [row.profile] if several else []
-        cells += [
-            row.name,
-            f"{percent(row.accuracy)} ({100 * row.low:.1f} to {100 * row.high:.1f})",
-            _number(row.loss, ".3f"),
-            _number(row.trainable_parameters, ",.0f"),
-            _number(row.seconds, ",.0f"),
-            _number(row.images_per_second, ".1f"),
-            _number(row.peak_memory_mb, ",.0f"),
-            _number(row.checkpoint_bytes / 1e6, ".2f"),
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
+    head = ["method", "test accuracy (95 % interval)", *(title for title, _, _ in NUMBERS)]
+    rows = [
+        [row.name, _accuracy(row.accuracy, row.low, row.high)]
+        + [_number(getattr(row, column), form) for _, column, form in NUMBERS]
+        for row in frame.itertuples()
+    ]
+    align = "l" + "r" * (1 + len(NUMBERS))
+    if several:
+        head, rows = ["profile", *head], [[profile, *row] for profile, row in zip(frame["profile"], rows, strict=True)]
+        align = f"l{align}"
+    return "\n\n".join([markdown_table(head, rows, align), *_notes(frame, several)])
+
+
+def _notes(frame: pd.DataFrame, several: bool) -> Iterator[str]:
+    """What stands below the table of these rows, which have a `name`."""
     tests = ", ".join(f"{int(count):,}" for count in frame["num_test_images"].unique())
     measured = "; ".join(sorted({f"{row.date[:10]}, {row.machine}, {row.precision}" for row in frame.itertuples()}))
-    notes = [f"{tests} test images. Measured {measured}."]
+    yield f"{tests} test images. Measured {measured}."
     if (frame["by_seed"].str.len() > 1).any():
-        names = [f"{row.profile}, " * several + row.name for row in frame.itertuples()]
-        seeds = [f"{name}: {', '.join(map(percent, row))}" for name, row in zip(names, frame["by_seed"], strict=True)]
-        notes.append(f"Means over training seeds; the interval is about the test images. By seed: {'; '.join(seeds)}.")
-    if frame.get("unseen_accuracy", pd.Series(dtype=float)).notna().any():
-        for profile, rows in frame[frame["unseen_accuracy"].notna()].groupby("profile", sort=False):
-            accuracies = [
-                f"{row.name} {percent(row.unseen_accuracy)} "
-                f"({100 * row.unseen_accuracy_low:.1f} to {100 * row.unseen_accuracy_high:.1f})"
-                for row in rows.itertuples()
-            ]
-            notes.append(
-                f"Profile {profile}, on the {rows['num_unseen_images'].iloc[0]:.0f} test images that "
-                f"pretraining has not seen: {', '.join(accuracies)}."
-            )
-    return "\n".join([*lines, "", "\n\n".join(notes)])
+        seeds = [
+            (f"{row.profile}, " if several else "") + f"{row.name}: {', '.join(map(percent, row.by_seed))}"
+            for row in frame.itertuples()
+        ]
+        yield f"Means over training seeds; the interval is about the test images. By seed: {'; '.join(seeds)}."
+    if "unseen_accuracy" not in frame:
+        return
+    for profile, rows in frame[frame["unseen_accuracy"].notna()].groupby("profile", sort=False):
+        accuracies = [
+            f"{row.name} {_accuracy(row.unseen_accuracy, row.unseen_accuracy_low, row.unseen_accuracy_high)}"
+            for row in rows.itertuples()
+        ]
+        count = rows["num_unseen_images"].iloc[0]
+        yield (
+            f"Profile {profile}, on the {count:.0f} test images that pretraining has not seen: {', '.join(accuracies)}."
+        )
 
 
 def _row_names(frame: pd.DataFrame) -> pd.Series:
     """Each row's method, and where its profile has several of it, the settings in which they differ."""
-    names = frame["method"].map(METHOD_LABELS)
+    names = frame["method"].map(METHOD_NAMES)
     for _, rows in frame.groupby(["profile", "method"]):
         other = rows["other"].fillna("") if "other" in rows else [""] * len(rows)
         varying = [name for name in SETTINGS if name in rows and name != "seed" and rows[name].nunique() > 1]
@@ -164,6 +171,10 @@ def keep_results(profile: str, runs_dir: str = "runs", folder: Path = RESULTS) -
     path.parent.mkdir(parents=True, exist_ok=True)
     write_table(compare_runs(map(Path, runs.loc[order, "run"]), profile), path)
     return path
+
+
+def _accuracy(value: float, low: float, high: float) -> str:
+    return f"{percent(value)} ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def _number(value: float, form: str) -> str:

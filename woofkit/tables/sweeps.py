@@ -5,7 +5,7 @@ import ast
 import pandas as pd
 
 from woofkit.config import METHODS
-from woofkit.results import METHOD_LABELS, percent, set_apart
+from woofkit.results import METHOD_NAMES, percent, set_apart
 from woofkit.sweeps.results import SAME
 
 WORDS = {
@@ -39,7 +39,7 @@ def kept_markdown(runs: pd.DataFrame) -> str:
             own = {name: first[f"test_accuracy_{name}"] for name in ("low", "high")}  # all that older tables have
             ends = [first[name] if pd.notna(first[name]) else end for name, end in own.items()]
             value = "{} ({:.1f} to {:.1f})".format(percent(same["test_accuracy"].mean()), *(100 * end for end in ends))
-            name = METHOD_LABELS.get(first["method"], first["method"])
+            name = METHOD_NAMES.get(first["method"], first["method"])
             lines.append(f"| {words} | {name} | {first['lr']:g} | {setting} | {len(same)} | {value} |")
     dates, machines = sorted(runs["date"].str[:10].unique()), sorted(runs["machine"].unique())
     count = len(runs.drop_duplicates(["method", *SAME[2:], "seed"]))

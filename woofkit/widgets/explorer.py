@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from woofkit.config import ConfigError, require_range
-from woofkit.data import Transform
-from woofkit.explain.maps import KINDS, look
+from woofkit.data import Images, Transform
+from woofkit.explain.maps import KINDS, explain_images
 from woofkit.plots.explorer import difference_name, explorer_grid, map_page, verdict
 from woofkit.plots.page import refusal
 from woofkit.plots.style import MAP_NAMES
@@ -128,11 +128,12 @@ def explorer_figure(
     Attention is that of the last block, the mean of its heads. Arguments and errors as for `attention_explorer`.
     """
     label = _checked_labels(models, pixels, labels, class_names, "index", index)[index]
-    views = {name: look(model, pixels[index : index + 1], transform) for name, model in models.items()}
-    for name, view in views.items():
-        _check_classes(name, view.logits.shape[1], class_names)
-    maps = {kind: {name: view.maps[kind][0].numpy() for name, view in views.items()} for kind in KINDS}
-    says = {name: verdict(view.probabilities[0], label, class_names) for name, view in views.items()}
+    picture = Images(pixels[index : index + 1], None, transform)
+    explained = {name: explain_images(model, picture) for name, model in models.items()}
+    for name, each in explained.items():
+        _check_classes(name, each.logits.shape[1], class_names)
+    maps = {kind: {name: each.maps[kind][0].numpy() for name, each in explained.items()} for kind in KINDS}
+    says = {name: verdict(each.probabilities[0], label, class_names) for name, each in explained.items()}
     return explorer_grid(pixels[index].permute(1, 2, 0).cpu().numpy(), maps, says, _title(index, label, class_names))
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from woofkit.attention import attention_rollout, class_relevance, cls_attention, record_attention, token_layout
-from woofkit.data import Transform
-from woofkit.explain.maps import look, to_even
+from woofkit.data import Images, Transform
+from woofkit.explain.maps import explain_images, to_even
 
 BEFORE = "original"  # the model that is subtracted from the others
 PREDICTED = -1  # in place of a class: the one that the model predicts
@@ -21,7 +21,7 @@ SMALLEST_SCALE = 0.01  # even shares; two equal models differ by nothing
 class Choice(NamedTuple):
     """What is to be shown; images and blocks count from 0, heads from 1.
 
-    against: a model whose map is subtracted, or "". kind: one of `views.KINDS`. head: 0 is the mean of all.
+    against: a model whose map is subtracted, or "". kind: one of `explain.KINDS`. head: 0 is the mean of all.
     asked: the class that relevance is about, or PREDICTED.
     """
 
@@ -119,5 +119,5 @@ class ExplorerMaps:
         record = self.record(image, model)
         if asked == record.predicted:
             return record.relevance
-        pixels, classes = self.pictures[image][None], torch.tensor([asked])
-        return look(self.models[model], pixels, self.transform, ("relevance",), classes).maps["relevance"][0]
+        picture = Images(self.pictures[image][None], None, self.transform)
+        return explain_images(self.models[model], picture, ("relevance",), torch.tensor([asked])).maps["relevance"][0]
