@@ -8,11 +8,9 @@ import time
 from dataclasses import replace
 from html import unescape
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.text import Text
 from PIL import Image
 
 from helpers import control, page, words
@@ -21,7 +19,7 @@ from woofkit.config import ConfigError
 from woofkit.data import WoofDataset, load_dataset
 from woofkit.datasets import imagewoof
 from woofkit.widgets import browser
-from woofkit.widgets.browser import browser_figure, dataset_browser
+from woofkit.widgets.browser import dataset_browser
 
 BEAGLE = imagewoof.BREEDS.index("beagle")
 
@@ -242,23 +240,7 @@ def test_a_change_takes_no_longer_than_a_second(splits):
     assert statistics.median(taken) < 1
 
 
-# --- the figure, and what both refuse ---
-
-
-def test_the_figure_is_the_first_page(splits, box):
-    test = splits["test"]
-    fig = browser_figure(test, frame(test, some_wrong(test)), wrong_only=True)
-    control(box, "wrong predictions only").value = True
-    texts = [text.get_text() for text in fig.findobj(Text)]
-    assert [text.splitlines()[0] for text in texts if "·" in text] == titles(box)
-    assert "test, wrong predictions: images 1 to 12 of 14" in texts
-    plt.close(fig)
-    fig = browser_figure(splits["val"], breed="beagle")
-    assert [text.get_text() for text in fig.findobj(Text) if "beagle" in text.get_text()] == [
-        f"{BEAGLE} · beagle",
-        "val, beagle: image 1 of 1",
-    ]
-    plt.close(fig)
+# --- what is refused ---
 
 
 def test_what_cannot_be_browsed_is_refused(splits, monkeypatch):
@@ -280,12 +262,3 @@ def test_what_cannot_be_browsed_is_refused(splits, monkeypatch):
     refused("of 'test' are of other images", predicted={"test": frame(test.subset(range(40)[::-1]), labels)})
     fewer = frame(test, labels).drop(columns="logit_9")
     refused("of 'test' know 9 classes, not 10", predicted={"test": fewer})
-
-
-def test_what_cannot_be_drawn_is_refused(splits):
-    with pytest.raises(ConfigError, match="wrong_only needs the predictions"):
-        browser_figure(splits["test"], wrong_only=True)
-    with pytest.raises(ConfigError, match="poodle"):
-        browser_figure(splits["test"], breed="poodle")
-    with pytest.raises(ConfigError, match="there is no image to show: test, wrong predictions"):
-        browser_figure(splits["test"], splits["test"].labels, wrong_only=True)

@@ -8,24 +8,23 @@ import time
 from dataclasses import replace
 from html import unescape
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from matplotlib.text import Text
 from PIL import Image
 
 from helpers import TRANSFORM, control, page, random_models, tiny_vit, walk, words
 from woofkit import data
 from woofkit.config import ConfigError
 from woofkit.datasets.imagewoof import BREEDS
-from woofkit.plots.own_dog import answer_in_words
+from woofkit.plots.pages import verdict
+from woofkit.plots.style import method_name
 from woofkit.sketch.breeds import breed_traits
 from woofkit.sketch.drawing import draw_dog
 from woofkit.sketch.skeleton import POSES
 from woofkit.sketch.traits import CHOICES, NAMES, NUMBERS, Traits, trait_distance
 from woofkit.widgets import dog
-from woofkit.widgets.dog import draw_your_own_dog, own_dog_figure
+from woofkit.widgets.dog import draw_your_own_dog
 
 SAMOYED = breed_traits("Samoyed")
 
@@ -152,11 +151,10 @@ def test_the_answers_are_the_models_own(models, box):
     text = " ".join(words(box).split())
     for name, model in models.items():
         probabilities = answer(model, replace(SAMOYED, coat_color="black"))
-        assert answer_in_words(name, probabilities, BREEDS) in text
+        assert f"{method_name(name)} says {verdict(probabilities, None, BREEDS)}" in text
         for label in np.argsort(-probabilities)[:3]:
             distance = trait_distance(replace(SAMOYED, coat_color="black"), breed_traits(BREEDS[label]))
             assert f"{BREEDS[label]} {100 * probabilities[label]:.0f} % distance {distance:.2f}" in text
-    assert answer_in_words("lora", np.array([0.02, 0.97, 0.01]), BREEDS) == f"LoRA says {BREEDS[1]}, 97 %"
 
 
 def test_the_bars_are_as_long_as_the_probabilities(models):
@@ -207,26 +205,13 @@ def test_a_change_takes_no_longer_than_a_second(box):
     assert statistics.median(taken) < 1
 
 
-# --- the figure, and what both refuse ---
+# --- what is refused ---
 
 
-def test_the_figure_shows_the_breed_and_its_changed_twin_to_each_model(models):
-    fig = own_dog_figure(models, TRANSFORM, BREEDS, "beagle", {"ear_shape": "pricked", "leg_length": 1.0}, index=3)
-    texts = [text.get_text() for text in fig.findobj(Text)]
-    assert "LoRA\nbeagle, dog 3" in texts
-    assert "Full fine-tuning\nthe same, changed:\nleg length 100 %, not 40 %, ear shape pricked, not drop" in texts
-    twin = replace(breed_traits("beagle"), ear_shape="pricked", leg_length=1.0)
-    assert np.array_equal(fig.axes[2].images[0].get_array(), draw_dog(twin, seed=50, index=3, size=32).image)
-    wanted = np.sort(answer(models["lora"], twin, index=3))[::-1][:3]
-    np.testing.assert_allclose([bar.get_width() for bar in fig.axes[-1].patches], wanted, rtol=1e-5)
-    plt.close(fig)
-
-
-@pytest.mark.parametrize("make", [draw_your_own_dog, own_dog_figure])
-def test_what_cannot_be_asked_is_refused(make, models, drawn):
+def test_what_cannot_be_asked_is_refused(models, drawn):
     def refused(match, models=models, breeds=BREEDS, *settings, **named):
         with pytest.raises(ConfigError, match=match):
-            make(models, TRANSFORM, breeds, *settings, **named)
+            draw_your_own_dog(models, TRANSFORM, breeds, *settings, **named)
 
     refused("there is no model to ask", {})
     refused("model 'lora' is in training mode: call eval", models | {"lora": tiny_vit().train()})
@@ -234,15 +219,3 @@ def test_what_cannot_be_asked_is_refused(make, models, drawn):
     refused("unknown breed 'poodle'", models, BREEDS, "poodle")
     refused("seed -1 is not allowed", seed=-1)
     assert drawn == []
-
-
-def test_traits_that_do_not_exist_are_refused(models):
-    for changes, match in (
-        ({"ear_shape": "round"}, "ear_shape='round' is not allowed: one of pricked"),
-        ({"ears": "drop"}, "ears"),
-        ({"ruff": 2}, "ruff=2 is not allowed"),
-    ):
-        with pytest.raises(ConfigError, match=match):
-            own_dog_figure(models, TRANSFORM, BREEDS, changes=changes)
-    with pytest.raises(ConfigError, match="index=-1 is not allowed"):
-        own_dog_figure(models, TRANSFORM, BREEDS, index=-1)

@@ -9,7 +9,7 @@ from helpers import control
 from woofkit.config import ConfigError, LoRAConfig, TrainConfig
 from woofkit.lora import add_lora
 from woofkit.models import build_model, count_parameters
-from woofkit.plots import live
+from woofkit.plots.pages import live_curves
 from woofkit.results import read_metrics
 from woofkit.train import Means, run_training
 from woofkit.widgets import monitor
@@ -136,7 +136,7 @@ def test_a_monitor_can_be_used_again(now, drawn):
 @pytest.mark.parametrize("history", [[], [RECORD | {"epoch": 1, "images": 60}]])
 @pytest.mark.parametrize("running", [None, (0.7, 1.0, 0.5)])
 def test_live_curves_are_a_picture_whatever_there_is(history, running):
-    png = live.live_curves(history, 5, 100, "lora", running)
+    png = live_curves(history, 5, 100, "lora", running)
     assert png.startswith(b"\x89PNG")
 
 
@@ -209,5 +209,5 @@ def test_its_figure_has_a_line_a_choice_and_marks_the_adapter(model):
     [ax] = fig.axes
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
     assert "rank 4: " + f"{adapter_cost(model, LoRAConfig.paper(rank=4)).parameters:,}" in labels
-    assert "the report's 177,418" in labels
+    assert "the paper's 177,418" in labels
     assert len(labels) == 7

@@ -24,7 +24,7 @@ from woofkit.attention import attention_rollout, cls_attention, record_attention
 from woofkit.config import ConfigError
 from woofkit.data import Images
 from woofkit.explain.maps import explain_images, to_even
-from woofkit.plots.explorer import strongest, verdict
+from woofkit.plots.pages import strongest, verdict
 from woofkit.widgets import explorer, maps, photos
 from woofkit.widgets.controls import undisturbed
 from woofkit.widgets.explorer import attention_explorer, explorer_figure
@@ -54,11 +54,10 @@ def box(models, pixels):
 def drawn(monkeypatch):
     """What was handed over to be drawn, the latest last: dicts of `map_page`'s arguments."""
     calls, draw = [], explorer.map_page
-    names = ("picture", "title", "heatmap", "caption", "says", "vmax", "percent")
 
-    def record(*arguments):
-        calls.append(dict(zip(names, arguments, strict=True)))
-        return draw(*arguments)
+    def record(picture, title, view, says):
+        calls.append({"picture": picture, "title": title, "says": says} | view._asdict())
+        return draw(picture, title, view, says)
 
     monkeypatch.setattr(explorer, "map_page", record)
     return calls

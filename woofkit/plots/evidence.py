@@ -1,153 +1,203 @@
-"""What the evidence says: calibration, runs by seed, what is kept and what is gained, verdicts."""
+"""What many runs say together: accuracy by seed and setting, what is gained and what is kept, and verdicts."""
 
+import ast
 from collections.abc import Mapping
 from textwrap import fill
+from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from woofkit.claims.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED
-from woofkit.plots.style import METHOD_COLORS, OTHER_COLOR, method_color, method_name
-from woofkit.stats.intervals import proportion_interval
+from woofkit.plots import style
+from woofkit.results import percent
 
-METHOD_MARKERS = dict(zip(METHOD_COLORS, "XpDosv<^hd", strict=True))
+# A sweep's grid, the setting that it varies, what is drawn, and in words: the title, the setting.
+PANELS = {
+    "lr": ("lr", "val_accuracy", "Which learning rate?", "learning rate"),
+    "labels": ("label_fraction", "test_accuracy", "How many labels?", "share of the labels"),
+    "ranks": ("rank", "test_accuracy", "Which rank?", "LoRA's rank"),
+    "epochs": ("epochs", "test_accuracy", "How many epochs?", "epochs"),
+}
+DOTS = {
+    "seeds-paper-lr": "At the paper's learning rate",
+    "seeds-best-lr": "At each method's best",
+    "targets": "LoRA on which layers?",
+}
+PAPERS = {"lr": 4e-4, "rank": 12, "epochs": 5}  # the paper's values
 # How a verdict looks: colour and marker; its word stands beside it.
-VERDICT_LOOKS = {SUPPORTED: ("#009E73", "o"), CONTRADICTED: ("#D55E00", "X"), UNDECIDED: ("#56B4E9", "D")}
-PERCENT = PercentFormatter(1.0, decimals=0, symbol=" %")
-PERCENT_OR_TENTHS = FuncFormatter(lambda share, _: f"{100 * share:.4g} %")  # as many decimals as the ticks need
+VERDICTS = {SUPPORTED: ("#009E73", "o"), CONTRADICTED: ("#D55E00", "X"), UNDECIDED: ("#56B4E9", "D")}
 
 
-def method_marker(method: str) -> str:
-    """Return the method's marker; a star for one that has none of its own."""
-    return METHOD_MARKERS.get(method, "*")
+def sweep_panels(frame: pd.DataFrame) -> Figure:
+    """Draw one panel for each of PANELS whose grid is in `frame`, rows of `sweeps.results.kept_runs`.
 
-
-def reliability_diagram(bins: Mapping[str, pd.DataFrame], ax: Axes) -> Axes:
-    """Draw accuracy against confidence, a line a method; the strip above counts the images of each bin.
-
-    `bins` is method -> frame of `calibration.reliability`, all with the same bins. A dot stands at a bin's mean
-    confidence, with Wilson's interval; on the dashed line a model is as often right as it says.
-
-    Raises ValueError if there is no method, or the methods' bins differ.
+    Raises ValueError if there is none.
     """
-    tables = list(bins.values())
-    if not tables or any(list(table["high"]) != list(tables[0]["high"]) for table in tables):
-        raise ValueError(f"every method needs the same bins, got {[len(table) for table in tables]} of them")
-    ax.plot([0, 1], [0, 1], "--", color="0.4", linewidth=1.8, label="calibrated")
-    strip = ax.inset_axes((0, 1.03, 1, 0.085 * len(bins)))
-    for row, (method, table) in enumerate(bins.items()):
-        color, filled = method_color(method), table[table["count"] > 0]
-        ends = [proportion_interval(*pair)[1:3] for pair in zip(filled["accuracy"], filled["count"], strict=True)]
-        ax.vlines(filled["confidence"], *np.transpose(ends), color=color, linewidth=4, alpha=0.4)
-        ax.plot(
-            filled["confidence"],
-            filled["accuracy"],
-            marker=method_marker(method),
-            color=color,
-            markeredgecolor="white",
-            markersize=10,
-            label=method_name(method),
-        )
-        for low, high, count in zip(filled["low"], filled["high"], filled["count"], strict=True):
-            strip.text((low + high) / 2, row, f"{count:,.0f}", ha="center", va="center", color=color, fontsize=12)
-    edges = np.array([*tables[0]["low"], tables[0]["high"].iloc[-1]])
-    strip.vlines(edges, -0.5, len(bins) - 0.5, color="0.85", linewidth=1)
-    strip.set(xlim=(0, 1), ylim=(len(bins) - 0.5, -0.5), xticks=[])
-    strip.set_yticks(range(len(bins)), [f"images, {method_name(method)}" for method in bins], fontsize=12)
-    strip.tick_params(length=0)
-    strip.grid(visible=False)
-    strip.spines[:].set_visible(False)
-    ax.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
-    ax.xaxis.set_major_formatter(PERCENT)
-    ax.yaxis.set_major_formatter(PERCENT)
-    ax.legend(loc="lower right")
-    return ax
+    for ax, (grid, runs) in _panels(frame, PANELS, columns=2, height=6.2):
+        setting, value, title, across = PANELS[grid]
+        if value == "val_accuracy":
+            runs = runs.drop(columns=["low", "high"])  # those of the test accuracy
+        sweep_lines(runs, setting, ax, value, best=grid == "lr", paper=PAPERS.get(setting))
+        up = {"val_accuracy": "validation accuracy", "test_accuracy": "test accuracy"}[value]
+        ax.set(title=title, xlabel=across, ylabel=up)
+    return ax.figure
 
 
-def seed_dots(frame: pd.DataFrame, ax: Axes, value: str = "accuracy", reference: float | None = None) -> Axes:
-    """Draw a dot a seed and the mean with its interval, a row a method and setting.
+def run_dots(frame: pd.DataFrame) -> Figure:
+    """Draw each seed's test accuracy and their mean with its interval, one panel for each of DOTS.
 
-    `frame` has a row a run: method, `value` (0 to 1) and, where there are settings, `label`, the row's name. Columns
-    low and high, the same for all runs of a row, are the interval of its mean (`uncertainty.seed_and_image_variance`).
-    `reference` is drawn as a dashed line.
+    `frame` has rows of `sweeps.results.kept_runs`, of the grids in DOTS that are there.
+
+    Raises ValueError if none is.
     """
-    check_fractions(frame, value)
-    named = frame.assign(label=frame["label"] if "label" in frame else frame["method"].map(method_name))
-    rows = list(named.groupby(["method", "label"], sort=False))
-    for row, ((method, _), runs) in enumerate(rows):
-        color, mean = method_color(method), runs[value].mean()
-        if "low" in runs:
-            ax.hlines(row, runs["low"].iloc[0], runs["high"].iloc[0], color=color, linewidth=7, alpha=0.35)
-        ax.plot([mean, mean], [row - 0.22, row + 0.22], color=color, linewidth=3.5)
-        ax.scatter(
-            runs[value],
-            np.full(len(runs), row),
-            s=75,
-            marker=method_marker(method),
-            color=color,
-            edgecolors="white",
-            zorder=3,
-        )
-        ax.annotate(f"{100 * mean:.1f} %", (mean, row - 0.22), xytext=(0, 3), textcoords="offset points", ha="center")
-    if reference is not None:
-        ax.axvline(reference, color="0.3", linestyle="--", linewidth=1.8, zorder=0)
-    ax.set_yticks(range(len(rows)), [label for (_, label), _ in rows])
-    ax.set(xlabel=f"{value} (a mark a seed; bar: the mean)", ylim=(len(rows) - 0.5, -0.7))
-    ax.xaxis.set_major_formatter(PERCENT_OR_TENTHS)
-    ax.grid(visible=False, axis="y")
-    return ax
+    for ax, (grid, runs) in _panels(frame, DOTS, columns=len(DOTS), height=6):
+        if grid == "targets":
+            labels = ["\n".join(ast.literal_eval(text)) for text in runs["targets"]]
+        else:
+            labels = [f"{style.method_name(row.method)}\n{row.lr:g}" for row in runs.itertuples()]
+        runs = runs.assign(label=labels).rename(columns={"test_accuracy": "accuracy"})
+        seed_dots(runs.sort_values("method", key=lambda methods: methods.map(style.method_order), kind="stable"), ax)
+        ax.set_title(DOTS[grid])
+    return ax.figure
 
 
-def target_versus_source(
-    frame: pd.DataFrame, ax: Axes, backbone: float | None = None, target: str = "target", source: str = "source"
+def _panels(frame: pd.DataFrame, known: Mapping[str, Any], columns: int, height: float) -> list[tuple]:
+    """Make an Axes for each known grid in the frame; return the Axes, each with the grid's name and rows."""
+    there = [(grid, frame[frame["grid"] == grid]) for grid in known if (frame["grid"] == grid).any()]
+    if not there:
+        raise ValueError(f"no grid to draw: {', '.join(known)} are known")
+    columns = min(columns, len(there))
+    rows = -(-len(there) // columns)
+    size = (8 * columns, height * rows)
+    fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    for ax in axes.flat[len(there) :]:
+        ax.axis("off")
+    return list(zip(axes.flat, there, strict=False))
+
+
+def sweep_lines(
+    frame: pd.DataFrame, x: str, ax: Axes, value: str = "accuracy", best: bool = True, paper: float | None = None
 ) -> Axes:
-    """Draw a mark a run: accuracy on the new task (`target`, to the right) against accuracy kept on the old (`source`).
+    """Draw `value` (0 to 1) against a setting `x`: one mark per seed, one line per method through the seeds' means.
 
-    `frame` has method, `target` and `source` (0 to 1) and, if wanted, `label`, written beside the mark. `backbone`, the
-    untouched backbone's accuracy on the old task, is a dashed line: what lies below it was forgotten.
+    `frame` has one row per run: method, `x`, `value`; columns low and high, the same for all runs of a method and
+    setting, are drawn as a band. `best` rings each method's highest mean (of what is drawn: choose on validation
+    images). `paper`, the paper's value of `x`, is a dashed line.
     """
-    check_fractions(frame, target)
-    check_fractions(frame, source)
+    style.check_fractions(frame, value)
+    if not (frame[x] > 0).all():
+        raise ValueError(f"a logarithmic axis needs {x} above 0, got {frame[x].min()}")
+    if paper is not None:
+        ax.axvline(paper, label=f"the paper's {paper:g}", **style.DASHED)
     for method, runs in frame.groupby("method", sort=False):
-        ax.scatter(
-            runs[target],
-            runs[source],
-            s=110,
-            marker=method_marker(method),
-            color=method_color(method),
-            edgecolors="white",
-            label=method_name(method),
-            zorder=3,
-        )
-        for text, place in zip(runs.get("label", ()), runs[[target, source]].to_numpy(), strict=False):
-            ax.annotate(str(text), place, xytext=(8, 5), textcoords="offset points", fontsize=12)
-    if backbone is not None:
-        ax.axhline(backbone, color="0.4", linestyle="--", linewidth=1.8, zorder=0, label="untouched backbone")
-    ax.set(xlabel="accuracy on the new task", ylabel="accuracy kept on the old task")
-    ax.xaxis.set_major_formatter(PERCENT_OR_TENTHS)
-    ax.yaxis.set_major_formatter(PERCENT_OR_TENTHS)
+        look, settings = style.method_style(method), runs.groupby(x)
+        color, means = look["color"], settings[value].mean()
+        if {"low", "high"} <= set(runs):
+            ends = settings[["low", "high"]].first()
+            ax.fill_between(means.index, ends["low"], ends["high"], color=color, alpha=0.18, linewidth=0)
+        ax.plot(means.index, means, markeredgecolor=color, markersize=10, **look)
+        ax.scatter(runs[x], runs[value], s=45, alpha=0.55, linewidths=0, marker=look["marker"], color=color)
+        if best:
+            ring = {"facecolors": "none", "edgecolors": color, "linewidths": 2.5, "zorder": 4}
+            ax.scatter(means.idxmax(), means.max(), s=330, **ring)
+    ax.set_xscale("log")
+    swept = np.sort(frame[x].unique())
+    if len(swept) <= 8:
+        ax.xaxis.set_major_locator(FixedLocator(swept))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.xaxis.set_major_formatter(lambda number, _: f"{number:g}")
+    ax.set(xlabel=x, ylabel=value)
+    style.percent_axis(ax.yaxis)
+    ax.legend(loc="best")
+    return ax
+
+
+def seed_dots(frame: pd.DataFrame, ax: Axes) -> Axes:
+    """Draw one mark per seed and the mean with its interval, one row per method and setting.
+
+    `frame` has one row per run: method, label (the row's name), accuracy (0 to 1), and low and high, the same for all
+    runs of a row, the interval of its mean.
+    """
+    style.check_fractions(frame, "accuracy")
+    rows = list(frame.groupby(["method", "label"], sort=False))
+    for row, ((method, _), runs) in enumerate(rows):
+        look, mean = style.method_style(method), runs["accuracy"].mean()
+        ends = runs[["low", "high"]].iloc[0]
+        ax.hlines(row, *ends, color=look["color"], linewidth=7, alpha=0.35)
+        ax.plot([mean, mean], [row - 0.22, row + 0.22], color=look["color"], linewidth=3.5)
+        ax.scatter(runs["accuracy"], np.full(len(runs), row), s=75, edgecolors="white", zorder=3, **look)
+        ax.annotate(percent(mean), (mean, row - 0.22), xytext=(0, 3), textcoords="offset points", ha="center")
+    style.row_axis(ax, [label for (_, label), _ in rows], top=0.7)
+    ax.set_xlabel("test accuracy (one mark per seed; bar: the mean)")
+    style.percent_axis(ax.xaxis)
+    return ax
+
+
+def target_versus_source(frame: pd.DataFrame, ax: Axes, backbone: float) -> Axes:
+    """Draw one mark per run: accuracy on the new task (to the right) against accuracy kept on the earlier one.
+
+    `frame` has method, test_accuracy and head (the earlier task's accuracy), 0 to 1. `backbone`, the untouched
+    backbone's accuracy on the earlier task, is a dashed line: what lies below it was forgotten.
+    """
+    style.check_fractions(frame, "test_accuracy", "head")
+    for method, runs in frame.groupby("method", sort=False):
+        look = style.method_style(method)
+        ax.scatter(runs["test_accuracy"], runs["head"], s=110, edgecolors="white", zorder=3, **look)
     ax.margins(0.12)
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    return _gained_and_kept(ax, backbone)
+
+
+def forgetting_lines(frame: pd.DataFrame, ax: Axes, backbone: float) -> Axes:
+    """Draw what is kept of the earlier task against what is learned of the new one, as a setting grows.
+
+    One line per method through its learning rates, and one through LoRA's ranks; the last mark is the largest setting.
+
+    Args:
+        frame: one row per run: method, lr, rank, test_accuracy and head (the earlier task's accuracy), 0 to 1, and
+            `line`, the setting ("lr" or "rank") that varies along the row's line. Runs that differ in their seed alone
+            are drawn as their mean.
+        backbone: the untouched backbone's accuracy on the earlier task, a dashed line.
+    """
+    style.check_fractions(frame, "test_accuracy", "head")
+    for (method, setting), runs in frame.groupby(["method", "line"], sort=False):
+        means = runs.groupby(setting)[["test_accuracy", "head"]].mean().sort_index()
+        over = {"lr": "learning rates", "rank": "ranks"}[setting]
+        words = f"{style.method_name(method)},\n{over} {means.index[0]:g} to {means.index[-1]:g}"
+        filled = setting == "lr"
+        look = style.method_style(method) | {"markerfacecolor": style.method_color(method) if filled else "white"}
+        line = {"linestyle": "-" if filled else ":", "markersize": 9, "label": words}
+        ax.plot(means["test_accuracy"], means["head"], **look | line)
+        ax.plot(*means.to_numpy()[-1], **look | {"markersize": 18, "label": None})
+    ax.margins(0.06)
+    return _gained_and_kept(ax, backbone, title="the large mark is the largest setting")
+
+
+def _gained_and_kept(ax: Axes, backbone: float, **legend: str) -> Axes:
+    ax.axhline(backbone, label="untouched backbone", **style.DASHED)
+    ax.set(xlabel="test accuracy on the new task", ylabel="accuracy kept on the earlier task")
+    style.percent_axis(ax.xaxis, ax.yaxis)
+    style.legend_beside(ax, **legend)
     return ax
 
 
 def verdict_table(verdicts: pd.DataFrame, ax: Axes) -> Axes:
-    """Draw the claims as a forest plot: a row a claim with its effect, its interval, and the verdict in word and mark.
+    """Draw the claims as a forest plot: one row per condition with its effect, interval, and verdict in word and mark.
 
-    `verdicts` has claim, statement, verdict, value, low and high; if wanted limit (default 0), above (default True:
-    the claim holds above the limit), margin (default 0) and unit (written after the numbers; fractions with the unit
-    "points" or "%" are shown times 100). Effects have different units, so every row has a scale of its own and the axis
-    no numbers: the dashed line is the limit, right of it the claim holds, and the grey zone is the margin that is too
-    small to be worth the name. An effect of nan has no mark.
+    `verdicts` has the columns of `claims.effects.verdict_frame`: claim, statement, verdict, value, low and high; limit
+    and above (whether the claim holds above the limit), margin, and unit, written after the numbers (fractions with the
+    unit "points" or "%" are shown times 100). Effects have different units, so every row has a scale of its own and the
+    axis no numbers: the dashed line is the limit, right of it the claim holds, and the grey zone is the margin below
+    which a difference is too small to matter. An effect of nan has no mark.
 
     Raises ValueError if an interval does not hold its value.
     """
-    defaults = {"limit": 0.0, "above": True, "margin": 0.0, "unit": ""}
-    rows = verdicts.assign(**{name: default for name, default in defaults.items() if name not in verdicts})
-    for place, row in enumerate(rows.itertuples()):
-        color, marker = VERDICT_LOOKS.get(row.verdict, (OTHER_COLOR, "s"))
+    for place, row in enumerate(verdicts.itertuples()):
+        color, marker = VERDICTS.get(row.verdict, style.OTHER[:2])
         ax.text(1.08, place, row.verdict, fontweight="bold", va="bottom")
         if np.isnan(row.value):
             continue
@@ -160,25 +210,14 @@ def verdict_table(verdicts: pd.DataFrame, ax: Axes) -> Axes:
         ax.hlines(place, low, high, color=color, linewidth=5, alpha=0.5)
         ax.scatter(value, place, s=150, marker=marker, color=color, edgecolors="white", zorder=3)
         ax.text(1.08, place, _effect(row), va="top", fontsize=12)
-    ax.axvline(0, color="0.3", linestyle="--", linewidth=1.8, zorder=1)
-    names = [fill(f"{row.claim}: {row.statement}", 46) for row in rows.itertuples()]
-    ax.set_yticks(range(len(rows)), names)
-    ax.set(xlim=(-1.05, 1.05), ylim=(len(rows) - 0.5, -0.5), xticks=[])
-    ax.set_xlabel("← against the claim    |    for the claim →")
-    ax.grid(visible=False)
-    for border in np.arange(len(rows) - 1) + 0.5:
-        ax.axhline(border, color="0.9", linewidth=1)
+    ax.axvline(0, **style.DASHED | {"zorder": 1})
+    style.row_axis(ax, [fill(f"{row.claim}: {row.statement}", 46) for row in verdicts.itertuples()], borders=True)
+    ax.set(xlim=(-1.05, 1.05), xticks=[], xlabel="← against the claim    |    for the claim →")
     return ax
 
 
-def _effect(row) -> str:
+def _effect(row: Any) -> str:
     factor = 100 if row.unit in ("points", "%") else 1
     numbers = [f"{factor * number:.3g}".replace("-", "−") for number in (row.value, row.low, row.high)]
     interval = f" ({numbers[1]} to {numbers[2]})" if row.low < row.high else ""  # what is counted has none
     return f"{numbers[0]}{interval} {row.unit}".rstrip()
-
-
-def check_fractions(frame: pd.DataFrame, name: str) -> None:
-    """Raise ValueError unless the column `name` holds fractions from 0 to 1 and nothing else."""
-    if not frame[name].between(0, 1).all():
-        raise ValueError(f"{name} must be fractions from 0 to 1, not per cent, and none may be missing")

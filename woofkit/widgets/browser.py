@@ -5,12 +5,10 @@ from functools import lru_cache
 
 import numpy as np
 from ipywidgets import HTML, BoundedIntText, VBox
-from matplotlib.figure import Figure
 
-from woofkit.config import ConfigError, require_choice
+from woofkit.config import require_choice
 from woofkit.data import WoofDataset
-from woofkit.plots.page import refusal
-from woofkit.plots.thumbnails import Caption, thumbnail, thumbnails_figure, thumbnails_page
+from woofkit.plots.pages import Caption, refusal, thumbnail, thumbnails_page
 from woofkit.sketch.layers import PARTS
 from woofkit.sketch.skeleton import POSES
 from woofkit.widgets.answers import ALL, Answers, Given, checked_answers, of_breed, score
@@ -102,31 +100,6 @@ def dataset_browser(
     following.on_click(lambda _button: step(1))
     select()
     return in_lines([(split, breed), (wrong, parts, previous, page, following)], shown)
-
-
-def browser_figure(
-    dataset: WoofDataset,
-    predicted: Given | None = None,
-    breed: str | None = None,
-    wrong_only: bool = False,
-    seed: int | None = 0,
-) -> Figure:
-    """Draw the browser's first page of one split, for paper.
-
-    Raises ConfigError as `dataset_browser`, for an unknown breed, and where there is no image to show.
-    """
-    answers, names = checked_answers({dataset.split: dataset}, {} if predicted is None else {dataset.split: predicted})
-    if breed is not None:
-        require_choice("breed", breed, names)
-    if wrong_only and predicted is None:
-        raise ConfigError("wrong_only needs the predictions: pass a frame of read_predictions, or labels")
-    label, said = ALL if breed is None else names.index(breed), answers.get(dataset.split)
-    indices = _select(dataset, said, _order(len(dataset), seed), label, wrong_only)
-    where, here = _where(dataset.split, names, label, wrong_only), indices[:ON_A_PAGE]
-    if not len(indices):
-        raise ConfigError(f"there is no image to show: {where}")
-    images, captions = ([make(i) for i in here] for make in (dataset.image, lambda i: _caption(dataset, said, i)))
-    return thumbnails_figure(images, captions, f"{where}: {_position(0, len(here), len(indices))}")
 
 
 def _order(count: int, seed: int | None) -> np.ndarray:

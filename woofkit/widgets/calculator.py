@@ -10,8 +10,8 @@ from torch import nn
 from woofkit.config import ConfigError, LoRAConfig
 from woofkit.lora import adapter_size, block_of, count_lora_parameters, find_targets, lora_layers
 from woofkit.models import count_parameters
-from woofkit.plots.adapter_sizes import numbers_page, rank_figure, rank_lines_png
-from woofkit.plots.page import refusal
+from woofkit.plots.pages import numbers_page, rank_lines_png, refusal
+from woofkit.plots.weights import rank_figure
 from woofkit.widgets.controls import LABEL, WIDE, in_lines, slider, undisturbed
 
 LAYERS = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")

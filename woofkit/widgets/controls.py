@@ -7,7 +7,7 @@ from functools import wraps
 
 from ipywidgets import HTML, Button, Checkbox, Dropdown, HBox, IntSlider, VBox, Widget
 
-from woofkit.plots.page import PAGE_CLASS, STYLE
+from woofkit.plots.pages import PAGE_CLASS, STYLE
 
 NARROW, WIDE = {"width": "auto"}, {"width": "auto", "flex": "1 0 220px"}
 LABEL = {"description_width": "initial"}  # as wide as the words

@@ -1,20 +1,16 @@
 """Draw your own dog: change its traits and see what a model says, which has never met such a dog."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
 from ipywidgets import HTML, Accordion, HBox, VBox
-from matplotlib.figure import Figure
 from PIL import Image
 from torch import nn
 
 from woofkit.config import ConfigError, require_choice
 from woofkit.data import Transform
-from woofkit.plots.outcomes import top_predictions
-from woofkit.plots.own_dog import own_dog_page
-from woofkit.plots.style import method_color, method_name
+from woofkit.plots.pages import own_dog_page
 from woofkit.sketch.breeds import BREEDS, breed_traits
 from woofkit.sketch.drawing import Drawing, draw_dog
 from woofkit.sketch.skeleton import POSES
@@ -84,39 +80,6 @@ def draw_your_own_dog(
         (more,),
     ]
     return in_lines(lines, shown)
-
-
-def own_dog_figure(
-    models: Models,
-    transform: Transform,
-    class_names: Sequence[str],
-    breed: str = "Samoyed",
-    changes: Mapping[str, str | float] | None = None,
-    index: int = 0,
-    seed: int = SEED,
-) -> Figure:
-    """Draw a dog of a breed and the same one with `changes`, each beside what each model says, for paper.
-
-    Args:
-        changes: trait -> its other value, {"ear_shape": "drop"} if None; the traits are those of `sketch.Traits`.
-        index: which dog of the stream `seed`.
-
-    Raises:
-        ConfigError: as `draw_your_own_dog`, and for a trait or value that is not allowed.
-    """
-    models = _checked(models, transform, class_names, breed, seed)
-    own = breed_traits(breed)
-    try:
-        changed = replace(own, **({"ear_shape": "drop"} if changes is None else changes))
-        drawings = [draw_dog(traits, seed=seed, index=index, size=transform.size) for traits in (own, changed)]
-    except (TypeError, ValueError) as error:
-        raise ConfigError(str(error)) from error
-    names = [f"{breed}, dog {index}", "the same, changed:\n" + ", ".join(_differences(changed, own) or ["nothing"])]
-    titles = [f"{method_name(model)}\n{name}" if len(models) > 1 else name for model in models for name in names]
-    probabilities = [_probabilities(model, drawing, transform) for model in models.values() for drawing in drawings]
-    colors = [method_color(model) for model in models for _ in drawings]
-    images = [drawing.image for drawing in drawings] * len(models)
-    return top_predictions(images, titles, np.stack(probabilities), class_names, color=colors)
 
 
 def _checked(

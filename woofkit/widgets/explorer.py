@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from woofkit.config import ConfigError, require_range
 from woofkit.data import Images, Transform
 from woofkit.explain.maps import KINDS, explain_images
-from woofkit.plots.explorer import difference_name, explorer_grid, map_page, verdict
-from woofkit.plots.page import refusal
-from woofkit.plots.style import MAP_NAMES
+from woofkit.plots.attention import explorer_grid
+from woofkit.plots.pages import MapView, map_page, refusal, verdict
+from woofkit.plots.style import MAP_NAMES, difference_name
 from woofkit.widgets.controls import LABEL, WIDE, button, dropdown, in_lines, slider, undisturbed
 from woofkit.widgets.maps import BEFORE, PREDICTED, Choice, ExplorerMaps
 from woofkit.widgets.photos import read_photo
@@ -74,8 +74,8 @@ def attention_explorer(
             if name
         }
         vmax = maps.scale(now.image, now.kind, bool(now.against))
-        picture, heatmap, words = maps.image(now.image), maps.map(now), _words(now, class_names[maps.asked(now)])
-        page.value = map_page(picture, titles[now.image], heatmap, words, says, vmax, share.value)
+        view = MapView(maps.map(now), _words(now, class_names[maps.asked(now)]), vmax, share.value)
+        page.value = map_page(maps.image(now.image), titles[now.image], view, says)
 
     def step(by: int) -> None:
         image.value = (image.value + by) % len(titles)

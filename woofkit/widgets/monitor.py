@@ -9,8 +9,7 @@ from html import escape
 from ipywidgets import HTML, FloatProgress
 
 from woofkit.config import TrainConfig
-from woofkit.plots.live import live_curves
-from woofkit.plots.page import img
+from woofkit.plots.pages import img, live_curves
 from woofkit.plots.style import method_color, method_name
 from woofkit.progress import Means, ProgressLines
 from woofkit.widgets.controls import in_lines

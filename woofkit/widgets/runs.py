@@ -8,8 +8,8 @@ from ipywidgets import HTML, BoundedIntText, Dropdown, VBox
 from matplotlib.figure import Figure
 
 from woofkit.config import ConfigError
-from woofkit.plots.page import refusal
-from woofkit.plots.runs import curves_in_words, curves_png, run_page, runs_chart, runs_table
+from woofkit.plots.accuracy import accuracy_figure
+from woofkit.plots.pages import curves_in_words, curves_png, refusal, run_page, runs_table
 from woofkit.plots.style import method_name
 from woofkit.results import read_history
 from woofkit.widgets.controls import LABEL, WIDE, button, checkbox, drawn_once, dropdown, in_lines, undisturbed
@@ -128,7 +128,7 @@ def runs_figure(frame: pd.DataFrame) -> Figure:
     title = f"{len(frame)} runs" if len(frame) > 1 else "1 run"
     if len(best) < len(frame):
         title = f"The {len(best)} most accurate of {len(frame)} runs"
-    return runs_chart(best.rename(columns=names)[["method", "label", *names.values()]], title)
+    return accuracy_figure(best.rename(columns=names)[["method", "label", *names.values()]], title)
 
 
 def _offer(control: Dropdown, words: list[str], values: list) -> None:

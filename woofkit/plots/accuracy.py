@@ -1,0 +1,131 @@
+"""How often models are right: on all test images, by breed, by confidence, and on a single picture."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from woofkit.plots import style
+from woofkit.results import percent
+from woofkit.stats.intervals import proportion_interval
+
+TOP = 3  # how many of a picture's most probable classes are shown
+
+
+def accuracy_intervals(frame: pd.DataFrame, ax: Axes) -> Axes:
+    """Draw one accuracy with its interval per row; `frame` has method, accuracy, low and high (0 to 1).
+
+    A column `label`, where there is one, replaces the method's name.
+    """
+    style.check_fractions(frame, "accuracy", "low", "high")
+    for row, result in enumerate(frame.itertuples()):
+        color = style.method_color(result.method)
+        ax.hlines(row, result.low, result.high, color=color, linewidth=5, alpha=0.45)
+        ax.plot(result.accuracy, row, markersize=13, **style.method_style(result.method))
+        place = (result.accuracy, row)
+        ax.annotate(percent(result.accuracy), place, xytext=(0, 11), textcoords="offset points", ha="center")
+    style.row_axis(ax, frame["label"] if "label" in frame else frame["method"].map(style.method_name), top=0.7)
+    ax.set_xlabel("accuracy on the test split (with its interval)")
+    style.percent_axis(ax.xaxis)
+    return ax
+
+
+def accuracy_figure(frame: pd.DataFrame, title: str) -> Figure:
+    """Draw `accuracy_intervals` as a figure of its own."""
+    fig, ax = plt.subplots(figsize=(13, 1.8 + 0.62 * len(frame)), layout="constrained")
+    accuracy_intervals(frame, ax)
+    ax.set_title(title)
+    return fig
+
+
+def per_class_accuracy(frame: pd.DataFrame, ax: Axes) -> Axes:
+    """Draw one mark per breed and method, easiest breed first; `frame` has breed, method, accuracy (0 to 1)."""
+    table = frame.pivot(index="breed", columns="method", values="accuracy")
+    table = table.loc[table.mean(axis=1).sort_values(ascending=False).index, frame["method"].unique()]
+    style.row_axis(ax, table.index)
+    rows = range(len(table))
+    ax.hlines(rows, table.min(axis=1), table.max(axis=1), color="0.75", linewidth=3, zorder=1)
+    for method in table:
+        ax.scatter(table[method], rows, s=130, edgecolors="white", zorder=2, **style.method_style(method))
+    ax.set_xlabel("accuracy")
+    style.percent_axis(ax.xaxis)
+    style.legend_beside(ax)
+    return ax
+
+
+def confusion(matrix: np.ndarray, class_names: Sequence[str], ax: Axes) -> Axes:
+    """Draw a confusion matrix of counts (C, C): one row per true breed, shaded by share of the row."""
+    matrix = np.asarray(matrix)
+    if matrix.shape != (len(class_names), len(class_names)):
+        raise ValueError(f"a matrix of shape {matrix.shape} does not fit {len(class_names)} class names")
+    counts = pd.DataFrame(matrix, class_names, class_names)
+    shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
+    style.cells(ax, shares, counts.astype(str).where(counts > 0, ""), cmap="Blues", vmin=0, vmax=1)
+    plt.setp(ax.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")
+    ax.set(xlabel="predicted breed", ylabel="true breed")
+    return ax
+
+
+def top_predictions(
+    images: Sequence[np.ndarray], titles: Sequence[str], probabilities: np.ndarray, class_names: Sequence[str]
+) -> Figure:
+    """Show images (H, W, 3), one below the other, each beside its most probable classes as bars.
+
+    `probabilities` is (N, C), fractions from 0 to 1. All bars share one scale, so that rows can be compared.
+    """
+    probabilities = np.asarray(probabilities, dtype=float)
+    style.check_titles(images, titles)
+    if probabilities.shape != (len(images), len(class_names)):
+        fitting = f"{len(images)} images and {len(class_names)} class names"
+        raise ValueError(f"probabilities of shape {probabilities.shape} do not fit {fitting}")
+    if probabilities.min() < 0 or probabilities.max() > 1:
+        raise ValueError("probabilities must be fractions from 0 to 1, not logits or per cent")
+    size = (11, 3.4 * len(images))
+    fig, axes = plt.subplots(len(images), 2, figsize=size, squeeze=False, width_ratios=(1, 1.6), layout="constrained")
+    for (left, right), image, title, row in zip(axes, images, titles, probabilities, strict=True):
+        left.imshow(np.asarray(image))
+        left.set_title(title)
+        left.axis("off")
+        top = np.argsort(-row, kind="stable")[:TOP]
+        bars = right.barh(range(len(top)), row[top], 0.62, color=style.method_color("lora"))
+        right.bar_label(bars, [f"{100 * value:.0f} %" for value in row[top]], padding=4, fontsize=16)
+        style.row_axis(right, [class_names[label] for label in top], fontsize=16)
+        style.bars_alone(right)
+        right.set_xlim(0, 1.18)
+    return fig
+
+
+def reliability_diagram(bins: Mapping[str, pd.DataFrame], ax: Axes) -> Axes:
+    """Draw accuracy against confidence, one line per method; the strip above counts the images of each bin.
+
+    `bins` is method -> frame of `calibration.reliability`, all with the same bins. A mark stands at a bin's mean
+    confidence, with Wilson's interval; on the dashed line a model is as often right as it says.
+
+    Raises ValueError if there is no method, or the methods' bins differ.
+    """
+    tables = list(bins.values())
+    if not tables or any(list(table["high"]) != list(tables[0]["high"]) for table in tables):
+        raise ValueError(f"every method needs the same bins, got {[len(table) for table in tables]} of them")
+    ax.plot([0, 1], [0, 1], label="calibrated", **style.DASHED)
+    strip = ax.inset_axes((0, 1.03, 1, 0.085 * len(bins)))
+    for row, (method, table) in enumerate(bins.items()):
+        color, filled = style.method_color(method), table[table["count"] > 0]
+        ends = [proportion_interval(*pair)[1:3] for pair in zip(filled["accuracy"], filled["count"], strict=True)]
+        ax.vlines(filled["confidence"], *np.transpose(ends), color=color, linewidth=4, alpha=0.4)
+        look = style.method_style(method) | {"markersize": 10, "markeredgecolor": "white"}
+        ax.plot(filled["confidence"], filled["accuracy"], **look)
+        for low, high, count in zip(filled["low"], filled["high"], filled["count"], strict=True):
+            strip.text((low + high) / 2, row, f"{count:,.0f}", ha="center", va="center", color=color, fontsize=12)
+    edges = np.array([*tables[0]["low"], tables[0]["high"].iloc[-1]])
+    strip.vlines(edges, -0.5, len(bins) - 0.5, color="0.85", linewidth=1)
+    style.row_axis(strip, [f"images, {style.method_name(method)}" for method in bins], fontsize=12)
+    strip.set(xlim=(0, 1), xticks=[])
+    strip.tick_params(length=0)
+    strip.spines[:].set_visible(False)
+    ax.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
+    style.percent_axis(ax.xaxis, ax.yaxis)
+    ax.legend(loc="lower right")
+    return ax
