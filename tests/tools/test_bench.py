@@ -1,4 +1,4 @@
-"""The benchmark: its arithmetic, the report's pipeline that it rebuilds, its processes, and one complete tiny run."""
+"""The benchmark: its arithmetic, the paper's pipeline that it rebuilds, its processes, and one complete tiny run."""
 
 import json
 import os
@@ -18,17 +18,16 @@ import torch
 from PIL import Image
 from torch import nn
 
-from tools.bench import accuracy, command, paper_pipeline, pictures, rivals
+from tools.bench import __main__ as command
+from tools.bench import accuracy, rivals
 from tools.bench.accuracy import VARIANTS, accuracies_markdown, measure_accuracies
 from tools.bench.chart import throughput_bars
-from tools.bench.contestants import EPOCHS, PAIRS, STEPS, Contestant
-from tools.bench.paper_pipeline import CopiedLoRA, add_copied_lora
-from tools.bench.peak import count_step_flops
-from tools.bench.pictures import jpeg_pictures
-from tools.bench.rounds import alternate, compare, summarize
-from tools.bench.setting import Setting, build_vit
-from tools.bench.workers import started_workers
-from woofkit.__main__ import main
+from tools.bench.contestants import PAIRS, PARTS, Contestant, count_step_flops
+from tools.bench.result import as_markdown, compare, summarize
+from tools.bench.rivals import CopiedLoRA, add_copied_lora
+from tools.bench.setting import Setting, build_vit, jpeg_pictures
+from tools.bench.workers import alternate, started_workers
+from woofkit import progress
 from woofkit.config import PROJECT_ROOT
 from woofkit.datasets import imagewoof
 from woofkit.models import count_parameters
@@ -49,13 +48,15 @@ def trainable(model: nn.Module) -> int:
 # --- rounds ---
 
 
-def test_turns_go_there_and_back_and_the_warm_up_comes_first():
-    order = []
+def test_turns_go_there_and_back_and_the_warm_up_comes_first(monkeypatch):
+    monkeypatch.setattr(progress, "PROGRESS_SECONDS", 0)
+    order, lines = [], []
     performs = {name: partial(order.append, name) for name in "abc"}
-    reported = []
-    measured = alternate(performs, 2, lambda key, number, _: reported.append((number, key)))
+    measured = alternate(performs, 2, lines.append, "steps")
     assert "".join(order) == "abccbaabc"
-    assert reported == [(number, key) for number, keys in enumerate(("abc", "cba", "abc")) for key in keys]
+    turns = [f"steps, {turn}, {key} " for turn in ("warm-up", "round 1 of 2", "round 2 of 2") for key in "abc"]
+    turns[3:6] = turns[5:2:-1]
+    assert all(line.startswith(turn) for line, turn in zip(lines, turns, strict=True)), lines
     assert measured == {name: [None] * 3 for name in "abc"}
 
 
@@ -94,14 +95,14 @@ def test_a_folder_with_imagewoof_gives_its_photographs(tmp_path, monkeypatch):
     files = jpeg_pictures(IMAGES, str(folder), tmp_path)
     assert len(files) == IMAGES
     assert all(key.startswith("train/") for key in files.keys)
-    size, label = pictures.JpegFiles(files, lambda image: image.size)[3]
+    size, label = rivals.JpegFiles(files, lambda image: image.size)[3]
     assert (size, label) == ((213, 160), 3)
 
 
-# --- the report's pipeline ---
+# --- the paper's pipeline ---
 
 
-def test_the_reports_wrapper_is_base_plus_b_a_plus_biases():
+def test_the_papers_wrapper_is_base_plus_b_a_plus_biases():
     linear = nn.Linear(2, 3)
     wrapper = CopiedLoRA(linear, rank=1)
     x = torch.tensor([[1.0, -2.0], [0.5, 4.0]])
@@ -118,25 +119,24 @@ def test_the_reports_wrapper_is_base_plus_b_a_plus_biases():
     assert wrapper.weight.abs().sum() > 0, "the wrapper holds a copy"
 
 
-def test_the_reports_lora_trains_its_177418_parameters():
+def test_the_papers_lora_trains_its_177418_parameters():
     model = add_copied_lora(timm.create_model("vit_tiny_patch16_224", num_classes=10))
     assert trainable(model) == 177_418
 
 
-def test_the_reports_pipeline_reads_every_file_again_in_every_epoch(setting, monkeypatch):
+def test_the_papers_pipeline_reads_every_file_again_in_every_epoch(setting, monkeypatch):
     opened = []
-    read = pictures.Image.open
-    monkeypatch.setattr(pictures.Image, "open", lambda path: opened.append(path) or read(path))
-    perform = paper_pipeline.prepare_epochs(setting, "lora")
+    read = rivals.Image.open
+    monkeypatch.setattr(rivals.Image, "open", lambda path: opened.append(path) or read(path))
+    perform = rivals.prepare_paper_epochs(setting, "lora")
     assert perform() == perform() == IMAGES
     assert sorted(opened) == sorted(2 * [setting.pictures.folder / key for key in setting.pictures.keys])
 
 
-def test_the_reports_images_are_grey_normalised_and_square(setting):
-    images, _ = next(iter(paper_pipeline.paper_loader(setting)))
+def test_the_papers_images_are_grey_normalised_and_square(setting):
+    images, _ = next(iter(rivals.paper_loader(setting)))
     assert images.shape == (BATCH, 3, SIZE, SIZE)
-    mean = torch.tensor(paper_pipeline.IMAGENET_MEAN)[:, None, None]
-    std = torch.tensor(paper_pipeline.IMAGENET_STD)[:, None, None]
+    mean, std = (torch.tensor(each)[:, None, None] for each in (rivals.IMAGENET_MEAN, rivals.IMAGENET_STD))
     channels = images * std + mean
     torch.testing.assert_close(channels[:, 0], channels[:, 2])
 
@@ -187,7 +187,7 @@ def _vanish(setting):
 def test_contestants_have_processes_that_keep_their_state_rest_and_end(setting, rehearse, rounds):
     contestants = {name: Contestant(name, "full", True, _count_up, rehearse) for name in "ab"}
     with started_workers(contestants, setting) as workers:
-        turns = alternate({name: worker.perform for name, worker in workers.items()}, 1)
+        turns = alternate({name: worker.perform for name, worker in workers.items()}, 1, print)
         processes = [psutil.Process(worker.process.pid) for worker in workers.values()]
         before = [sum(process.cpu_times()[:2]) for process in processes]
         time.sleep(0.5)
@@ -214,20 +214,16 @@ def test_a_contestant_that_fails_is_named(setting, prepare, message):
 def test_an_interrupted_command_leaves_no_process_and_no_result(tmp_path):
     script = """
 import sys
-from woofkit.__main__ import main
-from woofkit.bench import command
+from tools.bench import __main__ as command
+from woofkit import progress
 if __name__ == "__main__":  # the one contestant whose process has processes of its own
     command.PARTS = {"epochs": {"plain_fp32": command.PARTS["epochs"]["plain_fp32"]}}
-    sys.exit(main(["bench", *sys.argv[1:]]))
+    progress.PROGRESS_SECONDS = 0
+    sys.exit(command.main(sys.argv[1:]))
 """
     options = [*SMALL, "--rounds", "1000", "--output", str(tmp_path / "bench.json"), "--figures", str(tmp_path)]
-    bench = subprocess.Popen(
-        [sys.executable, "-c", script, *options],
-        cwd=PROJECT_ROOT,
-        text=True,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    )
+    started = {"cwd": PROJECT_ROOT, "text": True, "stdout": subprocess.PIPE, "start_new_session": True}
+    bench = subprocess.Popen([sys.executable, "-c", script, *options], **started)
     try:
         while "round 1 of 1000" not in (line := bench.stdout.readline()):
             assert line, "the command ended early"
@@ -250,12 +246,11 @@ if __name__ == "__main__":  # the one contestant whose process has processes of 
 def test_a_complete_run_leaves_every_contestant_every_ratio_and_a_chart(tmp_path, capsys):
     output = tmp_path / "results" / "small.json"
     options = ["--device", "cpu", "--precision", "fp32", "--output", str(output), "--figures", str(tmp_path)]
-    assert main(["bench", *SMALL, "--rounds", "1", *options]) == 0
+    assert command.main([*SMALL, "--rounds", "1", *options]) == 0
     plt.close("all")
     result = json.loads(output.read_text(encoding="utf-8"))
-    assert result["steps"].keys() == STEPS.keys()
-    assert result["epochs"].keys() == EPOCHS.keys()
     for part, images in (("steps", BATCH), ("epochs", IMAGES)):
+        assert result[part].keys() == PARTS[part].keys()
         for contestant in result[part].values():
             assert len(contestant["seconds"]) == 1
             assert contestant["median"] == pytest.approx(images / contestant["seconds"][0])
@@ -272,7 +267,7 @@ def test_a_complete_run_leaves_every_contestant_every_ratio_and_a_chart(tmp_path
     assert {"date", "machine", "torch"} <= result["environment"].keys()
     assert (tmp_path / "bench.png").read_bytes()[:4] == b"\x89PNG"
     printed = capsys.readouterr().out
-    for title in (*(one["title"] for one in result["steps"].values()), "our LoRA : the report's LoRA", "of the peak"):
+    for title in (*(one["title"] for one in result["steps"].values()), "our LoRA : the paper's LoRA", "of the peak"):
         assert title in printed
 
 
@@ -287,13 +282,22 @@ def test_a_complete_run_leaves_every_contestant_every_ratio_and_a_chart(tmp_path
         (["--precision", "fp16"], "unknown --precision 'fp16': allowed are 'auto', 'fp32', 'bf16'"),
         (["--data-dir", "no/such/folder"], "--data-dir 'no/such/folder' is not a folder"),
         (["--output", "bench.csv"], "--output 'bench.csv' is not a .json file"),
+        (["--accuracy", "2", "--rounds", "3"], "--accuracy takes no other option: leave out --rounds"),
     ],
 )
 def test_bad_options_are_refused_before_any_work(options, message, monkeypatch, capsys):
     monkeypatch.setattr(command, "_measure", lambda *_: pytest.fail("work has begun"))
     monkeypatch.setattr(command, "jpeg_pictures", lambda *_: pytest.fail("work has begun"))
-    assert main(["bench", *options]) == 2
+    assert command.main(options) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_kept_result_is_rendered():
+    kept = json.loads((PROJECT_ROOT / "data" / "results" / "bench.json").read_text(encoding="utf-8"))
+    text = as_markdown(kept)
+    for ratio in kept["ratios"].values():
+        assert f": {ratio['title']} | {ratio['median']:.2f} | {ratio['low']:.2f} to {ratio['high']:.2f} |" in text
+    assert kept["environment"]["machine"] in text
 
 
 def test_a_chart_says_who_is_ours_and_how_far_the_rounds_lie_apart():
@@ -324,19 +328,10 @@ def test_accuracies_are_measured_once_and_hardly_differ(tmp_path, monkeypatch, c
 
 
 def test_accuracies_are_told_by_variant_and_seed():
-    shared = {
-        "low": 0.8,
-        "high": 0.9,
-        "num_val_images": 200,
-        "num_train_images": 600,
-        "date": "2026-01-02T03:04",
-        "machine": "a machine",
-        "torch": "2",
-    }
     rows = [("as it is", "full", 0, 0.80), ("as it is", "full", 1, 0.90), ("two products", "lora", 0, 0.7)]
-    table = pd.DataFrame(
-        [dict(zip(("variant", "method", "seed", "accuracy"), row, strict=True), **shared) for row in rows]
-    )
+    table = pd.DataFrame(rows, columns=["variant", "method", "seed", "accuracy"])
+    table = table.assign(low=0.8, high=0.9, num_val_images=200, num_train_images=600)
+    table = table.assign(date="2026-01-02T03:04", machine="a machine", torch="2")
     text = accuracies_markdown(table)
     assert "| as it is | 85.0 % (80.0, 90.0) | - |" in text
     assert "| two products | - | 70.0 % (70.0) |" in text

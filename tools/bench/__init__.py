@@ -1,9 +1,5 @@
 """`python -m tools.bench`: our training beside what people would use instead, on one machine and in one run.
 
-Contestants are in contestants.py. Each lives in a process of its own (workers.py) and they take turns, round by
-round (rounds.py), so that a machine that slows down for a while slows down all of them.
+setting.py holds what all contestants start from; contestants.py ours and the table of all; rivals.py what people would
+use instead. Each contestant lives in a process of its own, and they take turns (workers.py).
 """
-
-from tools.bench.command import main
-
-__all__ = ["main"]

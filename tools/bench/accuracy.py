@@ -1,5 +1,6 @@
 """What the optimisations do to the accuracy: the same training with and without them, seed by seed."""
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,8 @@ from woofkit.train import evaluate, fit
 
 ACCURACIES = PROJECT_ROOT / "data" / "results" / "speed_accuracy.csv"
 NUM_VAL = 1000  # drawings; the test split stays untouched
-
-
-# What a training does without: the settings of each variant.
-VARIANTS = {
+METHODS = {"full": "full fine-tuning", "lora": "LoRA"}
+VARIANTS = {  # the settings of each
     "as it is": {"precision": "bf16"},
     "nothing optimised": {"precision": "fp32", "fast": False},
     "fp32": {"precision": "fp32"},
@@ -27,39 +26,35 @@ VARIANTS = {
 
 
 def measure_accuracies(path: Path, seeds: int, num_val: int = NUM_VAL, **train_options: Any) -> pd.DataFrame:
-    """Train full and LoRA with every variant and seed, and keep a row each in the CSV file `path`; what is there stays.
+    """Train full and LoRA with every variant and seed: one row each in the CSV file `path`; what is there stays.
 
     Accuracy and loss are those on validation drawings after the last epoch, with Wilson's 95 % interval.
     `train_options` are settings of TrainConfig other than the demo's.
     """
     rows = pd.read_csv(path).to_dict("records") if path.exists() else []
-    done = {(row["variant"], row["method"], row["seed"]) for row in rows}
+    done = {(row["variant"], row["seed"], row["method"]) for row in rows}
     val = load_dataset("sketchwoof", split="val", num=num_val)
-    for variant in VARIANTS:
-        for seed in range(seeds):
-            for method in ("full", "lora"):
-                lora = LoRAConfig.paper() if method == "lora" else None
-                if (variant, method, seed) in done:
-                    continue
-                config = TrainConfig(method=method, seed=seed, lora=lora, **VARIANTS[variant], **train_options)
-                row = {"variant": variant, "method": method, "seed": seed, **_train(config, val)}
-                rows.append(row)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_table(pd.DataFrame(rows), path)
-                print(f"{variant:18} {method:5} seed {seed}  {row['accuracy']:6.1%}", flush=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for variant, seed, method in product(VARIANTS, range(seeds), METHODS):
+        if (variant, seed, method) in done:
+            continue
+        lora = LoRAConfig.paper() if method == "lora" else None
+        config = TrainConfig(method=method, seed=seed, lora=lora, **VARIANTS[variant], **train_options)
+        rows.append({"variant": variant, "method": method, "seed": seed, **_train(config, val)})
+        write_table(pd.DataFrame(rows), path)
+        print(f"{variant:28} {method:5} seed {seed}  {rows[-1]['accuracy']:6.1%}", flush=True)
     return pd.DataFrame(rows)
 
 
 def accuracies_markdown(table: pd.DataFrame) -> str:
-    """A row a variant in markdown: the mean accuracy of full and LoRA over the seeds, and each seed's."""
-    names = {"full": "full fine-tuning", "lora": "LoRA"}
-    lines = [f"| | {' | '.join(names.values())} |", "|---|" + "---:|" * len(names)]
+    """One row per variant in markdown: the mean accuracy of full and LoRA over the seeds, and each seed's."""
+    lines = [f"| | {' | '.join(METHODS.values())} |", "|---|---:|---:|"]
     for variant, rows in table.groupby("variant", sort=False):
         cells = []
-        for method in names:
-            seeds = rows.loc[rows["method"] == method, "accuracy"]
-            single = ", ".join(f"{100 * accuracy:.1f}" for accuracy in seeds)
-            cells.append(f"{100 * seeds.mean():.1f} % ({single})" if len(seeds) else "-")
+        for method in METHODS:
+            per_cent = 100 * rows.loc[rows["method"] == method, "accuracy"]
+            single = ", ".join(f"{accuracy:.1f}" for accuracy in per_cent)
+            cells.append(f"{per_cent.mean():.1f} % ({single})" if single else "-")
         lines.append(f"| {variant} | {' | '.join(cells)} |")
     one = table.iloc[0]
     notes = (
@@ -76,19 +71,11 @@ def _train(config: TrainConfig, val: WoofDataset) -> dict[str, Any]:
     model, runtime = build_for(config), Runtime.of(config)
     transform = make_transform(data_config(model), config.preprocess)
     train = load_dataset("sketchwoof", split="train", num=config.num_train, seed=config.seed)
-    ours, theirs = (
-        Images(load_pixels(each, transform, progress=False), each.labels, transform) for each in (train, val)
-    )
-    fit(model, {"train": ours}, config, runtime)
-    score = evaluate(model, theirs, runtime)
+    images = [Images(load_pixels(split, transform, progress=False), split.labels, transform) for split in (train, val)]
+    fit(model, {"train": images[0]}, config, runtime)
+    score = evaluate(model, images[1], runtime)
     interval = accuracy_interval((score.logits.argmax(1) == score.labels).numpy().astype(bool))
+    measured = {"accuracy": interval.value, "low": interval.low, "high": interval.high, "loss": score.loss}
     environment = describe_environment(runtime.device)
-    return {
-        "accuracy": interval.value,
-        "low": interval.low,
-        "high": interval.high,
-        "loss": score.loss,
-        "num_val_images": len(val),
-        "num_train_images": len(train),
-        **{name: environment[name] for name in ("date", "machine", "torch", "commit")},
-    }
+    noted = {name: environment[name] for name in ("date", "machine", "torch", "commit")}
+    return measured | {"num_val_images": len(val), "num_train_images": len(train)} | noted

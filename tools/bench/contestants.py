@@ -1,18 +1,101 @@
-"""Who takes part, and which pairs the study compares."""
+"""Who takes part: our contestants, which call what a run of the study calls; all of them as a table; and the pairs."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
+import time
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from itertools import count
+from typing import Any, NamedTuple
 
-from tools.bench import ours, paper_pipeline, peak, rivals
-from tools.bench.setting import Setting
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
-OTHER_ATTENTION = {"cpu": "fused", "cuda": "explicit"}  # what `prefer_fast_attention` passes over
+from tools.bench import rivals
+from tools.bench.setting import LR, Setting, Step, build_vit, ready_batch, repeat_step, timm_config, train_on
+from woofkit.data import Images, batches, load_pixels, make_transform
+from woofkit.fast.forward import compiled_logits, plain_logits
+from woofkit.train import make_optimizer, train_step
+
+PRODUCTS = 5  # of each round of the yardstick; the fastest counts
 
 
-@dataclass(frozen=True)
-class Contestant:
+def prepare_steps(
+    setting: Setting, method: str, precision: str, other_attention: bool = False, compiled: bool = False
+) -> Callable[[], int]:
+    """Training steps on a ready batch; `other_attention` takes the kernel that `prefer_fast_attention` passes over."""
+    step, model = _our_step(setting, method, precision)
+    if other_attention:
+        for block in model.blocks:
+            block.attn.fused_attn = not block.attn.fused_attn
+    return repeat_step(partial(step, forward=compiled_logits(setting.batch_size)) if compiled else step, setting)
+
+
+def prepare_epochs(setting: Setting, method: str) -> Callable[[], int]:
+    """Epochs over the files, which are read in the first one."""
+    step, model = _our_step(setting, method, setting.precision)
+    runtime, epochs = setting.runtime(setting.precision), count()
+
+    @cache
+    def images() -> Images:
+        transform = make_transform(timm_config(model, setting))
+        pixels = runtime.near(load_pixels(setting.pictures, transform, progress=False))
+        return Images(pixels, setting.pictures.labels, transform)
+
+    def shuffled() -> Iterator[tuple[Tensor, Tensor]]:
+        return batches(images(), setting.batch_size, device=runtime.device, generator_seed=next(epochs))
+
+    return train_on(shuffled, step)
+
+
+def _our_step(setting: Setting, method: str, precision: str) -> tuple[Step, nn.Module]:
+    """What a run of the study does with a batch, and the model that it trains."""
+    runtime = setting.runtime(precision)
+    model = runtime.prepare(build_vit(setting, method))
+    return partial(train_step, model, optimizer=make_optimizer(model, LR), runtime=runtime), model
+
+
+def prepare_peak(setting: Setting) -> Callable[[], dict[str, float]]:
+    """The yardstick: the highest GFLOP/s of a few square products in either format; with it the FLOPs per image."""
+    size = 2048 if setting.device == "cpu" else 8192
+    counts = {"flops_per_image": False, "model_flops_per_image": True}
+    flops = {name: count_step_flops(setting, whole) / setting.batch_size for name, whole in counts.items()}
+    dtypes = {"bf16": torch.bfloat16, "fp32": torch.float32}
+    operands = {name: [torch.randn(size, size).to(setting.device, dtypes[name]) for _ in range(3)] for name in dtypes}
+
+    def perform() -> dict[str, float]:
+        peaks = {name: max(_gflops(*matrices) for _ in range(PRODUCTS)) for name, matrices in operands.items()}
+        return peaks | flops
+
+    return perform
+
+
+def count_step_flops(setting: Setting, whole: bool = False) -> int:
+    """FLOPs of one step of our full fine-tuning on a batch, counted while it runs (a multiply-add is two).
+
+    What the step leaves out is not counted, so that a share of the peak says how busy the device was; `whole` counts
+    the step of the model as timm calls it, the usual yardstick of training speed (model FLOPs utilisation).
+    """
+    step, _ = _our_step(setting, "full", "bf16")
+    with FlopCounterMode(display=False) as counter:
+        step(*ready_batch(setting), forward=plain_logits if whole else None)
+    return counter.get_total_flops()
+
+
+def synchronize(device: str) -> None:
+    """Wait until the device has done what it was told; a CPU has."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def _gflops(a: Tensor, b: Tensor, out: Tensor) -> float:
+    synchronize(a.device.type)
+    start = time.perf_counter()
+    torch.mm(a, b, out=out)
+    synchronize(a.device.type)
+    return 2 * len(a) ** 3 / (time.perf_counter() - start) / 1e9
+
+
+class Contestant(NamedTuple):
     """`prepare(setting)`, called in the contestant's own process, returns the function that performs a round.
 
     With `rehearse`, every turn begins with a round that is not timed, and its memory is given back after the turn: a
@@ -26,8 +109,42 @@ class Contestant:
     rehearse: bool = True
 
 
-@dataclass(frozen=True)
-class Pair:
+def _steps(title: str, method: str, precision: str, **options: bool) -> Contestant:
+    return Contestant(title, method, True, partial(prepare_steps, method=method, precision=precision, **options))
+
+
+def _epochs(title: str, method: str, prepare: Callable[..., Callable[[], int]] = prepare_epochs) -> Contestant:
+    return Contestant(title, method, prepare is prepare_epochs, partial(prepare, method=method), rehearse=False)
+
+
+PARTS = {
+    "steps": {
+        "full_bf16": _steps("Full, bf16", "full", "bf16"),
+        "lora_bf16": _steps("LoRA, bf16", "lora", "bf16"),
+        "probe_bf16": _steps("Probe, bf16", "probe", "bf16"),
+        "full_fp32": _steps("Full, fp32", "full", "fp32"),
+        "lora_fp32": _steps("LoRA, fp32", "lora", "fp32"),
+        "full_bf16_other_attention": _steps("Full, bf16, {other} attention", "full", "bf16", other_attention=True),
+        "full_bf16_compiled": _steps("Full, bf16, compiled", "full", "bf16", compiled=True),
+        "lora_bf16_compiled": _steps("LoRA, bf16, compiled", "lora", "bf16", compiled=True),
+        "peft_bf16": Contestant("PEFT LoRA, bf16", "lora", False, rivals.prepare_peft_steps),
+        "peft_bf16_our_attention": Contestant(
+            "PEFT LoRA, bf16, our attention", "lora", False, partial(rivals.prepare_peft_steps, our_attention=True)
+        ),
+        "plain_fp32": Contestant("Plain PyTorch full, fp32", "full", False, rivals.prepare_plain_steps),
+    },
+    "epochs": {
+        "full": _epochs("Full, {precision}", "full"),
+        "lora": _epochs("LoRA, {precision}", "lora"),
+        "paper_full": _epochs("Paper's full, fp32", "full", rivals.prepare_paper_epochs),
+        "paper_lora": _epochs("Paper's LoRA, fp32", "lora", rivals.prepare_paper_epochs),
+        "plain_fp32": Contestant("Plain DataLoader full, fp32", "full", False, rivals.prepare_plain_epochs, False),
+    },
+}
+PEAK = Contestant("Matrix products", "", False, prepare_peak)
+
+
+class Pair(NamedTuple):
     """How many times as fast `fast` is as `slow`, two contestants of one part."""
 
     title: str
@@ -36,43 +153,9 @@ class Pair:
     slow: str
 
 
-def _steps(title: str, method: str, precision: str, **options: Any) -> Contestant:
-    prepare = partial(ours.prepare_steps, method=method, precision=precision, **options)
-    return Contestant(title, method, True, prepare)
-
-
-STEPS = {
-    "full_bf16": _steps("Full, bf16", "full", "bf16"),
-    "lora_bf16": _steps("LoRA, bf16", "lora", "bf16"),
-    "probe_bf16": _steps("Probe, bf16", "probe", "bf16"),
-    "full_fp32": _steps("Full, fp32", "full", "fp32"),
-    "lora_fp32": _steps("LoRA, fp32", "lora", "fp32"),
-    "full_bf16_other_attention": _steps("Full, bf16, {other} attention", "full", "bf16", other_attention=True),
-    "full_bf16_compiled": _steps("Full, bf16, compiled", "full", "bf16", compiled=True),
-    "lora_bf16_compiled": _steps("LoRA, bf16, compiled", "lora", "bf16", compiled=True),
-    "peft_bf16": Contestant("PEFT LoRA, bf16", "lora", False, rivals.prepare_peft_steps),
-    "peft_bf16_our_attention": Contestant(
-        "PEFT LoRA, bf16, our attention", "lora", False, partial(rivals.prepare_peft_steps, our_attention=True)
-    ),
-    "plain_fp32": Contestant("Plain PyTorch full, fp32", "full", False, rivals.prepare_plain_steps),
-}
-EPOCHS = {
-    "full": Contestant("Full, {precision}", "full", True, partial(ours.prepare_epochs, method="full"), False),
-    "lora": Contestant("LoRA, {precision}", "lora", True, partial(ours.prepare_epochs, method="lora"), False),
-    "paper_full": Contestant(
-        "Report's full, fp32", "full", False, partial(paper_pipeline.prepare_epochs, method="full"), False
-    ),
-    "paper_lora": Contestant(
-        "Report's LoRA, fp32", "lora", False, partial(paper_pipeline.prepare_epochs, method="lora"), False
-    ),
-    "plain_fp32": Contestant("Plain DataLoader full, fp32", "full", False, rivals.prepare_plain_epochs, False),
-}
-PARTS = {"steps": STEPS, "epochs": EPOCHS}
-PEAK = Contestant("Matrix products", "", False, peak.prepare_peak)
-
 PAIRS = {
-    "full_vs_paper": Pair("our full : the report's full", "epochs", "full", "paper_full"),
-    "lora_vs_paper": Pair("our LoRA : the report's LoRA", "epochs", "lora", "paper_lora"),
+    "full_vs_paper": Pair("our full : the paper's full", "epochs", "full", "paper_full"),
+    "lora_vs_paper": Pair("our LoRA : the paper's LoRA", "epochs", "lora", "paper_lora"),
     "full_vs_dataloader": Pair("our full : plain DataLoader, fp32", "epochs", "full", "plain_fp32"),
     "lora_vs_full_epoch": Pair("our LoRA : our full", "epochs", "lora", "full"),
     "lora_vs_peft": Pair("our LoRA : PEFT as found, bf16", "steps", "lora_bf16", "peft_bf16"),
@@ -90,8 +173,3 @@ PAIRS = {
     "full_vs_plain_fp32": Pair("our full : plain PyTorch full, fp32", "steps", "full_fp32", "plain_fp32"),
     "full_bf16_vs_plain": Pair("our full, bf16 : plain PyTorch full, fp32", "steps", "full_bf16", "plain_fp32"),
 }
-
-
-def name_in(setting: Setting, title: str) -> str:
-    """A contestant's or pair's title with what depends on the setting filled in."""
-    return title.format(other=OTHER_ATTENTION[setting.device], precision=setting.precision)

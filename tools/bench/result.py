@@ -1,91 +1,90 @@
-"""The measured turns as one JSON-ready result, and the result as a text."""
+"""What the rounds amount to: medians, ratios within a round and shares of the peak, and the result as text."""
 
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
 from typing import Any
 
-from tools.bench.contestants import PAIRS, PARTS, name_in
-from tools.bench.rounds import compare, spread, summarize
+import numpy as np
+import pandas as pd
+
+from tools.bench.contestants import PAIRS, PARTS
 from tools.bench.setting import Setting
 
-PART_TITLES = {"steps": "Training steps on a ready batch", "epochs": "Epochs over JPEG files, without the first"}
+COMPARED_TO_PEAK = {"full_bf16": "bf16", "full_bf16_compiled": "bf16", "full_fp32": "fp32"}
 
 
-def collect(turns: dict[str, dict[str, list]], setting: Setting) -> dict[str, Any]:
-    """Parts, ratios and shares of the peak out of every part's turns; "peak" holds the yardstick's."""
-    result: dict[str, Any] = {}
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median, lowest and highest."""
+    return {"median": median(values), "low": min(values), "high": max(values)}
+
+
+def summarize(turns: Sequence[tuple[float, int]]) -> dict[str, Any]:
+    """A contestant's turns, (seconds, images) each and the warm-up first, as images/s over the rounds that count."""
+    (warmup, _), *counted = turns
+    speeds = [images / seconds for seconds, images in counted]
+    seconds = [seconds for seconds, _ in counted]
+    shared = {"warmup_seconds": warmup, "seconds": seconds, "images": counted[-1][1], "images_per_second": speeds}
+    return shared | spread(speeds)
+
+
+def compare(fast: Sequence[float], slow: Sequence[float]) -> dict[str, Any]:
+    """fast / slow, round by round: what slows down a round slows down both, and cancels."""
+    ratios = [a / b for a, b in zip(fast, slow, strict=True)]
+    return {"ratios": ratios, **spread(ratios)}
+
+
+def collect(turns: Mapping[str, Mapping[str, list]], setting: Setting) -> dict[str, Any]:
+    """Parts, ratios and shares of the peak out of every part's turns; "peak" among the steps is the yardstick."""
+    result: dict[str, Any] = {part: {} for part in PARTS} | {"ratios": {}}
     for part, contestants in PARTS.items():
-        result[part] = {
-            key: {
-                "title": name_in(setting, one.title),
-                "method": one.method,
-                "ours": one.ours,
-                **summarize(turns[part][key]),
-            }
-            for key, one in contestants.items()
-        }
-    result["ratios"] = {}
+        for key, one in contestants.items():
+            about = {"title": setting.fill(one.title), "method": one.method, "ours": one.ours}
+            result[part][key] = about | summarize(turns[part][key])
     for key, pair in PAIRS.items():
         names = (pair.fast, pair.slow)
+        ratio = compare(*(result[pair.part][name]["images_per_second"] for name in names))
         fast, slow = (sum(seconds for seconds, _ in turns[pair.part][name]) for name in names)
-        result["ratios"][key] = {
-            "title": name_in(setting, pair.title),
-            "part": pair.part,
-            "fast": pair.fast,
-            "slow": pair.slow,
-            **compare(*(result[pair.part][name]["images_per_second"] for name in names)),
-            "warmup_included": slow / fast,
-        }
-    rounds = [measured for _, measured in turns["peak"]["peak"][1:]]
-    result |= {name: rounds[0][name] for name in ("flops_per_image", "model_flops_per_image")}
-    result["peak_gflops"] = {}
-    for precision in ("bf16", "fp32"):
-        peaks = [measured[precision] for measured in rounds]
-        result["peak_gflops"][precision] = {"rounds": peaks, **spread(peaks)}
-    result["share_of_peak"] = {key: _share(result, key) for key in ("full_bf16", "full_bf16_compiled", "full_fp32")}
+        about = pair._asdict() | {"title": setting.fill(pair.title)}
+        result["ratios"][key] = about | ratio | {"warmup_included": slow / fast}
+    rounds = pd.DataFrame([measured for _, measured in turns["steps"]["peak"][1:]])
+    result |= {name: rounds[name].iloc[0] for name in ("flops_per_image", "model_flops_per_image")}
+    peaks = {precision: rounds[precision].tolist() for precision in ("bf16", "fp32")}
+    result["peak_gflops"] = {precision: {"rounds": values, **spread(values)} for precision, values in peaks.items()}
+    result["share_of_peak"] = {}
+    for key, precision in COMPARED_TO_PEAK.items():
+        speeds, peak = np.array(result["steps"][key]["images_per_second"]), 1e9 * np.array(peaks[precision])
+        busy = compare(speeds * result["flops_per_image"], peak)
+        utilisation = compare(speeds * result["model_flops_per_image"], peak)  # as the literature has it
+        result["share_of_peak"][key] = busy | {"model": utilisation}
     return result
 
 
-def _share(result: dict[str, Any], key: str) -> dict[str, Any]:
-    """How busy a contestant of the steps kept the device, and its model FLOPs utilisation, by round."""
-    peaks = result["peak_gflops"]["fp32" if "fp32" in key else "bf16"]["rounds"]
-    speeds = result["steps"][key]["images_per_second"]
-    busy, model = (
-        [speed * result[name] / 1e9 for speed in speeds] for name in ("flops_per_image", "model_flops_per_image")
-    )
-    return {**compare(busy, peaks), "model": compare(model, peaks)}
-
-
-def as_text(result: dict[str, Any]) -> str:
-    """Tables of images/s and of ratios: median, and lowest to highest over the rounds."""
-    lines = []
-    for part in PARTS:
-        lines += ["", f"{PART_TITLES[part]:44} images/s      lowest to highest       warm-up"]
-        for one in result[part].values():
-            owner, spread_text = "ours " if one["ours"] else "rival", f"{_number(one['low'])} to {_number(one['high'])}"
-            lines.append(
-                f"  {owner} {one['title']:34} {_number(one['median']):>10}   {spread_text:>20} "
-                f"{one['warmup_seconds']:11.2f} s"
-            )
-    lines += ["", f"{'Times as fast, within a round':68} median   lowest to highest"]
-    for one in result["ratios"].values():
-        spread_text = f"{one['low']:.2f} to {one['high']:.2f}"
-        first = f"   {one['warmup_included']:.2f} with the first epoch" if one["part"] == "epochs" else ""
-        lines.append(f"  {one['part']:6} {one['title']:58} {one['median']:7.2f}   {spread_text:>17}{first}")
+def as_text(result: Mapping[str, Any]) -> str:
+    """Tables of images/s, of ratios and of shares of the peak: median, and lowest to highest over the rounds."""
+    peaks = [peak | {"title": precision} for precision, peak in result["peak_gflops"].items()]
+    shares = [
+        share | {"title": result["steps"][key]["title"], "of_whole_model": share["model"]["median"]}
+        for key, share in result["share_of_peak"].items()
+    ]
     run, model = result["flops_per_image"] / 1e9, result["model_flops_per_image"] / 1e9
-    lines += ["", f"A step of our full fine-tuning: {run:.3g} GFLOPs an image, of the {model:.3g} of the whole model"]
-    for key, share in result["share_of_peak"].items():
-        peak = result["peak_gflops"]["fp32" if "fp32" in key else "bf16"]["median"]
-        busy, model = (
-            "{median:.1%} ({low:.1%} to {high:.1%})".format_map(one).replace("%", " %")
-            for one in (share, share["model"])
-        )
-        lines.append(
-            f"  {result['steps'][key]['title']:22} {busy} of the peak of matrix products, {peak:,.0f} GFLOP/s;"
-            f" by the whole model's FLOPs {model}"
-        )
-    return "\n".join(lines)
+    title = f"Share of the peak, by the {run:.3g} GFLOP per image that a step runs, of {model:.3g} of the whole model"
+    tables = [
+        _table("Training steps on a ready batch, images/s", result["steps"].values(), "warmup_seconds", "ours"),
+        _table("Epochs over files, without the first, images/s", result["epochs"].values(), "warmup_seconds", "ours"),
+        _table("Times as fast, within a round", result["ratios"].values(), "warmup_included", "part"),
+        _table("Peak of matrix products, GFLOP/s", peaks),
+        _table(title, shares, "of_whole_model"),
+    ]
+    return "\n\n".join(tables)
 
 
-def as_markdown(result: dict[str, Any]) -> str:
+def _table(title: str, rows: Iterable[Mapping[str, Any]], *columns: str) -> str:
+    frame = pd.DataFrame(rows).set_index("title").rename_axis(None)
+    text = frame[["median", "low", "high", *columns]].to_string(float_format="{:,.2f}".format)
+    return f"{title}\n{text}"
+
+
+def as_markdown(result: Mapping[str, Any]) -> str:
     """The ratios as a table in markdown, with settings, date and machine below it."""
     lines = ["| | times as fast | lowest to highest round |", "|---|---:|---:|"]
     for one in result["ratios"].values():
@@ -103,9 +102,4 @@ def as_markdown(result: dict[str, Any]) -> str:
         f"{', '.join(shares)}. "
         f"Measured {environment['date'][:10]}, {environment['machine']}, PyTorch {environment['torch']}."
     )
-    lines += ["", notes]
-    return "\n".join(lines)
-
-
-def _number(value: float) -> str:
-    return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
+    return "\n".join([*lines, "", notes])

@@ -4,50 +4,40 @@ Source of the archives: https://github.com/fastai/imagenette (ImageWoof v2, a pa
 ImageNet's terms hold for the photographs: research, not commerce).
 """
 
+import hashlib
 import io
 import os
-import shutil
 import tarfile
 import tempfile
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image
 
 from woofkit.config import ConfigError, resolve_path
 
-# Label 0..9 is the position in these tables, the order of the sorted folder names.
-WNIDS = (
-    "n02086240",
-    "n02087394",
-    "n02088364",
-    "n02089973",
-    "n02093754",
-    "n02096294",
-    "n02099601",
-    "n02105641",
-    "n02111889",
-    "n02115641",
+# WordNet's id, the breed, and its class among ImageNet-1k's 1000. Label 0..9 is the position, in the order of the ids.
+_CLASSES = (
+    ("n02086240", "Shih-Tzu", 155),
+    ("n02087394", "Rhodesian ridgeback", 159),
+    ("n02088364", "beagle", 162),
+    ("n02089973", "English foxhound", 167),
+    ("n02093754", "Border terrier", 182),
+    ("n02096294", "Australian terrier", 193),
+    ("n02099601", "golden retriever", 207),
+    ("n02105641", "Old English sheepdog", 229),
+    ("n02111889", "Samoyed", 258),
+    ("n02115641", "dingo", 273),
 )
-BREEDS = (
-    "Shih-Tzu",
-    "Rhodesian ridgeback",
-    "beagle",
-    "English foxhound",
-    "Border terrier",
-    "Australian terrier",
-    "golden retriever",
-    "Old English sheepdog",
-    "Samoyed",
-    "dingo",
-)
+WNIDS, BREEDS, IMAGENET_INDEX = zip(*_CLASSES, strict=True)
 LOOK_ALIKE = (
     ("beagle", "English foxhound"),
     ("Border terrier", "Australian terrier"),
     ("golden retriever", "dingo", "Rhodesian ridgeback"),
     ("Old English sheepdog", "Samoyed", "Shih-Tzu"),
 )
-IMAGENET_INDEX = (155, 159, 162, 167, 182, 193, 207, 229, 258, 273)  # class in ImageNet-1k's 1000
 
 # ImageWoof was cut from ImageNet's training and validation images alike, and mixed. Only the files
 # with this prefix come from the validation images, which no ImageNet backbone was trained on.
@@ -86,23 +76,17 @@ def is_unseen(key: str) -> bool:
 
 def list_images(folder: Path, split: str, wnids: tuple[str, ...] = WNIDS) -> list[str]:
     """Every image of `folder/split` ("train" or "val") as a sorted key "split/wnid/file.JPEG"."""
-    return [
-        f"{split}/{wnid}/{name}"
-        for wnid in wnids
-        if (folder / split / wnid).is_dir()
-        for name in sorted(os.listdir(folder / split / wnid))
-        if name.endswith(".JPEG")
-    ]
+    names = {wnid: sorted(glob("*.JPEG", root_dir=folder / split / wnid)) for wnid in wnids}
+    return [f"{split}/{wnid}/{name}" for wnid in wnids for name in names[wnid]]
 
 
 def photographs(folder: Path, split: str, scheme: str) -> list[str]:
     """The keys of a split's images under a scheme: see `data.load_dataset`."""
     train, val = list_images(folder, "train"), list_images(folder, "val")
-    if scheme == "paper":
-        return train if split == "train" else val
-    if split == "test":
+    if scheme == "clean" and split == "test":
         return [key for key in train + val if is_unseen(key)]
-    return [key for key in (train if split == "train" else val) if not is_unseen(key)]
+    keys = train if split == "train" else val
+    return keys if scheme == "paper" else [key for key in keys if not is_unseen(key)]
 
 
 def read_image(folder: Path, key: str) -> Image.Image:
@@ -116,12 +100,12 @@ def read_image(folder: Path, key: str) -> Image.Image:
 
 def check_counts(folder: Path, archive: Archive) -> None:
     """Raises ConfigError unless `folder` holds as many train and val images as `archive`."""
-    found = {split: len(list_images(folder, split, archive.wnids)) for split in ("train", "val")}
-    if found != {"train": archive.num_train, "val": archive.num_val}:
+    train, val = (len(list_images(folder, split, archive.wnids)) for split in ("train", "val"))
+    if (train, val) != (archive.num_train, archive.num_val):
         raise ConfigError(
-            f"{folder} is not a complete {archive.folder}: found {found['train']:,} images in train/ and "
-            f"{found['val']:,} in val/ (<wnid>/*.JPEG), expected {archive.num_train:,} and "
-            f"{archive.num_val:,}. Remove the folder to have it downloaded again, or unpack the archive anew."
+            f"{folder} is not a complete {archive.folder}: found {train:,} images in train/ and {val:,} in val/ "
+            f"(<wnid>/*.JPEG), expected {archive.num_train:,} and {archive.num_val:,}. Remove the folder to have it "
+            "downloaded again, or unpack the archive anew."
         )
 
 
@@ -131,28 +115,26 @@ def find_folder(data_dir: str, variant: str) -> Path:
     Raises ConfigError where there is none, where the counts are wrong, and where the folder's name
     says that its images have another size than `variant`.
     """
-    archive = ARCHIVES[variant]
-    given = resolve_path(data_dir)
-    inside = [given / archive.folder, *sorted(given.glob("imagewoof2*"))]
-    found = [path for path in [given, *inside] if (path / "train").is_dir() and (path / "val").is_dir()]
+    archive, given = ARCHIVES[variant], resolve_path(data_dir)
+    places = [given, given / archive.folder, *sorted(given.glob("imagewoof2*"))]
+    found = [place for place in places if (place / "train").is_dir() and (place / "val").is_dir()]
     if not found:
-        state = "does not exist" if not given.exists() else "has no train/ and val/"
         raise ConfigError(
-            f"data_dir {str(given)!r} {state}. Expected: a folder that holds train/<wnid>/*.JPEG and "
-            f"val/<wnid>/*.JPEG, or its parent with {archive.folder}/. Leave data_dir empty to download it."
+            f"data_dir {str(given)!r} {'has no train/ and val/' if given.exists() else 'does not exist'}. Expected: a "
+            "folder that holds train/<wnid>/*.JPEG and val/<wnid>/*.JPEG, or its parent with "
+            f"{archive.folder}/. Leave data_dir empty to download it."
         )
-    folder = found[0]
-    sizes = {other.folder: name for name, other in ARCHIVES.items()}
-    if sizes.get(folder.name, variant) != variant:
-        raise ConfigError(
-            f"data_dir leads to {folder.name}, but image_variant is {variant!r}: "
-            f"set image_variant to {sizes[folder.name]!r}, or data_dir to a folder with {archive.folder}"
-        )
-    check_counts(folder, archive)
-    return folder
+    for other, its in ARCHIVES.items():
+        if its.folder == found[0].name and other != variant:
+            raise ConfigError(
+                f"data_dir leads to {its.folder}, but image_variant is {variant!r}: "
+                f"set image_variant to {other!r}, or data_dir to a folder with {archive.folder}"
+            )
+    check_counts(found[0], archive)
+    return found[0]
 
 
-def fetch_archive(archive: Archive, root: Path, progress: bool = True) -> Path:
+def fetch_archive(archive: Archive, root: Path) -> Path:
     """Download, check and unpack an archive below `root`; returns the unpacked folder.
 
     A folder that is already there is only counted. A download that was cut off goes on where it
@@ -164,9 +146,9 @@ def fetch_archive(archive: Archive, root: Path, progress: bool = True) -> Path:
     """
     folder = root / archive.folder
     if not folder.exists():
-        packed = _download(archive, root, progress)
+        packed = _download(archive, root)
         try:
-            _unpack(packed, archive, root, progress)
+            _unpack(packed, archive)
         except ConfigError:
             packed.unlink()
             raise
@@ -175,99 +157,71 @@ def fetch_archive(archive: Archive, root: Path, progress: bool = True) -> Path:
     return folder
 
 
-def _download(archive: Archive, root: Path, progress: bool) -> Path:
-    import pooch
+def _download(archive: Archive, root: Path) -> Path:
     import requests
 
-    name = archive.url.rsplit("/", 1)[-1]
-    download = ResumingDownloader(root / f"{name}.part", progress)
-    try:
-        # pooch hands a temporary file to the downloader and renames it only if the md5 is right
-        path = pooch.retrieve(archive.url, f"md5:{archive.md5}", name, root, downloader=download)
-    except requests.RequestException as error:
-        raise ConnectionError(
-            f"could not download {archive.url}: {error}. Run the same again to go on from where it stopped. "
-            f"Without internet, unpack {name} elsewhere, bring {archive.folder}/ here and set data_dir to it."
-        ) from error
-    except ValueError as error:  # pooch's word for a wrong hash; it names what it expected and got
-        raise ConfigError(f"{archive.url} is not the known archive {name}: {error}") from error
-    return Path(path)
+    packed = root / archive.url.rsplit("/", 1)[-1]
+    if not packed.exists():
+        root.mkdir(parents=True, exist_ok=True)
+        part = packed.with_name(f"{packed.name}.part")
+        try:
+            with open(part, "ab") as file:
+                _append_rest(archive.url, file)
+        except requests.RequestException as error:
+            if part.stat().st_size == 0:
+                part.unlink()
+            raise ConnectionError(
+                f"could not download {archive.url}: {error}. Run the same again to go on from where it stopped. "
+                f"Without internet, unpack {packed.name} elsewhere, bring {archive.folder}/ here, set data_dir to it."
+            ) from error
+        os.replace(part, packed)
+    with open(packed, "rb") as file:
+        found = hashlib.file_digest(file, "md5").hexdigest()
+    if found != archive.md5:
+        packed.unlink()
+        raise ConfigError(f"{archive.url} is not the known archive: expected md5:{archive.md5} but got {found}")
+    return packed
 
 
-def _unpack(packed: Path, archive: Archive, root: Path, progress: bool) -> None:
+def _append_rest(url: str, file: BinaryIO) -> None:
+    """Append what `file` lacks of `url`. A broken connection is taken up again as long as each try brings something."""
+    import requests
     from tqdm.auto import tqdm
 
-    with tempfile.TemporaryDirectory(prefix=f".{archive.folder}-", dir=root) as temporary:
-        bar = tqdm(
-            desc=f"Unpacking {packed.name}",
-            total=archive.num_train + archive.num_val,
-            unit=" files",
-            disable=not progress,
-        )
+    while True:
+        start = file.tell()
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
         try:
-            with bar, tarfile.open(packed) as tar:
-                for member in tar:
-                    tar.extract(member, temporary, filter="data")  # refuses ../, absolute paths, devices
-                    bar.update(member.isfile())
+            with requests.get(url, headers=headers, stream=True, timeout=30) as response:
+                if response.headers.get("Content-Range") == f"bytes */{start}":
+                    return  # nothing lies beyond `start`
+                if response.status_code == 416:
+                    file.truncate(0)
+                    raise requests.ConnectionError("the part that was there did not fit and was removed")
+                response.raise_for_status()
+                if response.status_code == 200:  # the server sends everything from the beginning
+                    file.truncate(file.seek(0))
+                total = file.tell() + int(response.headers.get("Content-Length", 0))
+                name = url.rsplit("/", 1)[-1]
+                with tqdm(desc=name, total=total, initial=file.tell(), unit="B", unit_scale=True) as bar:
+                    for chunk in response.iter_content(1 << 14):  # raises if the answer breaks off
+                        bar.update(file.write(chunk))
+                return
+        except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError):
+            if file.tell() <= start:
+                raise
+
+
+def _unpack(packed: Path, archive: Archive) -> None:
+    from tqdm.auto import tqdm
+
+    with tempfile.TemporaryDirectory(prefix=f".{archive.folder}-", dir=packed.parent) as temporary:
+        try:
+            with tarfile.open(packed) as tar:
+                # the filter refuses ../, absolute paths and devices
+                tar.extractall(temporary, tqdm(tar, f"Unpacking {packed.name}", unit=" files"), filter="data")
         except tarfile.TarError as error:
             raise ConfigError(f"{packed.name} was not unpacked: {error}") from error
-        check_counts(Path(temporary) / archive.folder, archive)
-        os.replace(Path(temporary) / archive.folder, root / archive.folder)
-
-
-class ResumingDownloader:
-    """A downloader for pooch that goes on with a partial file by an HTTP range request.
-
-    pooch's own HTTPDownloader begins at zero each time, hours on a slow line. The bytes go to
-    `part`; when all are there, it is moved to where pooch checks it. A connection that breaks is
-    taken up again as long as each try brings something new.
-    """
-
-    def __init__(self, part: Path, progress: bool = True):
-        self.part, self.progress = part, progress
-
-    def __call__(self, url: str, output_file: str, pooch: object) -> None:
-        import requests
-
-        while True:
-            before = self._size()
-            try:
-                self._fetch_rest(url)
-                break
-            except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError):
-                if self._size() <= before:
-                    raise
-        shutil.move(self.part, output_file)
-
-    def _size(self) -> int:
-        return self.part.stat().st_size if self.part.exists() else 0
-
-    def _fetch_rest(self, url: str) -> None:
-        import requests
-        from tqdm.auto import tqdm
-
-        start = self._size()
-        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
-        with requests.get(url, headers=headers, stream=True, timeout=30) as response:
-            if response.status_code == 416:  # nothing lies beyond `start`: the part is complete, or not ours
-                if response.headers.get("Content-Range") != f"bytes */{start}":
-                    self.part.unlink()
-                    raise requests.ConnectionError(f"{self.part.name} did not fit {url} and was removed")
-                return
-            response.raise_for_status()
-            start = start if response.status_code == 206 else 0  # a 200 sends everything from the beginning
-            total = start + int(response.headers.get("Content-Length", 0))
-            bar = tqdm(
-                desc=self.part.stem,
-                total=total or None,
-                initial=start,
-                unit="B",
-                unit_scale=True,
-                disable=not self.progress,
-            )
-            with bar, open(self.part, "ab" if start else "wb") as file:
-                for chunk in response.iter_content(1 << 14):
-                    file.write(chunk)
-                    bar.update(len(chunk))
-        if total > self._size():
-            raise requests.ConnectionError(f"received {self._size():,} of {total:,} bytes")
+        unpacked = Path(temporary) / archive.folder
+        check_counts(unpacked, archive)
+        os.replace(unpacked, packed.parent / archive.folder)
