@@ -17,6 +17,8 @@ import torch
 
 from woofkit.config import PROJECT_ROOT
 
+RESULTS = PROJECT_ROOT / "data" / "results"
+
 
 def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
     """Let `write` fill a temporary file beside `path`, then rename it: `path` is whole or not there.

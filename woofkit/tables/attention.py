@@ -5,17 +5,15 @@ from typing import Any
 
 import pandas as pd
 
+from woofkit.claims.effects import Quantity
 from woofkit.explain.maps import KINDS
 from woofkit.results import METHOD_LABELS
 
 MODELS = {"original": "original", **{method: METHOD_LABELS[method] for method in ("full", "lora")}}
-DRAWN_ROWS = (  # map, measure, how many decimals
-    ("attention", "density on the face", 2),
-    ("attention", "density on legs", 2),
-    ("attention", "share without dog", 3),
-    ("relevance", "density on the face", 2),
-    ("relevance", "density on legs", 2),
-    ("relevance", "share without dog", 3),
+DRAWN_ROWS = tuple(  # map, quantity, how many decimals
+    (kind, quantity, digits)
+    for kind in ("attention", "relevance")
+    for quantity, digits in ((Quantity.FACE, 2), (Quantity.LEGS, 2), (Quantity.OUTSIDE, 3))
 )
 ALL_ROWS = (
     ("", "divergence", 3),
@@ -29,7 +27,7 @@ ALL_ROWS = (
 
 
 def verdict_lines(record: Mapping[str, Any]) -> list[str]:
-    """The verdicts in words: a line a claim and kind of map, then one for each of its conditions."""
+    """The verdicts in words: one line per claim and kind of map, then one for each of its conditions."""
     lines = []
     for claim, judged in record["verdicts"].items():
         lines.append(f"{claim}: {judged['statement']}")
@@ -44,7 +42,7 @@ def verdict_lines(record: Mapping[str, Any]) -> list[str]:
 
 
 def verdicts_markdown(record: Mapping[str, Any]) -> str:
-    """The verdicts as a table in markdown: a row a condition, judged by each kind of map."""
+    """The verdicts as a table in markdown: one row per condition, judged by each kind of map."""
     head = "| | " + " | ".join(f"by {description}" for description in KINDS.values()) + " |"
     lines = [head, "|---|" + "---|" * len(KINDS)]
     for claim, judged in record["verdicts"].items():
@@ -60,15 +58,15 @@ def verdicts_markdown(record: Mapping[str, Any]) -> str:
 
 
 def measures_markdown(record: Mapping[str, Any], table: pd.DataFrame) -> str:
-    """The main measures as a table in markdown: a row a measure, a column a model, all with intervals."""
+    """The main quantities as a table in markdown: one row each, one column per model, all with intervals."""
     drawn = bool(record["verdicts"])
     names = [*MODELS.values(), "LoRA minus full"]
     lines = [f"| map | measure | {' | '.join(names)} |", "|---|---|" + "---:|" * len(names)]
-    rows = table.fillna({"against": "", "map": ""}).set_index(["model", "against", "map", "measure"])
-    for kind, measure, digits in (*(DRAWN_ROWS if drawn else ()), *ALL_ROWS):
-        cells = [_cell(rows.loc[model, "", kind, measure], digits) for model in MODELS]
-        cells.append(_cell(rows.loc["lora", "full", kind, measure], digits, "+"))
-        lines.append(f"| {KINDS.get(kind, 'all blocks')} | {measure} | {' | '.join(cells)} |")
+    rows = table.fillna({"second": "", "map": ""}).set_index(["first", "second", "map", "quantity"])
+    for kind, quantity, digits in (*(DRAWN_ROWS if drawn else ()), *ALL_ROWS):
+        cells = [_cell(rows.loc[model, "", kind, quantity], digits) for model in MODELS]
+        cells.append(_cell(rows.loc["lora", "full", kind, quantity], digits, "+"))
+        lines.append(f"| {KINDS.get(kind, 'all blocks')} | {quantity} | {' | '.join(cells)} |")
     settings, environment = record["settings"], record["environment"]
     several, when = settings["seeds"] > 1, f"{environment['date'][:10]}, {environment['machine']}"
     models = f"{settings['seeds']} models of each kind" if several else "one model of each kind"
