@@ -128,7 +128,7 @@ def test_every_claim_of_the_paper_has_its_hypothesis_and_the_table_names_all():
 def measured(face, legs, outside, seed=0, dogs=200):
     """What `measure_model` gives: one number per dog, spread by 0.1 about the given means, for all kinds of maps."""
     rng, frames = np.random.default_rng(seed), []
-    means = {Quantity.FACE: face, Quantity.LEGS: legs, Quantity.OUTSIDE: outside}
+    means = {Quantity.FACE: face, Quantity.LEGS: legs, Quantity.NO_DOG: outside}
     for kind in ("attention", "rollout", "relevance", "random", "centre"):
         for measure, mean in means.items():
             value = (1.0 if kind in ("random", "centre") else mean) + rng.normal(0, 0.1 * min(mean, 1), dogs)

@@ -282,7 +282,7 @@ def test_an_undecided_effect_is_undecided():
     ("key", "name", "unit"),
     [
         (AHEAD._replace(setting=BEST_LR), "accuracy, full minus lora, best lr", "points"),
-        (Key(Quantity.OUTSIDE, "lora"), "share without dog, lora", "%"),
+        (Key(Quantity.NO_DOG, "lora"), "share without dog, lora", "%"),
         (Key(Quantity.TIME, "full", "lora"), "time, full over lora", "times"),
         (Key(Quantity.LEGS, "full", "lora", "attention"), "density on legs, full minus lora, attention", "even shares"),
         (Key(Quantity.GAIN, "full", setting=MORE_EPOCHS), "gain, full, 20 epochs over 5", "points"),
@@ -325,6 +325,24 @@ def test_what_is_kept_is_compared_seed_by_seed(forgetting):
     assert effect.value == pytest.approx(0.1)
     assert effect.by_seed == pytest.approx((0.1, 0.1))
     assert effect.source == "2 seeds, 1,000 images of toy"
+
+
+def test_what_the_command_writes_is_what_is_read(monkeypatch, tmp_path):
+    frame = sweep_frame(tmp_path / "runs")
+    monkeypatch.setattr(evidence_study, "collect", lambda sweep: frame)
+    monkeypatch.setattr(evidence_study, "forgetting_effects", lambda *_: {})
+    monkeypatch.setattr(evidence_study, "study_forgetting", lambda *_, **__: None)
+    sweep, lines = SimpleNamespace(name="toy", study=StudyConfig()), []
+    path = evidence_study.study_evidence(sweep, folder=tmp_path, log=lines.append)
+    assert path.name == "evidence_sketchwoof_toy.json"
+    expected = {
+        key: effect._replace(source=f"{effect.source} (sweep toy)") for key, effect in sweep_effects(frame).items()
+    }
+    assert kept_effects("sketchwoof", tmp_path) == expected
+    assert any(line.startswith("accuracy, full minus lora: 0.0200 (") for line in lines)
+    monkeypatch.setattr(evidence_study, "collect", lambda sweep: frame[:0])
+    with pytest.raises(ConfigError, match="no run of sweep 'toy' has finished: python -m woofkit sweep toy"):
+        evidence_study.study_evidence(sweep, folder=tmp_path)
 
 
 # --- what is asked for and what is measured ---

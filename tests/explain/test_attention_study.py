@@ -9,7 +9,7 @@ import pytest
 
 from woofkit import data
 from woofkit.__main__ import main
-from woofkit.claims.effects import attention_effects
+from woofkit.claims.effects import Key, Quantity, attention_effects
 from woofkit.claims.hypotheses import HYPOTHESES
 from woofkit.claims.study import study_attention
 from woofkit.config import ConfigError, StudyConfig
@@ -77,6 +77,8 @@ def test_two_seeds_are_trained_of_each_method_and_one_of_the_original(measured):
     record = json.loads(verdicts.read_text())
     assert record["settings"]["dogs"] == 10
     assert set(record["verdicts"]) == {"C5", "C6"}
+    condition = record["verdicts"]["C6"]["rollout"]["conditions"][0]
+    assert [condition[name] for name in Key._fields] == [Quantity.NO_DOG, "full", "", "rollout"]
 
 
 def test_what_is_measured_is_not_measured_again(measured, monkeypatch):

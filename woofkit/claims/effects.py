@@ -41,7 +41,7 @@ class Quantity(StrEnum):
     PARAMETERS = "parameters", "times"
     FACE = "density on the face", "even shares"
     LEGS = "density on legs", "even shares"
-    OUTSIDE = "share without dog", "%"
+    NO_DOG = "share without dog", "%"
     DELETION = "area under deletion", ""
     INSERTION = "area under insertion", ""
 

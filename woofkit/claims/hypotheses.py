@@ -14,8 +14,9 @@ FACTOR = 0.1  # of a cost: a tenth
 OUTSIDE = 0.05  # of a map on patches without any dog may pass for none
 
 PAIRED = "paired on the same test images; variance over images and over seeds"
+MAP = "attention"  # the paper's kind of map
 MAPS = "the last block's CLS attention on test drawings; variance over dogs and over seeds, each seed on the same side"
-FACE, LEGS = Quantity.FACE, Quantity.LEGS
+FACE, LEGS, NO_DOG = Quantity.FACE, Quantity.LEGS, Quantity.NO_DOG
 
 
 def _at_both_rates(statement: str, key: Key, margin: float) -> tuple[Condition, ...]:
@@ -26,17 +27,14 @@ def _at_both_rates(statement: str, key: Key, margin: float) -> tuple[Condition, 
     )
 
 
-def _of_both(statement: str, key: Key, **bounds: float) -> tuple[Condition, ...]:
-    """The same of full fine-tuning and of LoRA, each of them as the `first` of the key."""
+def _of_both(
+    statement: str, quantity: Quantity, second: str = "", setting: str = "", **bounds: float
+) -> tuple[Condition, ...]:
+    """The same of full fine-tuning and of LoRA; `bounds` are those of a condition."""
     return (
-        Condition(f"full fine-tuning {statement}", key._replace(first="full"), **bounds),
-        Condition(f"LoRA {statement}", key._replace(first="lora"), **bounds),
+        Condition(f"full fine-tuning {statement}", Key(quantity, "full", second, setting), **bounds),
+        Condition(f"LoRA {statement}", Key(quantity, "lora", second, setting), **bounds),
     )
-
-
-def _of_map(quantity: Quantity, first: str, second: str = "") -> Key:
-    """The key of an effect of the paper's kind of map."""
-    return Key(quantity, first, second, "attention")
 
 
 HYPOTHESES = (
@@ -45,7 +43,7 @@ HYPOTHESES = (
         "",
         "(left out)",
         "fine-tuning beats the pretrained model as it is",
-        _of_both("beats the untouched backbone", Key(Quantity.ACCURACY, "either", "untouched"), margin=POINT),
+        _of_both("beats the untouched backbone", Quantity.ACCURACY, "untouched", margin=POINT),
         f"{PAIRED}; untouched is zero-shot where the weights know the breeds, elsewhere a linear probe",
     ),
     Hypothesis(
@@ -100,7 +98,7 @@ HYPOTHESES = (
         "LoRA attends to facial details, full fine-tuning also to the legs",
         "LoRA looks at head and ears more, full fine-tuning at the legs",
         tuple(
-            Condition(f"{words}, by {SHARE:g} even shares at least", _of_map(*asked), margin=SHARE)
+            Condition(f"{words}, by {SHARE:g} even shares at least", Key(*asked, MAP), margin=SHARE)
             for words, *asked in (
                 ("LoRA attends to the face more than full fine-tuning does", FACE, "lora", "full"),
                 ("full fine-tuning attends to the legs more than LoRA does", LEGS, "full", "lora"),
@@ -116,10 +114,7 @@ HYPOTHESES = (
         "the model attends exclusively to the object",
         "patches without any dog get next to nothing",
         _of_both(
-            f"spends at most {OUTSIDE:.0%} on patches without any dog",
-            _of_map(Quantity.OUTSIDE, "either"),
-            above=False,
-            limit=OUTSIDE,
+            f"spends at most {OUTSIDE:.0%} on patches without any dog", NO_DOG, "", MAP, above=False, limit=OUTSIDE
         ),
         MAPS,
     ),
@@ -128,12 +123,7 @@ HYPOTHESES = (
         "C7",
         "the accuracy plateaus within five epochs",
         "four times the epochs gain less than a point",
-        _of_both(
-            "gains no point from 5 to 20 epochs",
-            Key(Quantity.GAIN, "either", setting=MORE_EPOCHS),
-            above=False,
-            limit=POINT,
-        ),
+        _of_both("gains no point from 5 to 20 epochs", Quantity.GAIN, "", MORE_EPOCHS, above=False, limit=POINT),
         PAIRED,
     ),
     Hypothesis(
@@ -160,10 +150,10 @@ HYPOTHESES = (
         (
             Condition(
                 "taking away the map's patches first costs LoRA more",
-                _of_map(Quantity.DELETION, "lora", "centre"),
+                Key(Quantity.DELETION, "lora", "centre", MAP),
                 above=False,
             ),
-            Condition("giving them back first brings LoRA more", _of_map(Quantity.INSERTION, "lora", "centre")),
+            Condition("giving them back first brings LoRA more", Key(Quantity.INSERTION, "lora", "centre", MAP)),
         ),
         MAPS,
     ),

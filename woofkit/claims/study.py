@@ -1,6 +1,6 @@
 """The two commands that keep what the claims are judged by: `woofkit evidence SWEEP` and `woofkit attention`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ def study_evidence(
     record = {
         "sweep": sweep.name,
         "runs": int(frame["run"].nunique()),
-        "environment": _origin(describe_environment(pick_device("auto"))),
+        "environment": describe_environment(pick_device("auto")),
         "effects": [effect_as_json(key, effect) for key, effect in effects.items()],
     }
     write_json(path, record)
@@ -100,10 +100,12 @@ def study_attention(
     Raises:
         ConfigError: as `explain.study.measure_study`.
     """
-    measured = measure_study(study, num_dogs, num_seeds, folder, log)
+    table, path, record = measure_study(study, num_dogs, num_seeds, folder, log)
     verdicts: dict[str, Any] = {}
-    for kind in KINDS if measured.drawn else ():  # photographs have no masks of parts
-        for judgement in judge_attention(measured.table, kind):
+    for kind in KINDS:
+        for judgement in judge_attention(table, kind):
+            if not all(finding.effect for finding in judgement.findings):  # photographs have no masks of parts
+                continue
             conditions = [
                 {"condition": condition.statement, **condition.key._asdict(), "verdict": verdict}
                 | {name: getattr(effect, name) for name in ("value", "low", "high", "by_seed")}
@@ -111,10 +113,9 @@ def study_attention(
             ]
             claim = verdicts.setdefault(judgement.hypothesis.claim, {"statement": judgement.hypothesis.paper})
             claim[kind] = {"verdict": judgement.verdict, "p_value": judgement.p_value, "conditions": conditions}
-    path = measured.path.with_suffix(".json")
-    record = {"settings": measured.settings, "environment": _origin(measured.environment), "verdicts": verdicts}
-    write_json(path, record)
-    return measured.path, path
+    verdict_path = path.with_suffix(".json")
+    write_json(verdict_path, record | {"verdicts": verdicts})
+    return path, verdict_path
 
 
 def judge_attention(table: pd.DataFrame, kind: str = "attention") -> list[Judgement]:
@@ -125,8 +126,3 @@ def judge_attention(table: pd.DataFrame, kind: str = "attention") -> list[Judgem
             conditions = [replace(each, key=each.key._replace(setting=kind)) for each in hypothesis.conditions]
             asked.append(replace(hypothesis, conditions=tuple(conditions)))
     return judge_all(asked, attention_effects(table))
-
-
-def _origin(environment: Mapping[str, str]) -> dict[str, str]:
-    """What of the environment is kept beside a measurement."""
-    return {name: environment[name] for name in ("date", "machine", "torch", "commit")}

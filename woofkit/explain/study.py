@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,24 +32,16 @@ VERSION = 2  # raised whenever what is measured changes, so that nothing kept be
 COLUMNS = ("first", "second", "map", "quantity", "value", "low", "high", "freedom", "dogs", "by_seed")
 
 
-class Measured(NamedTuple):
-    """The table of `summarize` and where it is kept, what it was measured with, and whether the dogs have masks."""
-
-    table: pd.DataFrame
-    path: Path
-    settings: dict[str, Any]
-    environment: dict[str, str]
-    drawn: bool
-
-
 def measure_study(
     study: StudyConfig,
     num_dogs: int = NUM_DOGS,
     num_seeds: int = NUM_SEEDS,
     folder: Path = RESULTS,
     log: Callable[[str], None] = print,
-) -> Measured:
+) -> tuple[pd.DataFrame, Path, dict[str, Any]]:
     """Train what is missing, measure the original, full fine-tuning and LoRA, and write the table to `folder`.
+
+    Returns the table of `summarize`, its file, and what it was measured with: the settings and the environment.
 
     Deletion, insertion and the sanity check are measured on the first seed's models. The dogs are a stratified subset
     of the test split, the same for every model.
@@ -73,26 +65,26 @@ def measure_study(
     for (model, seed), run in runs.items():
         faithful = seed == study.seed
         digest = _digest(dogs, run, runs[untouched], faithful, runtime.precision)
-        path = study.run_root / "attention" / f"{run.name}-{digest}.parquet"
-        if path.is_file():
-            log(f"{model}, seed {seed}: found measured in {path.name}")
+        kept = study.run_root / "attention" / f"{run.name}-{digest}.parquet"
+        if kept.is_file():
+            log(f"{model}, seed {seed}: found measured in {kept.name}")
         else:
             log(f"{model}, seed {seed}: {num_dogs} dogs")
             view = view or look(original, dogs.pixels, transform)
             frame = measure_model(load_run_model(run).to(runtime.device), original, view, dogs, faithful, runtime, log)
             frame.attrs = describe_environment(runtime.device)  # kept in the file
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(path, lambda temporary, frame=frame: frame.to_parquet(temporary, index=False))
-        frames[model, seed] = pd.read_parquet(path)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(kept, lambda temporary, frame=frame: frame.to_parquet(temporary, index=False))
+        frames[model, seed] = pd.read_parquet(kept)
     table = summarize(frames)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{kept_name(study)}.csv"
     write_table(table.round(5), path)
-    own = asdict(study) | {"weights": Path(study.weights).name}  # where files lie concerns nobody
-    del own["runs_dir"], own["data_dir"]
-    settings = own | {"dogs": num_dogs, "seeds": num_seeds, "runs": [run.name for run in runs.values()]}
+    settings = asdict(study) | {"weights": Path(study.weights).name}  # where files lie concerns nobody
+    del settings["runs_dir"], settings["data_dir"]
+    settings |= {"dogs": num_dogs, "seeds": num_seeds, "runs": [run.name for run in runs.values()]}
     environment = max((frame.attrs for frame in frames.values()), key=lambda attrs: attrs["date"])
-    return Measured(table, path, settings, environment, dogs.masks is not None)
+    return table, path, {"settings": settings, "environment": environment}
 
 
 def kept_name(study: StudyConfig) -> str:

@@ -13,7 +13,7 @@ MODELS = {"original": "original", **{method: METHOD_LABELS[method] for method in
 DRAWN_ROWS = tuple(  # map, quantity, how many decimals
     (kind, quantity, digits)
     for kind in ("attention", "relevance")
-    for quantity, digits in ((Quantity.FACE, 2), (Quantity.LEGS, 2), (Quantity.OUTSIDE, 3))
+    for quantity, digits in ((Quantity.FACE, 2), (Quantity.LEGS, 2), (Quantity.NO_DOG, 3))
 )
 ALL_ROWS = (
     ("", "divergence", 3),
