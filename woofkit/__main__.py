@@ -206,7 +206,7 @@ def _keep(options: argparse.Namespace) -> None:
 
 def _attention(options: argparse.Namespace) -> None:
     study = _study(options)
-    from woofkit.explain.study import study_attention
+    from woofkit.claims.study import study_attention
     from woofkit.tables.attention import verdict_lines
 
     log = partial(print, flush=True)

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from woofkit.claims.effects import difference
+from woofkit.claims.effects import COUNTED, Effect, Key, Quantity
+from woofkit.claims.evidence import difference
 from woofkit.claims.hypotheses import HYPOTHESES
 from woofkit.claims.study import judge_attention
 from woofkit.claims.verdicts import (
@@ -13,7 +14,6 @@ from woofkit.claims.verdicts import (
     UNDECIDED,
     UNMEASURED,
     Condition,
-    Effect,
     Hypothesis,
     judge,
     judge_all,
@@ -26,8 +26,11 @@ from woofkit.stats.power import detectable_difference
 from woofkit.tables.attention import ALL_ROWS, measures_markdown, verdict_lines, verdicts_markdown
 from woofkit.tables.claims import hypotheses_markdown
 
-ABOVE = Condition("more", "m", margin=0.1)
-BELOW = Condition("at most", "m", above=False, limit=0.05)
+M, N = Key(Quantity.ACCURACY, "m"), Key(Quantity.ACCURACY, "n")
+ABOVE = Condition("more", M, margin=0.1)
+BELOW = Condition("at most", M, above=False, limit=0.05)
+ANY = Condition("", M)
+KEYS = ["first", "second", "map", "quantity"]  # of the table of `summarize`
 
 
 @pytest.mark.parametrize(
@@ -49,9 +52,7 @@ def test_a_condition_is_judged_by_its_interval(condition, value, low, high, expe
 
 def test_what_was_not_measured_is_not_judged():
     assert judge(ABOVE, None) == UNMEASURED
-    [judged] = judge_all(
-        [Hypothesis("H", "", "", "", (ABOVE, Condition("other", "n")), "")], {"m": Effect(1, 0.9, 1.1)}
-    )
+    [judged] = judge_all([Hypothesis("H", "", "", "", (ABOVE, Condition("other", N)), "")], {M: Effect(1, 0.9, 1.1)})
     assert judged.verdict == UNMEASURED
     assert np.isnan(judged.p_value)
 
@@ -70,15 +71,15 @@ def test_a_claim_is_as_good_as_the_worst_of_its_conditions():
 
 def test_p_values_are_those_of_the_interval():
     assert p_value(BELOW, Effect(0.05, 0.0, 0.1)) == pytest.approx(1)
-    assert p_value(Condition("", "m"), Effect(1.96, 0, 3.92)) == pytest.approx(0.05, abs=1e-4)
-    assert p_value(Condition("", "m", limit=10), Effect(31.1, 31.1, 31.1, (), "counted")) == 0
+    assert p_value(ANY, Effect(1.96, 0, 3.92)) == pytest.approx(0.05, abs=1e-4)
+    assert p_value(Condition("", M, limit=10), Effect(31.1, 31.1, 31.1, (), COUNTED)) == 0
 
 
 def test_the_side_towards_the_limit_counts():
     wide_above, wide_below = Effect(1.0, 0.5, 9.0), Effect(1.0, -7.0, 1.5)
-    assert p_value(Condition("", "m"), wide_above) == p_value(Condition("", "m"), Effect(1.0, 0.5, 1.5))
-    assert p_value(Condition("", "m"), wide_below) == p_value(Condition("", "m"), Effect(1.0, -7.0, 9.0))
-    assert 0 < p_value(Condition("", "m"), Effect(1.0, 1.0, 3.0)) < 1  # no width on this side
+    assert p_value(ANY, wide_above) == p_value(ANY, Effect(1.0, 0.5, 1.5))
+    assert p_value(ANY, wide_below) == p_value(ANY, Effect(1.0, -7.0, 9.0))
+    assert 0 < p_value(ANY, Effect(1.0, 1.0, 3.0)) < 1  # no width on this side
 
 
 def test_a_measured_interval_without_width_proves_nothing():
@@ -86,32 +87,32 @@ def test_a_measured_interval_without_width_proves_nothing():
     first, second = np.ones((1, 20), dtype=bool), np.ones((1, 20), dtype=bool)
     labels = np.repeat(np.arange(10), 2)
     second[0, labels == 3] = False
-    effect = difference(first, second, labels, "1 seed, 20 test images")
+    effect = difference(first, second, labels)
     assert effect.low == effect.high == pytest.approx(0.1)
-    condition = Condition("full is ahead", "m", margin=0.01)
+    condition = Condition("full is ahead", M, margin=0.01)
     assert p_value(condition, effect) == 1
-    (judged,) = judge_all([Hypothesis("H", "", "", "", (condition,), "")], {"m": effect})
+    (judged,) = judge_all([Hypothesis("H", "", "", "", (condition,), "")], {M: effect})
     assert judged.verdict == UNDECIDED
 
 
 def test_few_degrees_of_freedom_make_a_p_value_larger():
     effect = Effect(4.0, 3.0, 5.0)
-    assert p_value(Condition("", "m"), effect._replace(freedom=2)) > 30 * p_value(Condition("", "m"), effect)
+    assert p_value(ANY, effect._replace(freedom=2)) > 30 * p_value(ANY, effect)
     at_the_end = Effect(1.0, 0.0, 2.0)
     for freedom in (2, 5, float("inf")):
-        assert p_value(Condition("", "m"), at_the_end._replace(freedom=freedom)) == pytest.approx(0.05)
+        assert p_value(ANY, at_the_end._replace(freedom=freedom)) == pytest.approx(0.05)
 
 
 def test_a_hypothesis_counts_its_weakest_condition_and_has_to_survive_holm():
     sure, barely = Effect(0.5, 0.4, 0.6), Effect(0.2, 0.01, 0.39)
-    one = Hypothesis("one", "", "", "", (Condition("", "sure", margin=0.1), Condition("", "barely", margin=0.1)), "")
-    assert judge_all([one], {"sure": sure, "barely": barely})[0].verdict == SUPPORTED
-    others = [Hypothesis(f"{number}", "", "", "", (Condition("", "barely", margin=0.1),), "") for number in range(5)]
-    verdicts = [each.verdict for each in judge_all([one, *others], {"sure": sure, "barely": barely})]
+    one = Hypothesis("one", "", "", "", (Condition("", M, margin=0.1), Condition("", N, margin=0.1)), "")
+    assert judge_all([one], {M: sure, N: barely})[0].verdict == SUPPORTED
+    others = [Hypothesis(f"{number}", "", "", "", (Condition("", N, margin=0.1),), "") for number in range(5)]
+    verdicts = [each.verdict for each in judge_all([one, *others], {M: sure, N: barely})]
     assert verdicts == [UNDECIDED] * 6  # six tries: one such difference is to be expected by luck
 
 
-def test_every_claim_of_the_report_has_its_hypothesis_and_the_table_names_all():
+def test_every_claim_of_the_paper_has_its_hypothesis_and_the_table_names_all():
     assert {each.claim for each in HYPOTHESES} == {"", *(f"C{number}" for number in range(1, 9))}
     assert len({each.id for each in HYPOTHESES}) == len(HYPOTHESES)
     text = hypotheses_markdown(500)
@@ -125,13 +126,13 @@ def test_every_claim_of_the_report_has_its_hypothesis_and_the_table_names_all():
 
 
 def measured(face, legs, outside, seed=0, dogs=200):
-    """What `measure_model` gives: numbers a dog, spread by 0.1 about the given means, for all kinds of maps."""
+    """What `measure_model` gives: one number per dog, spread by 0.1 about the given means, for all kinds of maps."""
     rng, frames = np.random.default_rng(seed), []
-    means = {"density on the face": face, "density on legs": legs, "share without dog": outside}
+    means = {Quantity.FACE: face, Quantity.LEGS: legs, Quantity.NO_DOG: outside}
     for kind in ("attention", "rollout", "relevance", "random", "centre"):
         for measure, mean in means.items():
             value = (1.0 if kind in ("random", "centre") else mean) + rng.normal(0, 0.1 * min(mean, 1), dogs)
-            frames.append(pd.DataFrame({"dog": np.arange(dogs), "map": kind, "measure": measure, "value": value}))
+            frames.append(pd.DataFrame({"dog": np.arange(dogs), "map": kind, "measure": str(measure), "value": value}))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -173,8 +174,7 @@ def test_models_that_differ_from_seed_to_seed_decide_nothing():
         frames["full", seed] = measured(1.0, 1.5 + shift, 0.01, seed=0)
         frames["lora", seed] = measured(1.0, 1.5, 0.01, seed=0)
     table = summarize(frames)
-    keys = ["model", "against", "map", "measure"]
-    row = table.set_index(keys).loc["full", "lora", "attention", "density on legs"]
+    row = table.set_index(KEYS).loc["full", "lora", "attention", Quantity.LEGS]
     assert row["value"] == pytest.approx(np.mean(shifts), abs=1e-6)
     assert row["low"] < 0 < 0.1 < row["high"]
     legs = judge_attention(table)[0].findings[1]
@@ -183,7 +183,7 @@ def test_models_that_differ_from_seed_to_seed_decide_nothing():
 
 def test_a_table_without_masks_has_no_verdict():
     table = study(lora=(1, 1, 0.1), full=(1, 1, 0.1))
-    judged = judge_attention(table[table["measure"] == "nothing"])
+    judged = judge_attention(table[table["quantity"] == "nothing"])
     assert [each.verdict for each in judged] == [UNMEASURED, UNMEASURED]
 
 
@@ -203,7 +203,7 @@ def test_differences_are_taken_dog_by_dog_and_seeds_averaged_first():
             frames[model, seed] = pd.concat([frames[model, seed], both])
     for key, frame in frames.items():
         frames[key] = pd.concat([frame, frame[frame["map"] == "random"].assign(map="centre")])
-    table = summarize(frames).set_index(["model", "against", "map", "measure"])
+    table = summarize(frames).set_index(KEYS)
     difference = table.loc[("lora", "full", "attention", "m")]
     assert (difference["value"], difference["low"], difference["high"]) == pytest.approx((1, 1, 1))
     alone = table.loc[("lora", "", "attention", "m")]
@@ -220,7 +220,7 @@ def test_a_measure_of_the_first_seed_alone_keeps_its_value():
     frames = {("full", seed): measured(1, 1, 0.1, seed=seed) for seed in range(2)}
     extra = frames["full", 0].query("map == 'attention' and measure == 'density on legs'").assign(measure="extra")
     frames["full", 0] = pd.concat([frames["full", 0], extra])
-    table = summarize(frames).set_index(["model", "against", "map", "measure"])
+    table = summarize(frames).set_index(KEYS)
     row = table.loc[("full", "", "attention", "extra")]
     assert row["value"] == pytest.approx(extra["value"].mean())
     assert len(row["by_seed"].split()) == 1
@@ -246,7 +246,7 @@ def test_the_table_of_measures_shows_what_the_frame_holds():
         for number, model in enumerate(("original", "full", "lora"))
     ]
     rows += [("lora", "full", kind, measure, -0.5, -1, 0.25, 10, "") for kind, measure in keys]
-    columns = ["model", "against", "map", "measure", "value", "low", "high", "dogs", "by_seed"]
+    columns = [*KEYS, "value", "low", "high", "dogs", "by_seed"]
     settings = {"dogs": 10, "seeds": 1, "profile": "clean", "model_name": "vit", "lr": 4e-4}
     record = {"verdicts": {}, "settings": settings, "environment": {"date": "2026-01-02T03:04", "machine": "2 cores"}}
     text = measures_markdown(record, pd.DataFrame(rows, columns=columns))

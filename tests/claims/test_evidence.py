@@ -10,24 +10,32 @@ import torch
 
 from woofkit.claims import study as evidence_study
 from woofkit.claims.effects import (
-    accuracy_effects,
-    cost_effects,
-    difference,
+    BEST_LR,
+    FEW_LABELS,
+    FEW_MINUS_ALL,
+    MORE_EPOCHS,
+    Effect,
+    Key,
+    Quantity,
     effect_as_json,
-    effect_unit,
     kept_effects,
-    sweep_effects,
-    verdict_frame,
 )
+from woofkit.claims.evidence import accuracy_effects, cost_effects, difference, sweep_effects
 from woofkit.claims.hypotheses import HYPOTHESES
 from woofkit.claims.recommendations import NEEDS, decide
-from woofkit.claims.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED, UNMEASURED, Effect, judge_all
+from woofkit.claims.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED, UNMEASURED, judge_all
 from woofkit.config import ConfigError, StudyConfig
+from woofkit.explain.maps import KINDS
 from woofkit.files import write_json
 from woofkit.measure.source_tasks import SourceTask
 from woofkit.results import read_answers, write_predictions
-from woofkit.tables.claims import decisions_markdown
+from woofkit.tables.claims import decisions_markdown, verdict_frame
 
+AHEAD, BEHIND = Key(Quantity.ACCURACY, "full", "lora"), Key(Quantity.ACCURACY, "lora", "full")
+TRAINED = Key(Quantity.ACCURACY, "full", "untouched")
+AHEAD_FEW = BEHIND._replace(setting=FEW_LABELS)
+LEAD = Key(Quantity.LEAD, "lora", "full", FEW_MINUS_ALL)
+KEPT = Key(Quantity.KEPT, "lora", "full")
 IMAGES, LABELS = 1000, np.arange(1000) % 10
 
 
@@ -59,23 +67,23 @@ def runs(tmp_path):
 
 def test_a_planted_difference_is_found_with_its_size_and_a_null_is_not(runs, tmp_path):
     effects = accuracy_effects(runs)
-    found = effects["accuracy, full minus lora"]
+    found = effects[AHEAD]
     assert found.value == pytest.approx(0.05)
     assert 0.02 < found.low < 0.05 < found.high < 0.08
     assert found.by_seed == pytest.approx((0.05, 0.055, 0.045))
-    mirrored = effects["accuracy, lora minus full"]
+    mirrored = effects[BEHIND]
     assert mirrored[:3] == pytest.approx((-found.value, -found.high, -found.low))
     twin = [planted_run(tmp_path / f"twin-{seed}", 0.90, 50 + seed) for seed in range(3)]
-    null = accuracy_effects({"full": runs["full"], "lora": twin})["accuracy, full minus lora"]
+    null = accuracy_effects({"full": runs["full"], "lora": twin})[AHEAD]
     assert null.low < 0 < null.high
 
 
 def test_the_untouched_backbone_is_zero_shot_or_the_probe(runs):
     effects = accuracy_effects(runs)
-    assert effects["accuracy, full minus untouched"] == effects["accuracy, full minus probe"]
-    assert effects["accuracy, full minus untouched"].value == pytest.approx(0.10)
+    assert effects[TRAINED] == effects[TRAINED._replace(second="probe")]
+    assert effects[TRAINED].value == pytest.approx(0.10)
     with_zero_shot = accuracy_effects({**runs, "zero-shot": runs["lora"][:1]})
-    assert with_zero_shot["accuracy, full minus untouched"].value == pytest.approx(0.05)
+    assert with_zero_shot[TRAINED].value == pytest.approx(0.05)
 
 
 def test_one_seed_each_has_an_interval_over_images_alone(runs):
@@ -94,28 +102,34 @@ def test_runs_on_other_images_are_not_compared(runs, tmp_path):
         read_answers([*runs["full"], other])
 
 
+COSTS = pd.DataFrame(
+    {
+        "method": ["full", "lora"],
+        "forward_gflops": [2.0, 2.0],
+        "backward_gflops": [4.0, 2.0],
+        "weights_mb": [100.0, 101.0],
+        "optimizer_mb": [40.0, 2.0],
+        "gradients_mb": [20.0, 1.0],
+        "activations_mb": [140.0, 96.0],
+        "round_seconds": [(3.0, 3.3, 2.8), (2.0, 2.0, 2.0)],
+    }
+)
+
+
+def cost(quantity):
+    return Key(quantity, "full", "lora")
+
+
 def test_costs_are_ratios_of_full_to_lora(runs):
-    costs = pd.DataFrame(
-        {
-            "method": ["full", "lora"],
-            "forward_gflops": [2.0, 2.0],
-            "backward_gflops": [4.0, 2.0],
-            "weights_mb": [100.0, 101.0],
-            "optimizer_mb": [40.0, 2.0],
-            "gradients_mb": [20.0, 1.0],
-            "activations_mb": [140.0, 96.0],
-            "round_seconds": [(3.0, 3.3, 2.8), (2.0, 2.0, 2.0)],
-        }
-    )
-    effects = cost_effects(costs, {method: folders[0] for method, folders in runs.items()})
-    assert effects["operations, full over lora"][:3] == (1.5, 1.5, 1.5)
-    assert effects["memory, full over lora"].value == 1.5
-    assert effects["time, full over lora"][:3] == pytest.approx((1.5, 1.4, 1.65))  # of three rounds, the first and last
+    effects = cost_effects(COSTS, {method: folders[0] for method, folders in runs.items()})
+    assert effects[cost(Quantity.OPERATIONS)][:3] == (1.5, 1.5, 1.5)
+    assert effects[cost(Quantity.MEMORY)].value == 1.5
+    assert effects[cost(Quantity.TIME)][:3] == pytest.approx((1.5, 1.4, 1.65))  # of three rounds, the first and last
     nine = [(9.0, 1, 2, 3, 4, 5, 6, 7, 8), (1,) * 9]
-    time = cost_effects(costs.assign(round_seconds=nine), {m: folders[0] for m, folders in runs.items()})
-    assert time["time, full over lora"][:3] == (5, 2, 8)
-    assert time["time, full over lora"].freedom == 8
-    assert effects["parameters, full over lora"].value == 31
+    time = cost_effects(COSTS.assign(round_seconds=nine), {m: folders[0] for m, folders in runs.items()})
+    assert time[cost(Quantity.TIME)][:3] == (5, 2, 8)
+    assert time[cost(Quantity.TIME)].freedom == 8
+    assert effects[cost(Quantity.PARAMETERS)].value == 31
     judged = {each.hypothesis.id: each.verdict for each in judge_all(HYPOTHESES, effects)}
     assert (judged["H2"], judged["H3"], judged["H1"]) == (SUPPORTED, SUPPORTED, UNMEASURED)
 
@@ -147,14 +161,14 @@ def sweep_frame(tmp_path):
 
 def test_a_sweeps_effects_are_those_that_were_planted(tmp_path):
     effects = sweep_effects(sweep_frame(tmp_path))
-    assert effects["accuracy, full minus lora"].value == pytest.approx(0.02)
-    lead = effects["lead of lora, a tenth of the labels minus all"]
+    assert effects[AHEAD].value == pytest.approx(0.02)
+    lead = effects[LEAD]
     assert lead.value == pytest.approx(0.05)
-    assert effects["accuracy, lora minus full, a tenth of the labels"].value == pytest.approx(0.03)
+    assert effects[AHEAD_FEW].value == pytest.approx(0.03)
     assert 0 < lead.low < 0.05 < lead.high
-    assert effects["gain of 20 epochs over 5, full"].value == pytest.approx(0.04)
-    assert "gain of 20 epochs over 5, lora" not in effects
-    assert not any("best lr" in name for name in effects)
+    assert effects[Key(Quantity.GAIN, "full", setting=MORE_EPOCHS)].value == pytest.approx(0.04)
+    assert Key(Quantity.GAIN, "lora", setting=MORE_EPOCHS) not in effects
+    assert not any(key.setting == BEST_LR for key in effects)
     judged = {each.hypothesis.id: each.verdict for each in judge_all(HYPOTHESES, effects)}
     assert judged["H4"] == SUPPORTED
     assert judged["H7"] == CONTRADICTED
@@ -164,14 +178,14 @@ def test_a_sweeps_effects_are_those_that_were_planted(tmp_path):
 def test_a_method_that_lacks_seeds_is_not_measured_yet(tmp_path):
     frame = sweep_frame(tmp_path)
     lora = (frame["grid"] == "seeds-paper-lr") & (frame["method"] == "lora")
-    assert "accuracy, full minus lora" in sweep_effects(frame)
-    assert "accuracy, full minus lora" not in sweep_effects(frame[~lora | (frame["seed"] == 0)])
+    assert AHEAD in sweep_effects(frame)
+    assert AHEAD not in sweep_effects(frame[~lora | (frame["seed"] == 0)])
 
 
 def test_seeds_are_paired_by_their_number(tmp_path):
     frame = sweep_frame(tmp_path)
     few = (frame["grid"] == "labels") & (frame["method"] == "lora") & (frame["label_fraction"] == 0.1)
-    effect = sweep_effects(frame[~few | (frame["seed"] != 1)])["accuracy, lora minus full, a tenth of the labels"]
+    effect = sweep_effects(frame[~few | (frame["seed"] != 1)])[AHEAD_FEW]
     assert effect.source == "2 seeds, 1,000 test images"
     assert effect.by_seed == pytest.approx((0.03, 0.03))  # place by place it would be 0.03 and 0.032
 
@@ -185,24 +199,21 @@ def test_two_runs_of_one_seed_are_refused(tmp_path):
 
 def test_few_labels_are_answered_by_who_is_ahead_there():
     """LoRA 20 points behind with all labels and 10 behind with few has gained, and is still behind."""
-    effects = {
-        "accuracy, lora minus full, a tenth of the labels": Effect(-0.1, -0.12, -0.08, (), "3 seeds"),
-        "lead of lora, a tenth of the labels minus all": Effect(0.1, 0.08, 0.12, (), "3 seeds"),
-    }
+    effects = {AHEAD_FEW: Effect(-0.1, -0.12, -0.08, (), "3 seeds"), LEAD: Effect(0.1, 0.08, 0.12, (), "3 seeds")}
     assert "| Few labels? | **full fine-tuning** |" in decisions_markdown(effects)
 
 
 def test_whether_to_train_is_answered_at_each_methods_best_rate_where_that_is_known():
-    usual = {"accuracy, full minus untouched": Effect(0.03, 0.02, 0.05)}
+    usual = {TRAINED: Effect(0.03, 0.02, 0.05)}
     assert "**train it** | accuracy, full minus untouched: +3.0" in decisions_markdown(usual)
-    best = {"accuracy, full minus untouched, best lr": Effect(0.0, -0.02, 0.02)}
+    best = {TRAINED._replace(setting=BEST_LR): Effect(0.0, -0.02, 0.02)}
     assert "**a linear probe first: it may be enough** | accuracy, full minus untouched, best lr" in decisions_markdown(
         usual | best
     )
 
 
-def test_verdicts_as_a_frame_have_a_row_a_condition():
-    effects = {"accuracy, full minus lora": Effect(0.05, 0.02, 0.08, (), "here")}
+def test_verdicts_as_a_frame_have_one_row_per_condition():
+    effects = {AHEAD: Effect(0.05, 0.02, 0.08, (), "here")}
     frame = verdict_frame(judge_all(HYPOTHESES, effects))
     assert len(frame) == sum(len(hypothesis.conditions) for hypothesis in HYPOTHESES)
     row = frame[frame["hypothesis"] == "H1"].iloc[0]
@@ -213,17 +224,39 @@ def test_verdicts_as_a_frame_have_a_row_a_condition():
 # --- what is kept, and the answer ---
 
 
-def test_kept_effects_come_back_as_they_were_and_the_larger_sweep_wins(tmp_path):
-    for sweep, value in (("rigor", 0.1), ("rigor-small", 0.9)):
-        effect = Effect(value, value - 0.1, value + 0.1, (value, value), "3 seeds", 2.5)
-        certain = Effect(31.0, 31.0, 31.0)
-        effects = {"a": effect_as_json(effect), f"only {sweep}": effect_as_json(certain)}
-        write_json(tmp_path / f"evidence_sketchwoof_{sweep}.json", {"sweep": sweep, "effects": effects})
+def write_kept(folder, sweep, date, effects):
+    """A file of `study_evidence` for drawings; `effects` is key -> effect."""
+    records = [effect_as_json(key, effect) for key, effect in effects.items()]
+    record = {"sweep": sweep, "environment": {"date": date}, "effects": records}
+    write_json(folder / f"evidence_sketchwoof_{sweep}.json", record)
+
+
+def test_kept_effects_come_back_as_they_were(tmp_path):
+    measured = {AHEAD: Effect(0.1, 0.0, 0.2, (0.1, 0.1), "3 seeds", 2.5), LEAD: Effect(31.0, 31.0, 31.0)}
+    write_kept(tmp_path, "rigor", "2026-01-01", measured)
     kept = kept_effects("sketchwoof", tmp_path)
-    assert kept["a"] == Effect(0.1, 0.0, 0.2, (0.1, 0.1), "3 seeds (sweep rigor)", 2.5)
-    assert kept["only rigor-small"].freedom == float("inf")
+    assert kept == {key: effect._replace(source=f"{effect.source} (sweep rigor)") for key, effect in measured.items()}
+    assert all(isinstance(key.quantity, Quantity) for key in kept)
     assert kept_effects("imagewoof", tmp_path) == {}
     json.loads((tmp_path / "evidence_sketchwoof_rigor.json").read_text(), parse_constant=pytest.fail)  # strict JSON
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("b", "a")])
+@pytest.mark.parametrize(
+    ("seeds", "winner"),
+    [((3, 2), 0), ((2, 3), 1), ((3, 3), 1)],  # the most seeds; of equally many, the later measurement
+)
+def test_of_two_files_the_one_over_more_seeds_counts_then_the_later(seeds, winner, names, tmp_path):
+    for name, date, count, value in zip(names, ("2026-01-01", "2026-02-01"), seeds, (0.1, 0.2), strict=True):
+        write_kept(tmp_path, name, date, {AHEAD: Effect(value, value, value, (value,) * count)})
+    assert kept_effects("sketchwoof", tmp_path)[AHEAD].value == (0.1, 0.2)[winner]
+
+
+def test_what_the_repository_keeps_is_read_and_answers_all_but_the_costs():
+    asked = {condition.key for hypothesis in HYPOTHESES for condition in hypothesis.conditions}
+    missing = asked - kept_effects("sketchwoof").keys()
+    assert {key.quantity.unit for key in missing} == {"times"}
+    assert kept_effects("imagewoof")
 
 
 def test_an_answer_follows_its_effect_and_cites_it():
@@ -232,46 +265,40 @@ def test_an_answer_follows_its_effect_and_cites_it():
     assert decide(need, Effect(-0.15, -0.2, -0.1)) == "full fine-tuning"
     assert "no difference" in decide(need, Effect(0.01, -0.1, 0.1))
     assert decide(need, None) == "not measured"
-    text = decisions_markdown({need.effects[0]: Effect(0.15, 0.1, 0.2, (), "3 seeds")})
+    text = decisions_markdown({need.keys[0]: Effect(0.15, 0.1, 0.2, (), "3 seeds")})
     assert "| Must the old task survive? | **LoRA** |" in text
     assert "+15.0 points (+10.0 to +20.0); 3 seeds" in text
     assert text.count("not measured") == len(NEEDS) - 1
 
 
 def test_an_undecided_effect_is_undecided():
-    effects = {
-        "accuracy, full minus lora": Effect(0.01, -0.02, 0.04),
-        "accuracy, lora minus full": Effect(-0.01, -0.04, 0.02),
-    }
-    effects |= {f"{name}, best lr": effect for name, effect in effects.items()}
+    effects = {AHEAD: Effect(0.01, -0.02, 0.04), BEHIND: Effect(-0.01, -0.04, 0.02)}
+    effects |= {key._replace(setting=BEST_LR): effect for key, effect in effects.items()}
     judged = {each.hypothesis.id: each.verdict for each in judge_all(HYPOTHESES, effects)}
     assert (judged["H1"], judged["H8"]) == (UNDECIDED, UNDECIDED)
 
 
 @pytest.mark.parametrize(
-    ("effect", "unit"),
+    ("key", "name", "unit"),
     [
-        ("accuracy, full minus lora, best lr", "points"),
-        ("share without dog, lora", "%"),
-        ("time, full over lora", "times"),
-        ("density on legs, full minus lora", "even shares"),
-        ("area under deletion, lora minus centre", ""),
+        (AHEAD._replace(setting=BEST_LR), "accuracy, full minus lora, best lr", "points"),
+        (Key(Quantity.NO_DOG, "lora"), "share without dog, lora", "%"),
+        (Key(Quantity.TIME, "full", "lora"), "time, full over lora", "times"),
+        (Key(Quantity.LEGS, "full", "lora", "attention"), "density on legs, full minus lora, attention", "even shares"),
+        (Key(Quantity.GAIN, "full", setting=MORE_EPOCHS), "gain, full, 20 epochs over 5", "points"),
+        (Key(Quantity.DELETION, "lora", "centre"), "area under deletion, lora minus centre", ""),
     ],
 )
-def test_effects_are_counted_in_their_units(effect, unit):
-    assert effect_unit(effect) == unit
-
-
-def test_every_effect_but_an_area_has_a_unit():
-    names = [condition.effect for hypothesis in HYPOTHESES for condition in hypothesis.conditions]
-    assert all(effect_unit(name) or name.startswith("area") for name in names)
+def test_the_name_and_the_unit_of_an_effect_come_from_its_key(key, name, unit):
+    assert (str(key), key.quantity.unit) == (name, unit)
 
 
 # --- what is forgotten ---
 
 
-def test_what_is_kept_is_compared_seed_by_seed(monkeypatch, tmp_path):
-    """LoRA keeps nine of ten, full fine-tuning eight; a seed that only one of them has does not count."""
+@pytest.fixture
+def forgetting(monkeypatch, tmp_path):
+    """Of a frame of runs, the effects on a toy task of which LoRA keeps nine of ten and full fine-tuning eight."""
     pixels = torch.zeros(1000, 3, 8, 8, dtype=torch.uint8)
     toy = SourceTask(pixels, LABELS, None, torch.nn.Linear(48, 10), tuple(range(10)), "toy", "print")
     kept = {"lora": 0.9, "full": 0.8}
@@ -284,16 +311,58 @@ def test_what_is_kept_is_compared_seed_by_seed(monkeypatch, tmp_path):
     monkeypatch.setattr(evidence_study, "kept_hits", hits)
     monkeypatch.setattr(evidence_study, "hits_path", lambda root, name, task, run: tmp_path / name)
     sweep = SimpleNamespace(study=StudyConfig())
+    return lambda frame: evidence_study.forgetting_effects(sweep, frame, "", lambda line: None)
+
+
+def test_what_is_kept_is_compared_seed_by_seed(forgetting):
+    """A seed that only one of the methods has does not count."""
     cells = [("lora", 0), ("lora", 1), ("lora", 2), ("full", 2), ("full", 0)]
-    frame = pd.DataFrame(
-        [
-            {"grid": "seeds-best-lr", "method": method, "seed": seed, "run": f"{method}-{seed}-x"}
-            for method, seed in cells
-        ]
-    )
-    effects = evidence_study.forgetting_effects(sweep, frame, "", lambda line: None)
-    assert list(effects) == ["kept of the earlier task, lora minus full, best lr"]
+    rows = [
+        {"grid": "seeds-best-lr", "method": method, "seed": seed, "run": f"{method}-{seed}-x"} for method, seed in cells
+    ]
+    effects = forgetting(pd.DataFrame(rows))
+    assert list(effects) == [KEPT._replace(setting=BEST_LR)]
     (effect,) = effects.values()
     assert effect.value == pytest.approx(0.1)
     assert effect.by_seed == pytest.approx((0.1, 0.1))
     assert effect.source == "2 seeds, 1,000 images of toy"
+
+
+def test_what_the_command_writes_is_what_is_read(monkeypatch, tmp_path):
+    frame = sweep_frame(tmp_path / "runs")
+    monkeypatch.setattr(evidence_study, "collect", lambda sweep: frame)
+    monkeypatch.setattr(evidence_study, "forgetting_effects", lambda *_: {})
+    monkeypatch.setattr(evidence_study, "study_forgetting", lambda *_, **__: None)
+    sweep, lines = SimpleNamespace(name="toy", study=StudyConfig()), []
+    path = evidence_study.study_evidence(sweep, folder=tmp_path, log=lines.append)
+    assert path.name == "evidence_sketchwoof_toy.json"
+    expected = {
+        key: effect._replace(source=f"{effect.source} (sweep toy)") for key, effect in sweep_effects(frame).items()
+    }
+    assert kept_effects("sketchwoof", tmp_path) == expected
+    assert any(line.startswith("accuracy, full minus lora: 0.0200 (") for line in lines)
+    monkeypatch.setattr(evidence_study, "collect", lambda sweep: frame[:0])
+    with pytest.raises(ConfigError, match="no run of sweep 'toy' has finished: python -m woofkit sweep toy"):
+        evidence_study.study_evidence(sweep, folder=tmp_path)
+
+
+# --- what is asked for and what is measured ---
+
+
+def test_every_key_that_is_asked_for_is_one_that_a_measurement_makes(runs, forgetting):
+    """Those of maps: tests/explain/test_attention_study.py."""
+    grids = {"seeds-paper-lr": [(1.0, 5)], "seeds-best-lr": [(1.0, 5)], "labels": [(0.1, 5), (1.0, 5)]}
+    grids["epochs"] = [(1.0, 5), (1.0, 20)]
+    rows = [
+        {"grid": grid, "method": method, "label_fraction": share, "epochs": epochs, "seed": seed, "run": str(run)}
+        for grid, settings in grids.items()
+        for share, epochs in settings
+        for method, folders in {"full": runs["full"], "lora": runs["lora"], "zero-shot": runs["probe"]}.items()
+        for seed, run in enumerate(folders)
+    ]
+    frame = pd.DataFrame(rows)
+    made = sweep_effects(frame) | forgetting(frame)
+    made |= cost_effects(COSTS, {method: folders[0] for method, folders in runs.items()})
+    asked = {condition.key for hypothesis in HYPOTHESES for condition in hypothesis.conditions}
+    asked |= {key for need in NEEDS for key in need.keys}
+    assert {key for key in asked if key.setting not in KINDS} <= made.keys()

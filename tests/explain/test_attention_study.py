@@ -9,9 +9,12 @@ import pytest
 
 from woofkit import data
 from woofkit.__main__ import main
+from woofkit.claims.effects import Key, Quantity, attention_effects
+from woofkit.claims.hypotheses import HYPOTHESES
+from woofkit.claims.study import study_attention
 from woofkit.config import ConfigError, StudyConfig
 from woofkit.explain import study as attention_study
-from woofkit.explain.study import study_attention
+from woofkit.explain.maps import KINDS
 from woofkit.tables.attention import measures_markdown, verdict_lines
 
 SMALL = {"model_name": "test_vit", "weights": "random", "num_train": 20, "num_test": 20, "epochs": 1, "batch_size": 10}
@@ -33,11 +36,11 @@ def measured(tmp_path_factory):
 def test_the_table_has_every_model_map_and_measure_with_its_interval(measured):
     table = pd.read_csv(measured[3][0], keep_default_na=False)
     assert tuple(table.columns) == attention_study.COLUMNS
-    assert set(table["model"]) == {"original", "full", "lora"}
+    assert set(table["first"]) == {"original", "full", "lora"}
     assert set(table["map"]) == {"attention", "rollout", "relevance", "random", "centre", ""}
     assert (table["low"] <= table["value"] + 1e-9).all()
     assert (table["value"] <= table["high"] + 1e-9).all()
-    keys = ["model", "against", "map", "measure"]
+    keys = ["first", "second", "map", "quantity"]
     assert not table.duplicated(keys).any()
     rows = table.set_index(keys)["value"]
     for kind in ("attention", "rollout", "relevance"):
@@ -48,9 +51,19 @@ def test_the_table_has_every_model_map_and_measure_with_its_interval(measured):
     assert rows["original", "", "", "divergence"] == 0  # it has not moved from itself
     assert rows["original", "", "attention", "correlation with the original's"] == pytest.approx(1, abs=1e-4)
     assert rows["full", "", "", "divergence"] > 0
-    stages = {measure for measure in table["measure"] if measure.startswith("likeness, shuffled down to")}
+    stages = {measure for measure in table["quantity"] if measure.startswith("likeness, shuffled down to")}
     assert len(stages) == 6 + 2  # blocks, head, embedding
     assert rows["lora", "", "attention", "likeness, shuffled down to head"] == pytest.approx(1)
+
+
+def test_every_key_that_is_asked_of_maps_is_measured(measured):
+    made = attention_effects(pd.read_csv(measured[3][0], keep_default_na=False))
+    keys = {condition.key for hypothesis in HYPOTHESES for condition in hypothesis.conditions}
+    asked = {key for key in keys if key.setting in KINDS}
+    assert asked
+    assert asked <= made.keys()
+    others = {key._replace(setting=kind) for key in asked for kind in KINDS}  # the other kinds are asked of too
+    assert others <= made.keys()
 
 
 def test_two_seeds_are_trained_of_each_method_and_one_of_the_original(measured):
@@ -58,12 +71,14 @@ def test_two_seeds_are_trained_of_each_method_and_one_of_the_original(measured):
     runs = sorted(path.parent.name.rsplit("-", 1)[0] for path in study.run_root.glob("*/metrics.json"))
     assert runs == ["full-r0-s0", "full-r0-s1", "lora-r12-s0", "lora-r12-s1", "probe-r0-s0"]
     rows = pd.read_csv(table, keep_default_na=False)
-    shares = rows[(rows["measure"] == "share on the dog") & (rows["map"] == "rollout") & (rows["against"] == "")]
-    seeds = {row.model: len(row.by_seed.split()) for row in shares.itertuples()}
+    shares = rows[(rows["quantity"] == "share on the dog") & (rows["map"] == "rollout") & (rows["second"] == "")]
+    seeds = {row.first: len(row.by_seed.split()) for row in shares.itertuples()}
     assert seeds == {"original": 1, "full": 2, "lora": 2}
     record = json.loads(verdicts.read_text())
     assert record["settings"]["dogs"] == 10
     assert set(record["verdicts"]) == {"C5", "C6"}
+    condition = record["verdicts"]["C6"]["rollout"]["conditions"][0]
+    assert [condition[name] for name in Key._fields] == [Quantity.NO_DOG, "full", "", "rollout"]
 
 
 def test_what_is_measured_is_not_measured_again(measured, monkeypatch):
@@ -109,7 +124,7 @@ def test_pictures_without_masks_are_measured_without_verdicts_on_parts(measured,
     load = attention_study.load_dogs
     monkeypatch.setattr(attention_study, "load_dogs", lambda *given: replace(load(*given), masks=None))
     table, verdicts = study_attention(measured[0], num_dogs=10, num_seeds=1, folder=tmp_path, log=lambda _: None)
-    measures = set(pd.read_csv(table)["measure"])
+    measures = set(pd.read_csv(table)["quantity"])
     assert {"divergence", "area under deletion", "density in the corners"} <= measures
     assert not [measure for measure in measures if "density on" in measure or "share" in measure]
     record = json.loads(verdicts.read_text())

@@ -1,235 +1,133 @@
-"""What the hypotheses are judged by: named effects, measured on finished runs or read from what is kept.
+"""What an effect is: a typed key, a number with its interval; and the effects that data/results/ keeps.
 
-The names are those that hypotheses.py asks for. `first minus second` is a difference on the same test images.
+Hypotheses ask by key and measurements deliver by key. The readable name of an effect is rendered from its key.
 """
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from itertools import permutations
+from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
-import numpy as np
 import pandas as pd
 
-from woofkit.claims.verdicts import COUNTED, Effect, Judgement
-from woofkit.config import PROJECT_ROOT, ConfigError
-from woofkit.results import read_answers, read_metrics
-from woofkit.stats.intervals import mean_interval
-from woofkit.stats.seeds import crossed_mean, paired_bootstrap, paired_over_seeds
+from woofkit.files import RESULTS
 
-HELD = ["weights_mb", "optimizer_mb", "gradients_mb", "activations_mb"]  # by a training step, of `measure_costs`
+COUNTED = "counted"  # the source of an effect that is exact
 
 
-def difference(first: np.ndarray, second: np.ndarray, labels: np.ndarray, source: str = "") -> Effect:
-    """Mean of `first` minus that of `second`, bool (seeds, images) each, with an interval that counts what it can.
+class Quantity(StrEnum):
+    """What an effect is of: its name in files and tables, and the unit in which it is shown.
 
-    Seeds and images with two seeds or more of each; the images alone with one of each, or where one of the two has no
-    seed to vary. `by_seed` has each seed's difference from the other's mean over seeds.
+    "points" and "%" are fractions times 100, "times" is a ratio, "even shares" compares a map with an even one.
     """
-    if min(len(first), len(second)) > 1:
-        found = paired_over_seeds(first, second, labels)
-    elif max(len(first), len(second)) > 1:
-        found = crossed_mean(first.astype(float) - second, labels)
-    else:
-        found = paired_bootstrap(first[0], second[0], labels)
-    by_seed = first.mean(1) - second.mean() if len(first) > 1 else first.mean() - second.mean(1)
-    freedom = getattr(found, "freedom", math.inf)
-    return Effect(found.value, found.low, found.high, tuple(map(float, by_seed)), source, freedom)
+
+    unit: str
+
+    def __new__(cls, name: str, unit: str) -> Self:
+        member = str.__new__(cls, name)
+        member._value_, member.unit = name, unit
+        return member
+
+    ACCURACY = "accuracy", "points"
+    LEAD = "lead", "points"  # a difference of accuracies in one setting minus that in another
+    GAIN = "gain", "points"  # an accuracy in one setting minus that in another
+    KEPT = "kept of the earlier task", "points"
+    OPERATIONS = "operations", "times"
+    MEMORY = "memory", "times"
+    TIME = "time", "times"
+    FILE = "file", "times"
+    PARAMETERS = "parameters", "times"
+    FACE = "density on the face", "even shares"
+    LEGS = "density on legs", "even shares"
+    NO_DOG = "share without dog", "%"
+    DELETION = "area under deletion", ""
+    INSERTION = "area under insertion", ""
 
 
-def accuracy_effects(runs: Mapping[str, Sequence[Path]], note: str = "") -> dict[str, Effect]:
-    """ "accuracy, FIRST minus SECOND" for every pair of methods; `runs` is method -> its runs, a seed each.
+# Settings of a key. "" stands for the settings of the study; for maps, the setting is the kind of map.
+BEST_LR, FEW_LABELS = "best lr", "a tenth of the labels"
+FEW_MINUS_ALL, MORE_EPOCHS = "a tenth of the labels minus all", "20 epochs over 5"
 
-    The method "zero-shot" or, in its absence, "probe" is also called "untouched". `note` ends the names.
+
+class Key(NamedTuple):
+    """Which effect: a quantity of `first`, compared with that of `second` if there is one, in a setting.
+
+    `first` and `second` are methods, "untouched" or "original"; `second` may also be a map that knows nothing.
     """
-    named = {**runs}
-    if untouched := next((method for method in ("zero-shot", "probe") if method in runs), ""):
-        named["untouched"] = runs[untouched]
-    answers = {method: read_answers(folders) for method, folders in named.items()}
+
+    quantity: Quantity
+    first: str
+    second: str = ""
+    setting: str = ""
+
+    def __str__(self) -> str:
+        """The readable name, such as "accuracy, full minus lora, best lr"."""
+        sign = "over" if self.quantity.unit == "times" else "minus"
+        pair = f"{self.first} {sign} {self.second}" if self.second else self.first
+        return ", ".join(filter(None, (self.quantity, pair, self.setting)))
+
+
+class Effect(NamedTuple):
+    """A number with its 95 % interval, what it is for each seed, and what it was measured on.
+
+    `freedom`: the degrees of freedom of an interval that is Student's; few seeds have few.
+    """
+
+    value: float
+    low: float
+    high: float
+    by_seed: tuple[float, ...] = ()
+    source: str = ""
+    freedom: float = math.inf
+
+
+Effects = Mapping[Key, Effect]
+
+
+def effect_as_json(key: Key, effect: Effect) -> dict[str, Any]:
+    """An effect under its key as strict JSON has it: no infinity."""
+    return key._asdict() | effect._asdict() | {"freedom": None if math.isinf(effect.freedom) else effect.freedom}
+
+
+def effects_from_json(kept: Mapping[str, Any]) -> dict[Key, Effect]:
+    """The effects in a file of `study_evidence`; each names the sweep in its source."""
     effects = {}
-    for first, second in permutations(answers, 2):
-        (ours, labels), (theirs, _) = answers[first], answers[second]
-        source = f"{_seeds(len(ours), len(theirs))}, {len(labels):,} test images"
-        effects[f"accuracy, {first} minus {second}{note}"] = difference(ours, theirs, labels, source)
+    for record in kept["effects"]:
+        key = Key(Quantity(record["quantity"]), record["first"], record["second"], record["setting"])
+        source, freedom = f"{record['source']} (sweep {kept['sweep']})", record["freedom"]
+        numbers = (record["value"], record["low"], record["high"], tuple(record["by_seed"]))
+        effects[key] = Effect(*numbers, source, math.inf if freedom is None else freedom)
     return effects
 
 
-def cost_effects(costs: pd.DataFrame, runs: Mapping[str, Path]) -> dict[str, Effect]:
-    """What full fine-tuning takes over what LoRA takes, from `costs.measure_costs` and two finished runs.
-
-    Counts have no interval; memory is that of the tensors which a step holds. The interval of time is about the median
-    of the rounds' ratios: of nine rounds from the second to the eighth, which holds it in 96 %; of seven or fewer from
-    the first to the last.
-    """
-    from scipy.stats import binom  # takes a second
-
-    by_method = costs.set_index("method")
-    full, lora = by_method.loc["full"], by_method.loc["lora"]
-    metrics = {method: read_metrics(runs[method]) for method in ("full", "lora")}
-    exact = {
-        "operations": (full["forward_gflops"] + full["backward_gflops"])
-        / (lora["forward_gflops"] + lora["backward_gflops"]),
-        "memory": full[HELD].sum() / lora[HELD].sum(),
-        "file": metrics["full"]["checkpoint_bytes"] / metrics["lora"]["checkpoint_bytes"],
-        "parameters": metrics["full"]["trainable_parameters"] / metrics["lora"]["trainable_parameters"],
-    }
-    effects = {f"{name}, full over lora": Effect(ratio, ratio, ratio, (), COUNTED) for name, ratio in exact.items()}
-    rounds = np.sort(np.divide(full["round_seconds"], lora["round_seconds"]))
-    first = max(int(binom.ppf(0.025, len(rounds), 0.5)) - 1, 0)  # an order statistic: nothing is assumed of the rounds
-    ends = (float(rounds[first]), float(rounds[-1 - first]))
-    time = Effect(float(np.median(rounds)), *ends, (), f"{len(rounds)} rounds", len(rounds) - 1)
-    return effects | {"time, full over lora": time}
-
-
-def sweep_effects(frame: pd.DataFrame) -> dict[str, Effect]:
-    """The effects that take many runs, from the frame of `sweep_results.collect`; a grid that is missing has none.
-
-    Grids by name: "seeds-paper-lr" and "seeds-best-lr" (methods), "labels" (label fractions), "epochs". A method that
-    lacks some of a grid's seeds has not been measured there.
-
-    Raises:
-        ConfigError: a grid has two runs of one seed: something else differs too.
-    """
+def attention_effects(table: pd.DataFrame) -> dict[Key, Effect]:
+    """The effects in a table of `explain.study.summarize`: the quantities that claims are about, of all its maps."""
     effects = {}
-    for grid, note in (("seeds-paper-lr", ""), ("seeds-best-lr", ", best lr")):
-        runs = runs_by_seed(frame, grid, ["method"])
-        most = max(map(len, runs.values()), default=0)
-        whole = {
-            method: [*seeds.values()]
-            for (method,), seeds in runs.items()
-            if len(seeds) == most or method == "zero-shot"
-        }
-        if len(whole) > 1:
-            effects |= accuracy_effects(whole, note)
-    labels = runs_by_seed(frame, "labels", ["method", "label_fraction"])
-    few = [("lora", 0.1), ("full", 0.1)]
-    effects |= _contrast(labels, few, (1, -1), "accuracy, lora minus full, a tenth of the labels")
-    effects |= _contrast(
-        labels, [*few, ("lora", 1.0), ("full", 1.0)], (1, -1, -1, 1), "lead of lora, a tenth of the labels minus all"
-    )
-    epochs = runs_by_seed(frame, "epochs", ["method", "epochs"])
-    for method in ("full", "lora"):
-        effects |= _contrast(epochs, [(method, 20), (method, 5)], (1, -1), f"gain of 20 epochs over 5, {method}")
-    return effects
-
-
-def runs_by_seed(frame: pd.DataFrame, grid: str, names: list[str]) -> dict[tuple, dict[int, Path]]:
-    """Settings -> seed -> the folder of the run, the seeds in rising order."""
-    groups = {}
-    for key, rows in frame[frame["grid"] == grid].sort_values("seed").groupby(names, sort=False):
-        if rows["seed"].duplicated().any():
-            setting = ", ".join(f"{name} {value}" for name, value in zip(names, key, strict=True))
-            raise ConfigError(f"grid {grid!r} has two runs of one seed for {setting}: let nothing else vary there")
-        groups[key] = dict(zip(rows["seed"], map(Path, rows["run"]), strict=True))
-    return groups
-
-
-def common_seeds(*groups: Mapping[int, object]) -> list[int]:
-    """The seeds that all groups have, in rising order."""
-    return sorted(set.intersection(*map(set, groups)))
-
-
-def _seeds(*counts: int) -> str:
-    words = [f"{count:g}" for count in sorted(set(counts))]
-    return f"{' and '.join(words)} seed" + "s" * (words != ["1"])
-
-
-def _contrast(
-    groups: Mapping[tuple, Mapping[int, Path]], keys: Sequence[tuple], weights: Sequence[int], name: str
-) -> dict[str, Effect]:
-    """The weighted sum of some groups' accuracies over the seeds that all of them have; {} where one has no run."""
-    if not all(key in groups for key in keys) or not (seeds := common_seeds(*(groups[key] for key in keys))):
-        return {}
-    answers = [read_answers([groups[key][seed] for seed in seeds]) for key in keys]
-    labels = answers[0][1]
-    values = sum(weight * correct.astype(float) for weight, (correct, _) in zip(weights, answers, strict=True))
-    source = f"{_seeds(len(seeds))}, {len(labels):,} test images"
-    if len(seeds) == 1:
-        found = mean_interval(values[0])
-        return {name: Effect(found.value, found.low, found.high, (found.value,), source)}
-    found = crossed_mean(values, labels)
-    return {name: Effect(found.value, found.low, found.high, tuple(map(float, values.mean(1))), source, found.freedom)}
-
-
-# What an effect is counted in, by the first word of its name; costs are "times".
-UNITS = {
-    "accuracy": "points",
-    "lead": "points",
-    "gain": "points",
-    "kept": "points",
-    "share": "%",
-    "density": "even shares",
-}
-
-
-def effect_unit(name: str) -> str:
-    """ "points" or "%" (of a fraction, times 100), "times", "even shares", or "" for an area."""
-    return "times" if name.endswith("over lora") else UNITS.get(name.replace(",", "").split()[0], "")
-
-
-def verdict_frame(judgements: Sequence[Judgement]) -> pd.DataFrame:
-    """A row a condition, for `plots.verdict_table` and for reading; conditions not measured have no numbers."""
-    rows = []
-    for judgement in judgements:
-        for finding in judgement.findings:
-            condition, effect = finding.condition, finding.effect
-            value, low, high = effect[:3] if effect else (float("nan"),) * 3
-            rows.append(
-                {
-                    "hypothesis": judgement.hypothesis.id,
-                    "claim": judgement.hypothesis.claim or judgement.hypothesis.id,
-                    "statement": condition.statement,
-                    "verdict": finding.verdict,
-                    "value": value,
-                    "low": low,
-                    "high": high,
-                    "limit": condition.limit,
-                    "above": condition.above,
-                    "margin": condition.margin,
-                    "unit": effect_unit(condition.effect),
-                    "p_value": judgement.p_value,
-                    "of_the_claim": judgement.verdict,
-                    "source": effect.source if effect else "",
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-RESULTS = PROJECT_ROOT / "data" / "results"
-
-
-def kept_effects(dataset: str, folder: Path = RESULTS) -> dict[str, Effect]:
-    """Every effect that is kept for a dataset, by name: of sweeps, and of attention (the report's kind of map).
-
-    Where several files have an effect, the last in the order of their names counts: "rigor" before "rigor-small".
-    """
-    effects: dict[str, Effect] = {}
-    for path in sorted(folder.glob(f"attention_{dataset}_*.csv")):
-        effects |= attention_effects(pd.read_csv(path, keep_default_na=False), "attention")
-    for path in sorted(folder.glob(f"evidence_{dataset}_*.json")):  # ".json" comes after "-small.json"
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        effects |= {name: _from_json(effect, kept["sweep"]) for name, effect in kept["effects"].items()}
-    return effects
-
-
-def effect_as_json(effect: Effect) -> dict[str, Any]:
-    """An effect as strict JSON has it: no infinity."""
-    return effect._asdict() | {"freedom": None if math.isinf(effect.freedom) else effect.freedom}
-
-
-def _from_json(kept: dict[str, Any], sweep: str) -> Effect:
-    freedom = math.inf if kept["freedom"] is None else kept["freedom"]
-    own = {"freedom": freedom, "by_seed": tuple(kept["by_seed"]), "source": f"{kept['source']} (sweep {sweep})"}
-    return Effect(**{**kept, **own})
-
-
-def attention_effects(table: pd.DataFrame, kind: str) -> dict[str, Effect]:
-    """The effects of one kind of map in a table of `summarize`: "MEASURE, MODEL" and "MEASURE, MODEL minus OTHER"."""
-    effects = {}
-    for row in table[table["map"] == kind].fillna({"against": ""}).itertuples():
-        name = f"{row.measure}, {row.model}" + (f" minus {row.against}" if row.against else "")
+    for row in table[table["quantity"].isin(list(Quantity))].itertuples():
         seeds = tuple(float(number) for number in str(row.by_seed).split())
-        effects[name] = Effect(row.value, row.low, row.high, seeds, f"{row.dogs} dogs", row.freedom)
+        key = Key(Quantity(row.quantity), row.first, row.second, row.map)
+        effects[key] = Effect(row.value, row.low, row.high, seeds, f"{row.dogs} dogs", row.freedom)
+    return effects
+
+
+def kept_effects(dataset: str, folder: Path = RESULTS) -> dict[Key, Effect]:
+    """Every effect that is kept for a dataset: of its sweeps, and of what `woofkit attention` measured.
+
+    Where several files have an effect, the one over the most seeds counts; of equally many, the one measured last.
+    """
+    found = []  # (date, effects)
+    for path in sorted(folder.glob(f"evidence_{dataset}_*.json")):
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        found.append((kept["environment"]["date"], effects_from_json(kept)))
+    for path in sorted(folder.glob(f"attention_{dataset}_*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        table = pd.read_csv(path.with_suffix(".csv"), keep_default_na=False)
+        found.append((record["environment"]["date"], attention_effects(table)))
+    effects: dict[Key, Effect] = {}
+    for _, measured in sorted(found, key=lambda dated: dated[0]):
+        for key, effect in measured.items():
+            if key not in effects or len(effect.by_seed) >= len(effects[key].by_seed):
+                effects[key] = effect
     return effects

@@ -2,40 +2,40 @@
 
 from typing import NamedTuple
 
-from woofkit.claims.verdicts import Effect
+from woofkit.claims.effects import BEST_LR, FEW_LABELS, Effect, Key, Quantity
 
 
 class Need(NamedTuple):
-    """What somebody may need, the effect that decides, and what it says above `limit`, below it, and in between.
+    """What somebody may need, the effects that can decide, and the advice for each outcome.
 
-    Of several effects the first that was measured decides.
+    The first of the effects that was measured decides: `above`, `below` or `between`, by where its interval lies about
+    no effect, which is 1 for a ratio and 0 for a difference.
     """
 
     question: str
-    effects: tuple[str, ...]
+    keys: tuple[Key, ...]
     above: str
     below: str
-    between: str
-    limit: float = 0.0
-    scale: str = "points"  # "points" of accuracy, or "times"
+    between: str = "either: no difference was shown"
 
 
-FULL, LORA, EITHER = "full fine-tuning", "LoRA", "either: no difference was shown"
+FULL, LORA = "full fine-tuning", "LoRA"
+AHEAD, TRAINED = Key(Quantity.ACCURACY, "full", "lora"), Key(Quantity.ACCURACY, "full", "untouched")
 NEEDS = (
-    Need("One model, the best accuracy?", ("accuracy, full minus lora, best lr",), FULL, LORA, EITHER),
-    Need("The report's learning rate, no search?", ("accuracy, full minus lora",), FULL, LORA, EITHER),
+    Need("One model, the best accuracy?", (AHEAD._replace(setting=BEST_LR),), FULL, LORA),
+    Need("The paper's learning rate, no search?", (AHEAD,), FULL, LORA),
     Need(
         "Is the backbone good as it is?",
-        ("accuracy, full minus untouched, best lr", "accuracy, full minus untouched"),
+        (TRAINED._replace(setting=BEST_LR), TRAINED),
         "train it",
         "leave it alone: a new head or none does as well",
         "a linear probe first: it may be enough",
     ),
-    Need("Few labels?", ("accuracy, lora minus full, a tenth of the labels",), LORA, FULL, EITHER),
-    Need("Little memory to train in?", ("memory, full over lora",), LORA, FULL, EITHER, 1.0, "times"),
-    Need("Little time to train?", ("time, full over lora",), LORA, FULL, EITHER, 1.0, "times"),
-    Need("Many tasks to store?", ("file, full over lora",), LORA, FULL, EITHER, 1.0, "times"),
-    Need("Must the old task survive?", ("kept of the earlier task, lora minus full",), LORA, FULL, EITHER),
+    Need("Few labels?", (Key(Quantity.ACCURACY, "lora", "full", FEW_LABELS),), LORA, FULL),
+    Need("Little memory to train in?", (Key(Quantity.MEMORY, "full", "lora"),), LORA, FULL),
+    Need("Little time to train?", (Key(Quantity.TIME, "full", "lora"),), LORA, FULL),
+    Need("Many tasks to store?", (Key(Quantity.FILE, "full", "lora"),), LORA, FULL),
+    Need("Must the old task survive?", (Key(Quantity.KEPT, "lora", "full"),), LORA, FULL),
 )
 
 
@@ -43,6 +43,7 @@ def decide(need: Need, effect: Effect | None) -> str:
     """What the effect advises, or that it was not measured."""
     if effect is None:
         return "not measured"
-    if effect.low > need.limit:
+    no_effect = 1.0 if need.keys[0].quantity.unit == "times" else 0.0
+    if effect.low > no_effect:
         return need.above
-    return need.below if effect.high < need.limit else need.between
+    return need.below if effect.high < no_effect else need.between

@@ -1,27 +1,24 @@
-"""`python -m woofkit evidence SWEEP`: what a sweep's finished runs say, kept for the verdicts of notebook 05."""
+"""The two commands that keep what the claims are judged by: `woofkit evidence SWEEP` and `woofkit attention`."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from woofkit.adapters import load_run_model
-from woofkit.claims.effects import (
-    RESULTS,
-    attention_effects,
-    common_seeds,
-    difference,
-    effect_as_json,
-    runs_by_seed,
-    sweep_effects,
-)
+from woofkit.claims.effects import Effect, Key, Quantity, attention_effects, effect_as_json
+from woofkit.claims.evidence import RATE_GRIDS, common_seeds, difference, runs_by_seed, sweep_effects
 from woofkit.claims.hypotheses import HYPOTHESES
-from woofkit.claims.verdicts import Effect, Judgement, judge_all
-from woofkit.config import ConfigError
+from woofkit.claims.verdicts import Judgement, judge_all
+from woofkit.config import ConfigError, StudyConfig
 from woofkit.data import make_transform
+from woofkit.explain.maps import KINDS
+from woofkit.explain.study import NUM_DOGS, NUM_SEEDS, measure_study
 from woofkit.fast.runtime import Runtime, pick_device
-from woofkit.files import describe_environment, write_json
+from woofkit.files import RESULTS, describe_environment, write_json
 from woofkit.measure.forgetting import hits_path, kept_hits
 from woofkit.measure.forgetting_study import Selection, study_forgetting
 from woofkit.measure.source_tasks import load_source_task
@@ -29,7 +26,7 @@ from woofkit.models import build_model, data_config, original_head
 from woofkit.sweeps.grid import Sweep
 from woofkit.sweeps.results import collect
 
-FORGETTING_GRIDS = ("lr", "ranks", "seeds-paper-lr", "seeds-best-lr")
+FORGETTING_GRIDS = ("lr", "ranks", *RATE_GRIDS)
 
 
 def study_evidence(
@@ -49,50 +46,84 @@ def study_evidence(
     if frame.empty:
         raise ConfigError(f"no run of sweep {sweep.name!r} has finished: python -m woofkit sweep {sweep.name}")
     effects = sweep_effects(frame) | forgetting_effects(sweep, frame, source_dir, log)
-    for name, effect in effects.items():
-        log(f"{name}: {effect.value:.4f} ({effect.low:.4f} to {effect.high:.4f}), {effect.source}")
+    for key, effect in effects.items():
+        log(f"{key}: {effect.value:.4f} ({effect.low:.4f} to {effect.high:.4f}), {effect.source}")
     shown = frame[frame["grid"].isin(FORGETTING_GRIDS)]
     if len(shown):
         selection = Selection(sweep.name, set(shown["run"]))
         study_forgetting(sweep.study, source_dir, folder=folder, log=log, selection=selection)
-    environment = describe_environment(pick_device("auto"))
-    kept = {name: environment[name] for name in ("date", "machine", "torch", "commit")}
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"evidence_{sweep.study.dataset}_{sweep.name}.json"
-    written = {name: effect_as_json(effect) for name, effect in effects.items()}
-    runs = int(frame["run"].nunique())
-    write_json(path, {"sweep": sweep.name, "runs": runs, "environment": kept, "effects": written})
+    record = {
+        "sweep": sweep.name,
+        "runs": int(frame["run"].nunique()),
+        "environment": describe_environment(pick_device("auto")),
+        "effects": [effect_as_json(key, effect) for key, effect in effects.items()],
+    }
+    write_json(path, record)
     return path
 
 
 def forgetting_effects(
     sweep: Sweep, frame: pd.DataFrame, source_dir: str, log: Callable[[str], None]
-) -> dict[str, Effect]:
-    """What LoRA keeps of the earlier task minus what full fine-tuning keeps, at the report's and at the best lr."""
+) -> dict[Key, Effect]:
+    """What LoRA keeps of the earlier task minus what full fine-tuning keeps, at the paper's and at the best rate."""
     study, runtime = sweep.study, Runtime.pick()
     head = original_head(study.model_name, study.weights)
     transform = make_transform(data_config(build_model(study.model_name, weights=study.weights)), study.preprocess)
     task = load_source_task(head, transform, source_dir, log=log)
+
+    def kept(run: Path) -> np.ndarray:
+        log(f"what {run.name} has kept")
+        path = hits_path(study.run_root, run.name, task, run)
+        return kept_hits(path, lambda: load_run_model(run), task, runtime)["head"].to_numpy()
+
     effects = {}
-    for grid, note in (("seeds-paper-lr", ""), ("seeds-best-lr", ", best lr")):
+    for grid, setting in RATE_GRIDS.items():
         groups = runs_by_seed(frame, grid, ["method"])
-        runs = {method: groups.get((method,), {}) for method in ("lora", "full")}
-        hits = {method: [] for method in runs}
-        for seed in common_seeds(*runs.values()):
-            for method, by_seed in runs.items():
-                run = by_seed[seed]
-                log(f"{grid}: what {run.name} has kept")
-                path = hits_path(study.run_root, run.name, task, run)
-                measured = kept_hits(path, lambda run=run: load_run_model(run), task, runtime)
-                hits[method].append(measured["head"].to_numpy())
-        if count := len(hits["lora"]):
-            source = f"{count} seed{'s' * (count > 1)}, {len(task.labels):,} images of {task.name}"
-            found = difference(np.stack(hits["lora"]), np.stack(hits["full"]), task.labels, source)
-            effects[f"kept of the earlier task, lora minus full{note}"] = found
+        lora, full = (groups.get((method,), {}) for method in ("lora", "full"))
+        if seeds := common_seeds(lora, full):
+            first, second = (np.stack([kept(runs[seed]) for seed in seeds]) for runs in (lora, full))
+            key = Key(Quantity.KEPT, "lora", "full", setting)
+            effects[key] = difference(first, second, task.labels, f"images of {task.name}")
     return effects
 
 
+def study_attention(
+    study: StudyConfig,
+    num_dogs: int = NUM_DOGS,
+    num_seeds: int = NUM_SEEDS,
+    folder: Path = RESULTS,
+    log: Callable[[str], None] = print,
+) -> tuple[Path, Path]:
+    """Measure where a study's models look and judge C5 and C6 by each kind of map; return the table and the verdicts.
+
+    Raises:
+        ConfigError: as `explain.study.measure_study`.
+    """
+    table, path, record = measure_study(study, num_dogs, num_seeds, folder, log)
+    verdicts: dict[str, Any] = {}
+    for kind in KINDS:
+        for judgement in judge_attention(table, kind):
+            if not all(finding.effect for finding in judgement.findings):  # photographs have no masks of parts
+                continue
+            conditions = [
+                {"condition": condition.statement, **condition.key._asdict(), "verdict": verdict}
+                | {name: getattr(effect, name) for name in ("value", "low", "high", "by_seed")}
+                for condition, effect, verdict in judgement.findings
+            ]
+            claim = verdicts.setdefault(judgement.hypothesis.claim, {"statement": judgement.hypothesis.paper})
+            claim[kind] = {"verdict": judgement.verdict, "p_value": judgement.p_value, "conditions": conditions}
+    verdict_path = path.with_suffix(".json")
+    write_json(verdict_path, record | {"verdicts": verdicts})
+    return path, verdict_path
+
+
 def judge_attention(table: pd.DataFrame, kind: str = "attention") -> list[Judgement]:
-    """Judge what the report says of attention, C5 and C6, by one kind of map; drawings only."""
-    about_parts = [hypothesis for hypothesis in HYPOTHESES if hypothesis.claim in ("C5", "C6")]
-    return judge_all(about_parts, attention_effects(table, kind))
+    """Judge what the paper says of attention, C5 and C6, by one kind of map; drawings only."""
+    asked = []
+    for hypothesis in HYPOTHESES:
+        if hypothesis.claim in ("C5", "C6"):
+            conditions = [replace(each, key=each.key._replace(setting=kind)) for each in hypothesis.conditions]
+            asked.append(replace(hypothesis, conditions=tuple(conditions)))
+    return judge_all(asked, attention_effects(table))

@@ -1,44 +1,30 @@
 """How a claim is judged: by conditions fixed before the measurement, each on one effect with its 95 % interval.
 
-A condition says that an effect is above (or below) a limit, by a margin that is worth the name. A hypothesis holds if
-all its conditions do. What is said to be supported also has to survive Holm's correction over all hypotheses.
+A condition says that an effect is above (or below) a limit by a margin. A hypothesis holds if all its conditions do.
+What is called supported also has to survive Holm's correction over all hypotheses.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from woofkit.claims.effects import COUNTED, Effect, Effects, Key
 from woofkit.stats.seeds import holm
 
 SUPPORTED, CONTRADICTED, UNDECIDED, UNMEASURED = "supported", "contradicted", "undecided", "not measured"
 ALPHA = 0.05
-COUNTED = "counted"  # the source of an effect that is exact
-
-
-class Effect(NamedTuple):
-    """A number with its 95 % interval, what it is for each seed, and what it was measured on.
-
-    `freedom`: the degrees of freedom of an interval that is Student's; few seeds have few.
-    """
-
-    value: float
-    low: float
-    high: float
-    by_seed: tuple[float, ...] = ()
-    source: str = ""
-    freedom: float = float("inf")
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What must hold: the effect of that name lies above (or below) `limit`.
+    """What must hold: the effect of that key lies above (or below) `limit`.
 
     It is supported only by a value at least `margin` beyond the limit, and contradicted by an interval that ends short
     of limit and margin.
     """
 
     statement: str
-    effect: str
+    key: Key
     above: bool = True
     limit: float = 0.0
     margin: float = 0.0
@@ -46,7 +32,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A claim of the report (or a question that it leaves open), made testable.
+    """A claim of the paper (or a question that it leaves open), made testable.
 
     `paper` are its words, `statement` ours; `test` says how the effects are measured.
     """
@@ -108,15 +94,15 @@ def p_value(condition: Condition, effect: Effect) -> float:
     return float(2 * t.sf(distance / error * t.ppf(0.975, effect.freedom), effect.freedom))
 
 
-def judge_all(hypotheses: Iterable[Hypothesis], effects: Mapping[str, Effect]) -> list[Judgement]:
-    """Judge hypotheses by effects, name -> effect; an effect that is missing has not been measured.
+def judge_all(hypotheses: Iterable[Hypothesis], effects: Effects) -> list[Judgement]:
+    """Judge hypotheses by effects; an effect that is missing has not been measured.
 
     All conditions of a hypothesis must hold, so its p-value is the largest of theirs (an intersection-union test,
     Berger 1982, https://doi.org/10.1080/00401706.1982.10487790). Holm's correction is over the hypotheses measured.
     """
     judged = []
     for hypothesis in hypotheses:
-        found = [(condition, effects.get(condition.effect)) for condition in hypothesis.conditions]
+        found = [(condition, effects.get(condition.key)) for condition in hypothesis.conditions]
         findings = tuple(Finding(condition, effect, judge(condition, effect)) for condition, effect in found)
         known = [p_value(condition, effect) for condition, effect in found if effect is not None]
         p = max(known) if len(known) == len(found) else float("nan")

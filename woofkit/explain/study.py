@@ -1,7 +1,7 @@
-"""`python -m woofkit attention`: where trained models look, measured on many dogs, and what that says of the claims.
+"""Where the models of a study look, measured on many dogs: means, paired differences and their intervals.
 
-A model's measurements are kept under the study's folder as they are made, so a command that broke off goes on with
-the next model. The table of means, paired differences and their intervals goes to data/results/, with the verdicts.
+The measurements of each model are kept under the study's folder as they are made, so a command that broke off goes on
+with the next model. What they say of the paper's claims is judged in `claims.study`.
 """
 
 import hashlib
@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 
 from woofkit.adapters import load_run_model
-from woofkit.config import NUM_BREEDS, PROJECT_ROOT, StudyConfig, TrainConfig, require_range
+from woofkit.config import NUM_BREEDS, StudyConfig, TrainConfig, require_range
 from woofkit.data import make_transform, stratified_subset
 from woofkit.explain.maps import BASELINES, KINDS, explain_images, require_maps
 from woofkit.explain.per_model import Dogs, load_dogs, measure_model
 from woofkit.fast.runtime import Runtime
-from woofkit.files import describe_environment, write_atomic, write_json, write_table
+from woofkit.files import RESULTS, describe_environment, write_atomic, write_table
 from woofkit.models import build_for, data_config, untouched_method
 from woofkit.progress import ProgressLines
 from woofkit.stats.intervals import mean_interval
@@ -28,19 +28,20 @@ from woofkit.stats.seeds import crossed_mean
 from woofkit.train import load_splits, run_training
 
 NUM_DOGS, NUM_SEEDS = 200, 3
-MEASURES = 2  # to be raised whenever what is measured changes, so that nothing kept is taken for it
-COLUMNS = ("model", "against", "map", "measure", "value", "low", "high", "freedom", "dogs", "by_seed")
-RESULTS = PROJECT_ROOT / "data" / "results"
+VERSION = 2  # raised whenever what is measured changes, so that nothing kept before is taken for it
+COLUMNS = ("first", "second", "map", "quantity", "value", "low", "high", "freedom", "dogs", "by_seed")
 
 
-def study_attention(
+def measure_study(
     study: StudyConfig,
     num_dogs: int = NUM_DOGS,
     num_seeds: int = NUM_SEEDS,
     folder: Path = RESULTS,
     log: Callable[[str], None] = print,
-) -> tuple[Path, Path]:
-    """Train what is missing, measure the original, full fine-tuning and LoRA; write and return the table and verdicts.
+) -> tuple[pd.DataFrame, Path, dict[str, Any]]:
+    """Train what is missing, measure the original, full fine-tuning and LoRA, and write the table to `folder`.
+
+    Returns the table of `summarize`, its file, and what it was measured with: the settings and the environment.
 
     Deletion, insertion and the sanity check are measured on the first seed's models. The dogs are a stratified subset
     of the test split, the same for every model.
@@ -64,27 +65,27 @@ def study_attention(
     for (model, seed), run in runs.items():
         faithful = seed == study.seed
         digest = _digest(dogs, run, runs[untouched], faithful, runtime.precision)
-        path = study.run_root / "attention" / f"{run.name}-{digest}.parquet"
-        if path.is_file():
-            log(f"{model}, seed {seed}: found measured in {path.name}")
+        kept = study.run_root / "attention" / f"{run.name}-{digest}.parquet"
+        if kept.is_file():
+            log(f"{model}, seed {seed}: found measured in {kept.name}")
         else:
             log(f"{model}, seed {seed}: {num_dogs} dogs")
             before = before or explain_images(original, dogs)
             measured = load_run_model(run).to(runtime.device)
             frame = measure_model(measured, original, before, dogs, runtime if faithful else None, log)
             frame.attrs = describe_environment(runtime.device)  # kept in the file
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(path, lambda temporary, frame=frame: frame.to_parquet(temporary, index=False))
-        frames[model, seed] = pd.read_parquet(path)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(kept, lambda temporary, frame=frame: frame.to_parquet(temporary, index=False))
+        frames[model, seed] = pd.read_parquet(kept)
     table = summarize(frames)
     folder.mkdir(parents=True, exist_ok=True)
-    table_path, verdict_path = (folder / f"{kept_name(study)}.{end}" for end in ("csv", "json"))
-    write_table(table.round(5), table_path)
+    path = folder / f"{kept_name(study)}.csv"
+    write_table(table.round(5), path)
+    settings = asdict(study) | {"weights": Path(study.weights).name}  # where files lie concerns nobody
+    del settings["runs_dir"], settings["data_dir"]
+    settings |= {"dogs": num_dogs, "seeds": num_seeds, "runs": [run.name for run in runs.values()]}
     environment = max((frame.attrs for frame in frames.values()), key=lambda attrs: attrs["date"])
-    names = [run.name for run in runs.values()]
-    settings = {"dogs": num_dogs, "seeds": num_seeds, "runs": names}
-    write_json(verdict_path, _record(study, table, settings, environment, drawn=dogs.masks is not None))
-    return table_path, verdict_path
+    return table, path, {"settings": settings, "environment": environment}
 
 
 def kept_name(study: StudyConfig) -> str:
@@ -93,11 +94,11 @@ def kept_name(study: StudyConfig) -> str:
 
 
 def summarize(frames: Mapping[tuple[str, int], pd.DataFrame]) -> pd.DataFrame:
-    """Means with intervals over dogs and seeds: a row a model, map and measure, and the paired differences.
+    """Means with intervals over dogs and seeds: one row per model, map and quantity, and the paired differences.
 
-    `frames` are (model, seed) -> what `measure_model` gave; `by_seed` has each seed's mean. `against` names what is
-    subtracted, dog by dog: another model's value, or the same model's on a map that knows nothing. Areas also come
-    "beyond the centre map's" and "beyond the random map's", which takes out how sure the model is.
+    `frames` are (model, seed) -> what `measure_model` gave; `by_seed` has the mean of each seed. `first` is the model
+    and `second` what is subtracted, dog by dog: another model, or the same model's map that knows nothing; "" without.
+    Areas also come "beyond the centre map's" and "beyond the random map's", which takes out how sure the model is.
     """
     wide = {
         key: _with_gains(frame.pivot(index="dog", columns=["map", "measure"], values="value"))
@@ -119,18 +120,12 @@ def summarize(frames: Mapping[tuple[str, int], pd.DataFrame]) -> pd.DataFrame:
 
 
 def _with_gains(values: pd.DataFrame) -> pd.DataFrame:
-    """Add what each kind of map's areas have beyond those of the maps that know nothing."""
-    gains = {
-        (kind, f"{measure}, beyond the {baseline} map's"): values[kind, measure] - values[baseline, measure]
-        for kind in KINDS
-        if kind in values
-        for baseline in BASELINES
-        for measure in values[kind]
-        if measure.startswith("area under")
-    }
-    if not gains:
-        return values
-    return pd.concat([values, pd.DataFrame(gains).rename_axis(columns=values.columns.names)], axis=1)
+    """Add what the areas of each kind of map have beyond those of the maps that know nothing."""
+    for baseline in BASELINES:
+        for (kind, measure), gain in _beyond_baseline(values, baseline).items():
+            if measure.startswith("area under"):
+                values[kind, f"{measure}, beyond the {baseline} map's"] = gain
+    return values
 
 
 def _beyond_baseline(values: pd.DataFrame, baseline: str) -> pd.DataFrame:
@@ -176,32 +171,10 @@ def _configs(study: StudyConfig, num_seeds: int) -> dict[tuple[str, int], TrainC
 
 def _digest(dogs: Dogs, run: Path, original: Path, faithful: bool, precision: str) -> str:
     """What a measurement depends on: the dogs and their masks, both models' weights, and what is measured how."""
-    digest = hashlib.sha256(json.dumps([dogs.dataset.fingerprint(), MEASURES, faithful, precision]).encode())
+    digest = hashlib.sha256(json.dumps([dogs.dataset.fingerprint(), VERSION, faithful, precision]).encode())
     if dogs.masks is not None:
         digest.update(dogs.masks.numpy().tobytes())
     for folder in (run, original):
         for path in sorted(folder.glob("*.safetensors")):
             digest.update(path.read_bytes())
     return digest.hexdigest()[:8]
-
-
-def _record(
-    study: StudyConfig, table: pd.DataFrame, settings: dict[str, Any], environment: Mapping[str, str], drawn: bool
-) -> dict[str, Any]:
-    """The settings, the machine and, for drawings, the verdicts on the claims for each kind of map."""
-    from woofkit.claims.study import judge_attention
-
-    verdicts: dict[str, Any] = {}
-    for kind in KINDS if drawn else ():
-        for judgement in judge_attention(table, kind):
-            judged = verdicts.setdefault(judgement.hypothesis.claim, {"statement": judgement.hypothesis.paper})
-            conditions = [
-                {"condition": each.condition.statement, "verdict": each.verdict, "by_seed": each.effect.by_seed}
-                | {name: getattr(each.effect, name) for name in ("value", "low", "high")}
-                for each in judgement.findings
-            ]
-            judged[kind] = {"verdict": judgement.verdict, "p_value": judgement.p_value, "conditions": conditions}
-    own = asdict(study) | {"weights": Path(study.weights).name}  # where they lie concerns nobody
-    del own["runs_dir"], own["data_dir"]
-    kept = {name: environment[name] for name in ("date", "machine", "torch", "commit")}
-    return {"settings": own | settings, "environment": kept, "verdicts": verdicts}

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from woofkit.claims.effects import RESULTS
 from woofkit.config import ConfigError
-from woofkit.files import write_table
+from woofkit.files import RESULTS, write_table
 from woofkit.results import load_run, other_settings, read_answers
 from woofkit.stats.intervals import accuracy_interval
 from woofkit.stats.seeds import seed_and_image_variance

@@ -5,18 +5,16 @@ from typing import Any
 
 import pandas as pd
 
+from woofkit.claims.effects import Quantity
 from woofkit.explain.maps import KINDS
 from woofkit.results import METHOD_NAMES
 from woofkit.tables import markdown_table
 
 MODELS = {"original": "original", **{method: METHOD_NAMES[method] for method in ("full", "lora")}}
-DRAWN_ROWS = (  # map, measure, how many decimals
-    ("attention", "density on the face", 2),
-    ("attention", "density on legs", 2),
-    ("attention", "share without dog", 3),
-    ("relevance", "density on the face", 2),
-    ("relevance", "density on legs", 2),
-    ("relevance", "share without dog", 3),
+DRAWN_ROWS = tuple(  # map, quantity, how many decimals
+    (kind, quantity, digits)
+    for kind in ("attention", "relevance")
+    for quantity, digits in ((Quantity.FACE, 2), (Quantity.LEGS, 2), (Quantity.NO_DOG, 3))
 )
 ALL_ROWS = (
     ("", "divergence", 3),
@@ -30,7 +28,7 @@ ALL_ROWS = (
 
 
 def verdict_lines(record: Mapping[str, Any]) -> list[str]:
-    """The verdicts in words: a line a claim and kind of map, then one for each of its conditions."""
+    """The verdicts in words: one line per claim and kind of map, then one for each of its conditions."""
     lines = []
     for claim, judged in record["verdicts"].items():
         lines.append(f"{claim}: {judged['statement']}")
@@ -45,7 +43,7 @@ def verdict_lines(record: Mapping[str, Any]) -> list[str]:
 
 
 def verdicts_markdown(record: Mapping[str, Any]) -> str:
-    """The verdicts as a table in markdown: a row a condition, judged by each kind of map."""
+    """The verdicts as a table in markdown: one row per condition, judged by each kind of map."""
     head = "| | " + " | ".join(f"by {description}" for description in KINDS.values()) + " |"
     lines = [head, "|---|" + "---|" * len(KINDS)]
     for claim, judged in record["verdicts"].items():
@@ -61,13 +59,13 @@ def verdicts_markdown(record: Mapping[str, Any]) -> str:
 
 
 def measures_markdown(record: Mapping[str, Any], table: pd.DataFrame) -> str:
-    """The main measures as a table in markdown: one row per measure, one column per model, all with intervals."""
-    found = table.fillna({"against": "", "map": ""}).set_index(["model", "against", "map", "measure"])
+    """The main quantities as a table in markdown: one row each, one column per model, all with intervals."""
+    found = table.fillna({"second": "", "map": ""}).set_index(["first", "second", "map", "quantity"])
     rows = []
-    for kind, measure, digits in (*(DRAWN_ROWS if record["verdicts"] else ()), *ALL_ROWS):
-        cells = [_cell(found.loc[model, "", kind, measure], digits) for model in MODELS]
-        difference = _cell(found.loc["lora", "full", kind, measure], digits, "+")
-        rows.append([KINDS.get(kind, "all blocks"), measure, *cells, difference])
+    for kind, quantity, digits in (*(DRAWN_ROWS if record["verdicts"] else ()), *ALL_ROWS):
+        cells = [_cell(found.loc[model, "", kind, quantity], digits) for model in MODELS]
+        difference = _cell(found.loc["lora", "full", kind, quantity], digits, "+")
+        rows.append([KINDS.get(kind, "all blocks"), str(quantity), *cells, difference])
     head = ["map", "measure", *MODELS.values(), "LoRA minus full"]
     settings, environment = record["settings"], record["environment"]
     several = settings["seeds"] > 1

@@ -1,16 +1,19 @@
-"""Hypotheses and recommendations, as tables in markdown."""
+"""Hypotheses, their verdicts and the recommendations as tables."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
+import pandas as pd
+
+from woofkit.claims.effects import Effect, Effects, Key
 from woofkit.claims.hypotheses import HYPOTHESES
-from woofkit.claims.recommendations import NEEDS, Need, decide
-from woofkit.claims.verdicts import Condition, Effect
+from woofkit.claims.recommendations import NEEDS, decide
+from woofkit.claims.verdicts import Condition, Judgement
 from woofkit.stats.power import detectable_difference
 
 
 def hypotheses_markdown(num_images: int) -> str:
     """The hypotheses as a table in markdown, and the smallest difference that so many test images can show."""
-    lines = ["| | claim | the report's words | our hypothesis | holds if | measured by |", "|---|---|---|---|---|---|"]
+    lines = ["| | claim | the paper's words | our hypothesis | holds if | measured by |", "|---|---|---|---|---|---|"]
     for each in HYPOTHESES:
         conditions = "<br>".join(_in_words(condition) for condition in each.conditions)
         lines.append(f"| **{each.id}** | {each.claim} | {each.paper} | {each.statement} | {conditions} | {each.test} |")
@@ -31,25 +34,47 @@ def _can_show(num_images: int) -> str:
 def _in_words(condition: Condition) -> str:
     sign = 1 if condition.above else -1
     bound = condition.limit + sign * condition.margin
-    return f"{condition.effect} {'at least' if condition.above else 'at most'} {bound:g}"
+    return f"{condition.key} {'at least' if condition.above else 'at most'} {bound:g}"
 
 
-def decisions_markdown(effects: Mapping[str, Effect]) -> str:
-    """The table in markdown: a row a need, with the advice and the effect that it rests on."""
+def verdict_frame(judgements: Sequence[Judgement]) -> pd.DataFrame:
+    """One row per condition, for `plots.verdict_table` and for reading; conditions not measured have no numbers."""
+    rows = []
+    for judgement in judgements:
+        for condition, effect, verdict in judgement.findings:
+            value, low, high = effect[:3] if effect else (float("nan"),) * 3
+            rows.append(
+                {
+                    "hypothesis": judgement.hypothesis.id,
+                    "claim": judgement.hypothesis.claim or judgement.hypothesis.id,
+                    **vars(condition),
+                    "unit": condition.key.quantity.unit,
+                    "verdict": verdict,
+                    **{"value": value, "low": low, "high": high},
+                    "p_value": judgement.p_value,
+                    "of_the_claim": judgement.verdict,
+                    "source": effect.source if effect else "",
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def decisions_markdown(effects: Effects) -> str:
+    """The table in markdown: one row per need, with the advice and the effect that it rests on."""
     lines = ["| you need | take | because |", "|---|---|---|"]
     for need in NEEDS:
-        name = next((name for name in need.effects if name in effects), need.effects[0])
-        effect = effects.get(name)
-        lines.append(f"| {need.question} | **{decide(need, effect)}** | {_evidence(need, name, effect)} |")
+        key = next((key for key in need.keys if key in effects), need.keys[0])
+        effect = effects.get(key)
+        lines.append(f"| {need.question} | **{decide(need, effect)}** | {_evidence(key, effect)} |")
     return "\n".join(lines)
 
 
-def _evidence(need: Need, name: str, effect: Effect | None) -> str:
+def _evidence(key: Key, effect: Effect | None) -> str:
     if effect is None:
-        return name
-    if need.scale == "times":
+        return str(key)
+    if key.quantity.unit == "times":
         numbers = f"{effect.value:.2f} times"
         numbers += f" ({effect.low:.2f} to {effect.high:.2f})" if effect.low < effect.high else ""
     else:
         numbers = "{:+.1f} points ({:+.1f} to {:+.1f})".format(*(100 * number for number in effect[:3]))
-    return f"{name}: {numbers}; {effect.source}"
+    return f"{key}: {numbers}; {effect.source}"
