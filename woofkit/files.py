@@ -10,12 +10,16 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import torch
 
 from woofkit.config import PROJECT_ROOT
+
+if TYPE_CHECKING:  # who reads tables does not wait for torch
+    import torch
+
+RESULTS = PROJECT_ROOT / "data" / "results"
 
 
 def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
@@ -45,9 +49,11 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow")
 
 
-def describe_machine(device: torch.device) -> str:
+def describe_machine(device: "torch.device") -> str:
     """The device in words: "2 cores, AMD EPYC" or the name of the GPU."""
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.get_device_name(device)
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
@@ -57,7 +63,7 @@ def describe_machine(device: torch.device) -> str:
     return f"{os.cpu_count()} cores, {name}"
 
 
-def describe_environment(device: torch.device) -> dict[str, str]:
+def describe_environment(device: "torch.device") -> dict[str, str]:
     """Date (UTC), machine, versions and git commit: recorded with a run, and never part of what makes it equal.
 
     A commit with "+" is one whose files had been changed.
