@@ -11,7 +11,7 @@ import pandas as pd
 from woofkit.claims.effects import BEST_LR, COUNTED, FEW_LABELS, FEW_MINUS_ALL, MORE_EPOCHS, Effect, Key, Quantity
 from woofkit.config import ConfigError
 from woofkit.results import read_answers, read_metrics
-from woofkit.stats.intervals import MeanInterval, mean_interval
+from woofkit.stats.intervals import Interval, mean_interval
 from woofkit.stats.seeds import OverSeeds, crossed_mean, paired_bootstrap, paired_over_seeds
 
 HELD = ["weights_mb", "optimizer_mb", "gradients_mb", "activations_mb"]  # by a training step, of `measure_costs`
@@ -139,7 +139,7 @@ def _contrast(groups: Sequence[Sequence[Path]], weights: Iterable[int]) -> Effec
     return _effect(found, values.mean(1), {len(values)}, f"{len(labels):,} test images")
 
 
-def _effect(found: MeanInterval | OverSeeds, by_seed: np.ndarray, seeds: set[int], images: str) -> Effect:
+def _effect(found: Interval | OverSeeds, by_seed: np.ndarray, seeds: set[int], images: str) -> Effect:
     words = " and ".join(map(str, sorted(seeds))) + (" seed" if seeds == {1} else " seeds")
     source, freedom = f"{words}, {images}", getattr(found, "freedom", inf)
     return Effect(found.value, found.low, found.high, tuple(map(float, by_seed)), source, freedom)

@@ -1,54 +1,57 @@
 """What came of a sweep: its finished runs as a table, kept in data/results/ and read back for notebook 05."""
 
 import io
+import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from woofkit.config import ConfigError
 from woofkit.files import RESULTS, write_table
-from woofkit.results import load_run, other_settings, read_answers
+from woofkit.results import is_finished, load_run, other_settings, read_answers
 from woofkit.stats.intervals import accuracy_interval
 from woofkit.stats.seeds import seed_and_image_variance
 from woofkit.sweeps.grid import Sweep
-from woofkit.sweeps.plan import plan, val_accuracy
 
 NAMED = ("lr", "rank", "targets", "blocks", "label_fraction", "epochs")  # the rest is in `other`
 SAME = ("grid", "method", *NAMED, "num_train_images", "other")
-MEASURED = (
-    "val_accuracy",
-    "test_accuracy",
-    "test_accuracy_low",
-    "test_accuracy_high",
-    "low",
-    "high",
-    "test_loss",
-    "trainable_parameters",
-    "checkpoint_bytes",
-    "images_per_second",
-    "train_seconds",
-    "date",
-    "machine",
-)
-KEPT = (*SAME, "seed", *MEASURED, "dataset")
+MEASURED = ("val_accuracy", "test_accuracy", "test_accuracy_low", "test_accuracy_high", "low", "high", "test_loss")
+COSTS = ("trainable_parameters", "checkpoint_bytes", "images_per_second", "train_seconds", "date", "machine")
+KEPT = (*SAME, "seed", *MEASURED, *COSTS, "dataset")
+
+
+def outcome_path(root: Path, job: str) -> Path:
+    """The small file that says what came of a job, by the job's name."""
+    return root / "jobs" / f"{job}.json"
+
+
+def read_outcome(root: Path, job: str) -> dict[str, Any]:
+    """What came of a job: {"run", "val_accuracy"} of a finished run, {"diverged"} with the message, or {}.
+
+    `run` is the run's folder, relative to `root`. {} stands for a job that is not done, or whose folder is gone.
+    """
+    path = outcome_path(root, job)
+    outcome = json.loads(path.read_text()) if path.is_file() else {}
+    return {} if "run" in outcome and not is_finished(root / outcome["run"]) else outcome
 
 
 def collect(sweep: Sweep) -> pd.DataFrame:
-    """Every finished run of a sweep as `load_run` gives it, with `grid`, `val_accuracy` and the adapter's settings.
+    """One row per grid and finished run: what `load_run` gives, with `grid`, `val_accuracy` and the adapter's settings.
 
-    `other` has in words what is neither the default nor among NAMED. A run in two grids has two rows. Empty, without a
-    column, if none has finished.
+    `other` has in words what is neither the default nor among NAMED. The frame is empty, without a column, if no run
+    has finished.
     """
-    rows = []
-    for job in plan(sweep):
-        if not job.done:
-            continue
-        row = load_run(job.run)
-        adapter = {name: row.get(f"lora.{name}") for name in ("rank", "targets", "blocks")}
-        adapter["other"] = other_settings(row, NAMED)
-        rows += [{"grid": grid, **adapter, "val_accuracy": val_accuracy(job.run), **row} for grid in job.grids]
-    order = {grid: number for number, grid in enumerate(sweep.grids)}
-    return pd.DataFrame(sorted(rows, key=lambda row: order[row["grid"]]))
+    rows = {}
+    for grid in sweep.grids:
+        for job in sweep.jobs_of(grid):
+            if "run" not in (outcome := read_outcome(sweep.root, job.name)):
+                continue
+            row = load_run(sweep.root / outcome["run"])
+            adapter = {name: row.get(f"lora.{name}") for name in ("rank", "targets", "blocks")}
+            words = {"other": other_settings(row, NAMED), "val_accuracy": outcome["val_accuracy"]}
+            rows[grid, outcome["run"]] = {"grid": grid, **adapter, **words, **row}  # the best lr may be another's
+    return pd.DataFrame(list(rows.values()))
 
 
 def keep(sweep: Sweep, folder: Path = RESULTS) -> Path:
@@ -91,7 +94,7 @@ def with_intervals(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def kept_runs(dataset: str, folder: Path = RESULTS) -> pd.DataFrame:
-    """The rows of every sweep that is kept for a dataset, each run once in each grid; empty if nothing is kept.
+    """The rows of every sweep that is kept for a dataset, each run once per grid; empty if nothing is kept.
 
     Where two sweeps have the same run, the last in the order of their names counts: "rigor" before "rigor-small".
     """
@@ -108,6 +111,6 @@ def _read_kept(path: Path | io.StringIO) -> pd.DataFrame:
 
 
 def _settings(table: pd.DataFrame) -> pd.Series:
-    """What a row is known by: a tuple a row, in which what is missing equals what is missing."""
+    """What a row is known by: one tuple per row, in which a missing value equals a missing value."""
     settings = table[[*SAME, "seed"]].astype(object)
     return pd.Series(list(settings.where(settings.notna(), None).itertuples(index=False, name=None)), table.index)
