@@ -171,7 +171,7 @@ def test_the_pictures_are_the_datasets_and_their_parts(splits):
     assert "body head ears legs tail" in words(box)
 
 
-def test_an_image_is_drawn_when_it_is_first_shown_and_then_kept(splits, monkeypatch):
+def test_an_image_is_drawn_when_it_is_first_shown_and_then_remembered(splits, monkeypatch):
     drawn, image = [], WoofDataset.image
     monkeypatch.setattr(WoofDataset, "image", lambda self, index: drawn.append(index) or image(self, index))
     box = dataset_browser({"train": splits["train"]})

@@ -131,7 +131,7 @@ def test_equal_models_have_a_scale_too(pixels):
     assert explored.scale(0, "attention", True) == maps.SMALLEST_SCALE
 
 
-def test_a_picture_is_recorded_once_a_model_and_few_are_kept(models, pixels, monkeypatch):
+def test_a_picture_is_recorded_once_per_model_and_few_stay_in_memory(models, pixels, monkeypatch):
     seen = []
     models["lora"].register_forward_hook(lambda *_: seen.append(1))
     monkeypatch.setattr(maps, "PICTURES", 2)
@@ -139,7 +139,7 @@ def test_a_picture_is_recorded_once_a_model_and_few_are_kept(models, pixels, mon
     for kind in ("attention", "rollout", "relevance"):
         explored.map(Choice(0, "lora", kind=kind))
     assert len(seen) == 1
-    for image in (1, 0, 2, 0, 3):  # the latest two are kept: 0 is never recorded again, the others once
+    for image in (1, 0, 2, 0, 3):  # the latest two stay in memory: 0 is never recorded again, the others once
         explored.map(Choice(image, "lora"))
     assert len(seen) == 4
     assert explored.record.cache_info().currsize == 2
@@ -164,13 +164,13 @@ def test_hooks_and_parameters_are_as_they_were(models, pixels):
 
 
 @pytest.mark.parametrize("percent", [1, 10, 33, 50, 99, 100])
-def test_the_strongest_patches_are_kept_rounded_up(percent):
+def test_the_strongest_patches_are_shown_rounded_up(percent):
     heatmap = np.random.default_rng(0).normal(size=(3, 5))
-    kept = strongest(heatmap, percent)
-    assert kept.sum() == math.ceil(percent * 15 / 100)
-    if not kept.all():
-        assert np.abs(heatmap)[kept].min() >= np.abs(heatmap)[~kept].max()
-    assert strongest(np.ones((3, 5)), percent).sum() == kept.sum()  # also of patches that are equally strong
+    shown = strongest(heatmap, percent)
+    assert shown.sum() == math.ceil(percent * 15 / 100)
+    if not shown.all():
+        assert np.abs(heatmap)[shown].min() >= np.abs(heatmap)[~shown].max()
+    assert strongest(np.ones((3, 5)), percent).sum() == shown.sum()  # also of patches that are equally strong
 
 
 def test_a_verdict_names_breed_probability_and_whether_it_is_right():

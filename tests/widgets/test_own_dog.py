@@ -119,7 +119,7 @@ def test_another_breed_takes_all_its_traits_and_redraws_once(box, drawn):
     assert trait(box, "ear_shape").value == "pricked"
 
 
-def test_another_dog_keeps_the_traits_and_the_way_back_is_open(box, drawn):
+def test_another_dog_has_the_same_traits_and_the_way_back_is_open(box, drawn):
     first = picture(box)
     assert control(box, "◀ the dog before").disabled
     trait(box, "tail_tip").value = 0.8

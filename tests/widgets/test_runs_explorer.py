@@ -111,7 +111,7 @@ def test_what_was_not_trained_has_no_settings_of_training(box):
         ("dataset", "sketchwoof", "bacd"),
     ],
 )
-def test_a_filter_keeps_the_runs_it_names(box, name, value, endings):
+def test_a_filter_shows_the_runs_it_names(box, name, value, endings):
     before = state(box)
     control(box, name).value = value
     assert [folder[-1] for folder in folders(box)] == list(endings)
@@ -152,7 +152,7 @@ def test_the_chosen_run_stays_chosen_while_it_is_among_them(box):
 def test_no_run_like_that_is_a_sentence(box):
     control(box, "profile").value = "paper"
     control(box, "method").value = "lora"
-    assert heading(box) == "None of the 5 runs is like that: choose another profile, method or dataset."
+    assert heading(box) == "None of the 5 runs matches: choose another profile, method or dataset."
     assert control(box, "run").disabled
     assert page(box) == ""
     control(box, "method").value = ""

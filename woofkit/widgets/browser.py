@@ -42,7 +42,7 @@ def dataset_browser(
     orders = {name: _order(len(dataset), seed) for name, dataset in splits.items()}
     kind = "pose" if names == POSES else "breed"
 
-    split = dropdown("split", list(splits), list(splits))
+    split = dropdown("split", list(splits))
     breed = dropdown(kind, [f"all {kind}s", *names], range(ALL, len(names)))
     wrong, parts = checkbox("wrong predictions only"), checkbox("parts of the dog")
     pages, shown = Pager(ON_A_PAGE), HTML()

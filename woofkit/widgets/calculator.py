@@ -1,4 +1,4 @@
-"""The LoRA calculator: rank, layers and blocks in; parameters, bytes and the sum that they come from out."""
+"""The LoRA calculator: choose rank, layers and blocks, and see parameters, bytes, and how they add up."""
 
 from dataclasses import replace
 from typing import Any
@@ -114,7 +114,7 @@ def _counts(model: nn.Module, config: LoRAConfig) -> list[int]:
 
 
 def _marks(model: nn.Module, config: LoRAConfig) -> dict[str, tuple[int, int]]:
-    """The rank and the parameters of an adapter and of the paper's."""
+    """(rank, parameters) of an adapter, and of the paper's: what `rank_lines` marks."""
     adapters = {"mark": config, "paper": LoRAConfig.paper()}
     return {name: (each.rank, count_lora_parameters(model, each)) for name, each in adapters.items()}
 

@@ -13,10 +13,11 @@ NARROW, WIDE = {"width": "auto"}, {"width": "auto", "flex": "1 0 220px"}
 LABEL = {"description_width": "initial"}  # as wide as the words
 
 
-def dropdown(name: str, words: Sequence[str] = (), values: Sequence = (), value: Any = None) -> Dropdown:
-    """A choice among `values`, shown as `words`; the first is chosen unless `value` says another."""
+def dropdown(name: str, words: Sequence[str] = (), values: Sequence | None = None, value: Any = None) -> Dropdown:
+    """A choice among `values` (None: the words themselves), shown as `words`. It begins at `value`, or the first."""
+    options = list(zip(words, words if values is None else values, strict=True))
     chosen = {} if value is None else {"value": value}
-    return Dropdown(description=name, options=list(zip(words, values, strict=True)), **chosen, style=LABEL, layout=WIDE)
+    return Dropdown(description=name, options=options, **chosen, style=LABEL, layout=WIDE)
 
 
 def slider(name: str, highest: int, value: int) -> IntSlider:

@@ -29,8 +29,8 @@ def attention_explorer(
 ) -> VBox:
     """Make the controls and the picture: which image, model, map, block and head, and how many patches.
 
-    A picture's maps of one kind keep one scale whatever else is chosen, the 98th percentile over all models, blocks and
-    heads; the differences from the original have another. A patch beyond the end has the last colour.
+    A picture's maps of one kind have one scale whatever else is chosen: the 98th percentile over all models, blocks and
+    heads. The differences from the original have another. A patch beyond the end has the last colour.
 
     Args:
         models: name -> model in eval mode; what one called "original" shows is subtracted from the others' maps.

@@ -40,7 +40,7 @@ def draw_your_own_dog(
     """
     require_choice("breed", start, BREEDS)
     _check_models(models, transform, class_names)
-    breed = dropdown("start from", BREEDS, BREEDS, start)
+    breed = dropdown("start from", BREEDS, value=start)
     traits = {name: _trait_control(name, getattr(breed_traits(start), name)) for name in NAMES}
     pose = dropdown("pose", ["as it comes", *POSES], ["", *POSES])
     reset, previous, another = (button(words) for words in ("back to the breed", "◀ the dog before", "another dog ▶"))
@@ -102,7 +102,7 @@ def _probabilities(model: nn.Module, image: np.ndarray, transform: Transform) ->
 
 def _trait_control(name: str, value: str | float) -> Widget:
     if name in CHOICES:
-        return dropdown(_words(name), CHOICES[name], CHOICES[name], value)
+        return dropdown(_words(name), CHOICES[name], value=value)
     look = {"readout_format": ".0%", "style": LABEL, "layout": WIDE | {"flex": "1 0 300px"}}  # three in a line
     return FloatSlider(description=_words(name), min=0, max=1, step=0.01, value=value, **look)
 

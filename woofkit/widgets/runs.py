@@ -47,7 +47,7 @@ NOTHING = "-"
 def runs_explorer(root: str | Path) -> VBox:
     """Make the controls (filters, order, page, which run) with the table of runs and the chosen one in detail.
 
-    Runs that were stopped before their end are among them, and called so. New runs appear at "read again".
+    Stopped runs are shown too, and marked. New runs appear when "read again" is pressed.
 
     Args:
         root: the folder with the runs of one or more profiles; nothing needs to be in it yet.
@@ -77,17 +77,18 @@ def runs_explorer(root: str | Path) -> VBox:
         folders = list(here["folder"])
         chosen = folders.index(run.value) if run.value in folders else None
         table.value = runs_table(heading(), COLUMNS, rows, chosen)
-        detail.value = ""
-        if run.value:
-            [one] = runs[runs["folder"] == run.value].to_dict("records")
-            note, settings = _settings(runs, one, whole.value)
-            detail.value = run_page(one["name"], run.value, note, settings, *curves(run.value, one["method"]))
+        detail.value = shown_run() if run.value else ""
+
+    def shown_run() -> str:
+        [one] = runs[runs["folder"] == run.value].to_dict("records")
+        note, settings = _settings(runs, one, whole.value)
+        return run_page(one["name"], run.value, note, settings, *curves(run.value, one["method"]))
 
     def heading() -> str:
         if runs.empty:
             return "There is no finished run here yet: train one, then read again."
         if listed.empty:
-            return f"None of the {len(runs)} runs is like that: choose another profile, method or dataset."
+            return f"None of the {len(runs)} runs matches: choose another profile, method or dataset."
         return pages.position("run")
 
     def select(_change: Any = None) -> None:
