@@ -1,6 +1,10 @@
 """Small models, pictures and widget handles that several tests share."""
 
+import base64
+import io
 import re
+import statistics
+import time
 from html import unescape
 
 import timm
@@ -96,7 +100,26 @@ def page(box):
 
 
 def words(box):
-    return unescape(re.sub(r"<img.*?>|<style>.*?</style>|<.*?>", " ", page(box), flags=re.S))
+    return " ".join(unescape(re.sub(r"<img.*?>|<style>.*?</style>|<.*?>", " ", page(box), flags=re.S)).split())
+
+
+def pictures(box):
+    return [Image.open(io.BytesIO(base64.b64decode(data))) for data in re.findall('base64,([^"]+)', page(box))]
+
+
+def alts(box):
+    """The words for those who cannot see the pictures."""
+    return [unescape(alt) for alt in re.findall('<img alt="([^"]*)"', page(box))]
+
+
+def median_seconds(control, values):
+    """How long one change of a control takes, with all that follows from it."""
+    taken = []
+    for value in values:
+        begin = time.perf_counter()
+        control.value = value
+        taken.append(time.perf_counter() - begin)
+    return statistics.median(taken)
 
 
 def message(box):

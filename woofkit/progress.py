@@ -46,31 +46,37 @@ class Monitor:
 
 
 class ProgressLines(Monitor):
-    """Logs one line per epoch, and in long epochs one every PROGRESS_SECONDS: how far, how fast, how long to go."""
+    """Logs one line per epoch, and in long epochs one every PROGRESS_SECONDS: how far, how fast, how long to go.
+
+    `progress` is the tqdm bar behind these lines, in images of all epochs.
+    """
 
     def __init__(self, log: Callable[[str], None] | None = None):
         self.log = log or (lambda line: print(line, flush=True))
 
     def begin(self, config: TrainConfig, num_images: int, history: list[dict]) -> None:
         self.config, self.num_images = config, num_images
-        self._lines = progress_bar(config.epochs * num_images, config.method, "images", self.log)
-        self._lines.initial = self._lines.n = self._lines.last_print_n = len(history) * num_images  # done before
+        self.progress = progress_bar(config.epochs * num_images, config.method, "images", self.log)
+        self.progress.initial = self.progress.n = self.progress.last_print_n = len(history) * num_images  # done before
 
     def step(self, epoch: int, images: int, means: Callable[[], Means]) -> None:
-        self._lines.set_description_str(f"{self.config.method:<5} epoch {epoch}/{self.config.epochs}", refresh=False)
-        self._lines.update((epoch - 1) * self.num_images + images - self._lines.n)
+        self.progress.set_description_str(f"{self.config.method:<5} epoch {epoch}/{self.config.epochs}", refresh=False)
+        self.progress.update((epoch - 1) * self.num_images + images - self.progress.n)
 
     def epoch(self, record: dict) -> None:
-        self._lines.last_print_t = time.time()  # this line stands for the bar's next one
+        self.progress.last_print_t = time.time()  # this line stands for the bar's next one
         line = f"{self.config.method:<5} epoch {record['epoch']}/{self.config.epochs}  loss {record['train_loss']:.3f}"
         line += f"  accuracy {record['train_accuracy']:6.1%}"
         if not math.isnan(record["val_accuracy"]):
             line += f"  val {record['val_accuracy']:6.1%}"
-        left = tqdm.format_meter(**self._lines.format_dict | {"bar_format": "{remaining} left"})
-        self.log(f"{line}  {record['images_per_second']:5.1f} images/s  {left}")
+        self.log(f"{line}  {record['images_per_second']:5.1f} images/s  {self.meter('{remaining} left')}")
 
     def end(self, message: str) -> None:
         self.log(message)
+
+    def meter(self, form: str) -> str:
+        """Write what the bar knows in a `bar_format` of tqdm, such as "{rate_noinv_fmt}, {remaining} left"."""
+        return tqdm.format_meter(**self.progress.format_dict | {"bar_format": form})
 
 
 def progress_bar(total: int, title: str, unit: str, log: Callable[[str], None]) -> tqdm:

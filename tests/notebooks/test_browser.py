@@ -177,7 +177,7 @@ def test_notebook_04_runs_and_the_explorers_block_changes_the_picture(page, lab,
     assert picture.get_attribute("src") != before
 
 
-def test_stop_in_the_monitor_keeps_what_was_learned(page, lab, test_study):
+def test_stop_in_the_monitor_saves_what_was_learned(page, lab, test_study):
     runs = test_study.folder / "stopped"
     folder = test_study.copy("lab-stop", ["03_lora_finetune"], epochs=500, runs_dir=str(runs))
     path = folder / "03_lora_finetune.ipynb"
@@ -190,13 +190,13 @@ def test_stop_in_the_monitor_keeps_what_was_learned(page, lab, test_study):
     monitor = notebook.widget("images/s")
     page.get_by_text(re.compile(r"LoRA, epoch [3-9]\d? of 500")).wait_for(timeout=5 * MINUTE)
     first_picture = monitor.locator("img").get_attribute("src")
-    button = page.get_by_role("button", name="stop, and keep what was learned")
+    button = page.get_by_role("button", name="stop, and save what was learned")
     assert button.is_enabled()
     button.click()
     message = page.get_by_text(re.compile(r"lora: test accuracy .* stopped in epoch \d+"))
     message.first.wait_for(timeout=2 * MINUTE)
     notebook.wait_until_done()  # the cells below speak of the stopped model
-    assert page.get_by_role("button", name="stop, and keep what was learned").is_disabled()
+    assert page.get_by_role("button", name="stop, and save what was learned").is_disabled()
     assert notebook.widget("test accuracy").locator("img").get_attribute("src") != first_picture
     require_no_complaints(notebook.outputs())
     kept = load_runs(runs, stopped=True)

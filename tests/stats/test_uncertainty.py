@@ -275,6 +275,7 @@ def test_differences_from_a_model_without_seeds_count_its_images_and_the_others_
     assert fixed.high - fixed.low == pytest.approx(np.diff(seed_and_image_variance(many, LABELS)[1:3]).item())
 
 
+@pytest.mark.bench
 def test_five_seeds_of_a_thousand_images_take_less_than_a_second():
     rng = np.random.default_rng(16)
     correct, labels = rng.random((5, 1000)) < 0.9, np.arange(1000) % 10

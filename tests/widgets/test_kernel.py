@@ -11,7 +11,7 @@ from woofkit.study import CLIENT_CONFIG, KERNEL
 
 WAITING_CELL = """
 import time
-from woofkit.widgets.prompt import PromptButton
+from woofkit.widgets.prompt_button import PromptButton
 
 button, clicks = PromptButton(description="stop"), []
 button.on_click(lambda _button: clicks.append(time.monotonic()))

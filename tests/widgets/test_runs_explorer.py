@@ -1,8 +1,6 @@
 """Laws of the runs explorer: every run is there once, in the order and with the settings that were asked for."""
 
 import re
-import statistics
-import time
 from html import unescape
 
 import matplotlib.pyplot as plt
@@ -10,12 +8,11 @@ import pandas as pd
 import pytest
 from matplotlib.text import Text
 
-from helpers import control, message, page, walk, words
+from helpers import alts, control, median_seconds, message, page, pictures, walk, words
 from woofkit.config import ConfigError, LoRAConfig, TrainConfig
 from woofkit.files import write_json
 from woofkit.results import load_runs, write_history
-from woofkit.widgets import run_rows
-from woofkit.widgets.runs import runs_explorer, runs_figure
+from woofkit.widgets.runs import read_runs, runs_explorer, runs_figure
 
 RUN_FILTERS = ("profile", "method", "dataset")
 
@@ -114,7 +111,7 @@ def test_what_was_not_trained_has_no_settings_of_training(box):
         ("dataset", "sketchwoof", "bacd"),
     ],
 )
-def test_a_filter_keeps_the_runs_it_names(box, name, value, endings):
+def test_a_filter_shows_the_runs_it_names(box, name, value, endings):
     before = state(box)
     control(box, name).value = value
     assert [folder[-1] for folder in folders(box)] == list(endings)
@@ -155,7 +152,7 @@ def test_the_chosen_run_stays_chosen_while_it_is_among_them(box):
 def test_no_run_like_that_is_a_sentence(box):
     control(box, "profile").value = "paper"
     control(box, "method").value = "lora"
-    assert heading(box) == "None of the 5 runs is like that: choose another profile, method or dataset."
+    assert heading(box) == "None of the 5 runs matches: choose another profile, method or dataset."
     assert control(box, "run").disabled
     assert page(box) == ""
     control(box, "method").value = ""
@@ -179,7 +176,6 @@ def test_pages_hold_fifteen_runs_and_cover_all(tmp_path):
     before = state(box)
     control(box, "page").value = 2
     assert state(box) == before | {"page": 2}
-    assert "profile" not in "".join(child.value for child in walk(box) if "<thead" in str(getattr(child, "value", "")))
 
 
 # --- one run ---
@@ -187,14 +183,14 @@ def test_pages_hold_fifteen_runs_and_cover_all(tmp_path):
 
 def test_a_runs_settings_are_those_that_differ_or_all(box):
     control(box, "run").value = "demo/lora-r12-s0-bbbbbbbb"
-    assert "folder: demo/lora-r12-s0-bbbbbbbb" in " ".join(words(box).split())
-    text = " ".join(words(box).split())
+    text = words(box)
+    assert "folder: demo/lora-r12-s0-bbbbbbbb" in text
     assert "Settings in which the runs of profile demo differ:" in text
     for setting in ("method : lora", "lr : 0.001", "seed : 0"):
         assert setting in text
     assert "model_name" not in text
     control(box, "all settings").value = True
-    text = " ".join(words(box).split())
+    text = words(box)
     for setting in ("model_name : vit_tiny_patch16_224", "lora.rank : 12", "data_dir : -"):
         assert setting in text
 
@@ -205,11 +201,11 @@ def test_a_run_alone_in_its_profile_differs_from_none(box):
 
 
 def test_the_curves_are_the_runs_own_and_in_words_too(box):
-    shown = {}
+    shown = []
     for folder in ("demo/full-r0-s0-aaaaaaaa", "demo/lora-r12-s0-bbbbbbbb"):
         control(box, "run").value = folder
-        shown[folder] = re.search('<img alt="([^"]*)" src="([^"]*)"', page(box)).groups()
-    (full, one), (lora, other) = shown.values()
+        shown += zip(alts(box), pictures(box), strict=True)
+    (full, one), (lora, other) = shown
     assert full == (
         "Learning curves, Full fine-tuning: after epoch 2 the training accuracy is 80.0%, the validation accuracy 70.0%"
     )
@@ -259,14 +255,9 @@ def test_a_damaged_run_is_a_sentence_and_the_others_stay(root, box):
     assert len(table(box)) == 5
 
 
+@pytest.mark.bench
 def test_a_change_takes_no_longer_than_a_second(box):
-    taken = []
-    for _ in range(2):
-        for folder in folders(box):
-            begin = time.perf_counter()
-            control(box, "run").value = folder
-            taken.append(time.perf_counter() - begin)
-    assert statistics.median(taken) < 1
+    assert median_seconds(control(box, "run"), folders(box) * 2) < 1
 
 
 def test_what_is_no_folder_of_runs_is_refused(tmp_path):
@@ -307,14 +298,14 @@ def test_of_many_runs_the_figure_draws_the_best_and_says_so(tmp_path):
 
 
 def test_the_profile_of_a_run_is_its_folder(root):
-    assert set(run_rows.read_runs(root)["profile"]) == {"demo", "paper"}
-    assert set(run_rows.read_runs(root / "demo")["profile"]) == {"demo"}
+    assert set(read_runs(root)["profile"]) == {"demo", "paper"}
+    assert set(read_runs(root / "demo")["profile"]) == {"demo"}
 
 
 def test_a_run_that_names_something_else_than_breeds_says_so(root):
     make_run(root, "demo-pose/lora-r12-s0-ffffffff", "lora", label="pose")
-    frame = run_rows.read_runs(root)
-    labels = dict(zip(frame["folder"], run_rows.run_labels(frame), strict=True))
-    assert labels["demo-pose/lora-r12-s0-ffffffff"] == "LoRA (pose), rank 12, lr 0.0004, seed 0"
-    assert labels["demo/lora-r12-s0-bbbbbbbb"] == "LoRA, rank 12, lr 0.001, seed 0"
+    frame = read_runs(root)
+    names = dict(zip(frame["folder"], frame["name"], strict=True))
+    assert names["demo-pose/lora-r12-s0-ffffffff"] == "LoRA (pose), rank 12, lr 0.0004, seed 0"
+    assert names["demo/lora-r12-s0-bbbbbbbb"] == "LoRA, rank 12, lr 0.001, seed 0"
     assert "LoRA (pose)" in [row[1] for row in table(runs_explorer(root))]

@@ -1,11 +1,11 @@
 """The controls that all explorers share: each has its name beside it and works with the keyboard."""
 
-import gc
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import wraps
+from typing import Any
 
-from ipywidgets import HTML, Button, Checkbox, Dropdown, HBox, IntSlider, VBox, Widget
+from ipywidgets import HTML, BoundedIntText, Button, Checkbox, Dropdown, HBox, IntSlider, VBox, Widget
 
 from woofkit.plots.pages import PAGE_CLASS, STYLE
 
@@ -13,16 +13,16 @@ NARROW, WIDE = {"width": "auto"}, {"width": "auto", "flex": "1 0 220px"}
 LABEL = {"description_width": "initial"}  # as wide as the words
 
 
-def dropdown(name: str, words: Sequence[str], values: Sequence, value=None) -> Dropdown:
-    """A choice among `values`, shown as `words`; the first is chosen unless `value` says another."""
-    options = list(zip(words, values, strict=True))
-    value = options[0][1] if value is None else value
-    return Dropdown(description=name, options=options, value=value, style=LABEL, layout=WIDE)
+def dropdown(name: str, words: Sequence[str] = (), values: Sequence | None = None, value: Any = None) -> Dropdown:
+    """A choice among `values` (None: the words themselves), shown as `words`. It begins at `value`, or the first."""
+    options = list(zip(words, words if values is None else values, strict=True))
+    chosen = {} if value is None else {"value": value}
+    return Dropdown(description=name, options=options, **chosen, style=LABEL, layout=WIDE)
 
 
-def slider(name: str, highest: int, value: int, lowest: int = 1) -> IntSlider:
-    """A whole number from `lowest` to `highest`."""
-    return IntSlider(description=name, min=lowest, max=highest, value=value, style=LABEL, layout=WIDE)
+def slider(name: str, highest: int, value: int) -> IntSlider:
+    """A whole number from 1 to `highest`."""
+    return IntSlider(description=name, min=1, max=highest, value=value, style=LABEL, layout=WIDE)
 
 
 def button(words: str) -> Button:
@@ -35,28 +35,8 @@ def checkbox(name: str, value: bool = False) -> Checkbox:
     return Checkbox(description=name, value=value, indent=False, style=LABEL, layout=NARROW)
 
 
-def undisturbed(draw: Callable[..., None]) -> Callable[..., None]:
-    """`draw`, during which the garbage collector rests.
-
-    A full collection walks through half a million objects of the imported libraries, for a third of a second or more.
-    It can wait until the change is shown.
-    """
-
-    @wraps(draw)
-    def drawn(*change) -> None:
-        collects = gc.isenabled()
-        gc.disable()
-        try:
-            draw(*change)
-        finally:
-            if collects:
-                gc.enable()
-
-    return drawn
-
-
 @contextmanager
-def drawn_once(draw: Callable, controls: Sequence[Widget]) -> Iterator[None]:
+def drawn_once(draw: Callable[..., None], controls: Sequence[Widget]) -> Iterator[None]:
     """Answer all changes made inside together: `draw`, which observes the controls, is called once, at the end."""
     for control in controls:
         control.unobserve(draw, "value")
@@ -73,3 +53,41 @@ def in_lines(lines: Sequence[Sequence[Widget]], page: Widget) -> VBox:
     explorer = VBox([HTML(STYLE), *(HBox(line) for line in lines), page])
     explorer.add_class(PAGE_CLASS)
     return explorer
+
+
+class Pager:
+    """Shows a list page by page: the page's number, and buttons that go round at both ends.
+
+    `controls` are the widgets, `number` is the one to observe.
+    """
+
+    def __init__(self, size: int):
+        self.size, self.count = size, 0
+        self.number = BoundedIntText(description="page", min=1, max=1, style=LABEL, layout={"width": "140px"})
+        previous, following = button("◀ previous page"), button("next page ▶")
+        previous.on_click(lambda _button: self._step(-1))
+        following.on_click(lambda _button: self._step(1))
+        self.controls = (previous, self.number, following)
+
+    def restart(self, count: int) -> None:
+        """Go to the first page of a list of `count` items."""
+        self.count = count
+        self.number.value, self.number.max = 1, max(1, math.ceil(count / self.size))
+        for control in self.controls:
+            control.disabled = self.number.max == 1
+
+    @property
+    def here(self) -> slice:
+        """The places in the list that the page shows."""
+        first = (self.number.value - 1) * self.size
+        return slice(first, min(first + self.size, self.count))
+
+    def position(self, noun: str) -> str:
+        """Say where the page is in the list: "images 13 to 24 of 30", or "image 1 of 1"."""
+        first, last = self.here.start + 1, self.here.stop
+        if first == last:
+            return f"{noun} {first:,} of {self.count:,}"
+        return f"{noun}s {first:,} to {last:,} of {self.count:,}"
+
+    def _step(self, by: int) -> None:
+        self.number.value = (self.number.value - 1 + by) % self.number.max + 1

@@ -1,4 +1,4 @@
-"""Answers to the notebooks' exercises: whatever was typed is right or wrong, and never an error."""
+"""What the exercises' check cells need: an answer of any kind is judged, and none raises an error."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The maps that the attention explorer shows: recorded once a picture and model, then only picked. No widgets here."""
+"""The maps that the attention explorer shows: recorded once per picture and model, then only picked."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from woofkit.attention import attention_rollout, class_relevance, cls_attention, record_attention, token_layout
-from woofkit.data import Images, Transform
-from woofkit.explain.maps import explain_images, to_even
+from woofkit.data import Transform
+from woofkit.explain.maps import to_even
 
 BEFORE = "original"  # the model that is subtracted from the others
 PREDICTED = -1  # in place of a class: the one that the model predicts
-PICTURES = 12  # whose maps are kept: 50 kB each and model
+PICTURES = 12  # whose records stay in memory: 50 kB for each model
 SMALLEST_SCALE = 0.01  # even shares; two equal models differ by nothing
 
 
@@ -29,7 +29,7 @@ class Choice(NamedTuple):
     model: str
     against: str = ""
     kind: str = "attention"
-    layer: int = 0
+    layer: int = -1
     head: int = 0
     asked: int = PREDICTED
 
@@ -38,7 +38,7 @@ class Record(NamedTuple):
     """What a model makes of a picture: probabilities (C,), and maps in multiples of the even share.
 
     `attention` is (layers, 1 + heads, grid height, grid width), the mean of the heads first; `rollout` and `relevance`
-    are (grid height, grid width), relevance about the predicted class.
+    are (grid height, grid width).
     """
 
     probabilities: Tensor
@@ -53,17 +53,14 @@ class Record(NamedTuple):
 
 
 class ExplorerMaps:
-    """The maps of pictures under several models; those of the latest PICTURES pictures are kept.
+    """The maps of pictures under several models; the latest records stay in memory.
 
     `pictures` is a list of uint8 (3, H, W); an own photo may be appended to it.
     """
 
     def __init__(self, models: Mapping[str, nn.Module], pixels: Tensor, transform: Transform):
         self.models, self.pictures, self.transform = dict(models), list(pixels), transform
-        count = PICTURES * len(self.models)
-        self.record = lru_cache(count)(self._record)
-        self.relevance = lru_cache(4 * count)(self._relevance)
-        self.scale = lru_cache(6 * PICTURES)(self._scale)
+        self.record = lru_cache(PICTURES * len(self.models))(self._record)
 
     def image(self, index: int) -> np.ndarray:
         """The picture as it is drawn, uint8 (H, W, 3)."""
@@ -82,8 +79,8 @@ class ExplorerMaps:
         predicted = choice.asked == PREDICTED
         return self.record(choice.image, choice.model).predicted if predicted else choice.asked
 
-    def _scale(self, image: int, kind: str, signed: bool) -> float:
-        """`scale`: where the colours of a picture's maps of one kind end, in multiples of the even share.
+    def scale(self, image: int, kind: str, signed: bool) -> float:
+        """Where the colours of a picture's maps of one kind end, in multiples of the even share.
 
         It is the 98th percentile over all models (with `signed`, over the sizes of their differences from the
         original), all blocks, all heads and their mean, and relevance about each prediction. So it stays as it is while
@@ -100,24 +97,21 @@ class ExplorerMaps:
         return max(float(np.percentile(torch.stack(pool), 98)), SMALLEST_SCALE)
 
     def _maps(self, image: int, model: str, kind: str, asked: int) -> Tensor:
-        return self.relevance(image, model, asked) if kind == "relevance" else getattr(self.record(image, model), kind)
+        record = self.record(image, model)
+        if kind == "relevance" and asked != record.predicted:
+            record = self.record(image, model, asked)
+        return getattr(record, kind)
 
-    def _record(self, image: int, model: str) -> Record:
+    def _record(self, image: int, model: str, asked: int = PREDICTED) -> Record:
         network = self.models[model]
         inputs = self.transform.normalize(self.pictures[image][None].to(next(network.parameters()).device))
         layout = token_layout(network, tuple(inputs.shape[-2:]))
         with torch.enable_grad(), record_attention(network, gradients=True) as recorder:
-            logits = network(inputs)
+            logits = network(inputs)[0]
         heads = cls_attention(recorder.maps, *layout)[0]  # (layers, heads, grid height, grid width)
         attention = torch.cat([heads.mean(dim=1, keepdim=True), heads], dim=1)
         rollout = attention_rollout(recorder.maps, *layout)[0]
-        relevance = class_relevance(recorder.maps, recorder.gradients(logits.amax()), *layout)[0]
+        score = logits.max() if asked == PREDICTED else logits[asked]
+        relevance = class_relevance(recorder.maps, recorder.gradients(score), *layout)[0]
         maps = (to_even(each).cpu() for each in (attention, rollout, relevance))
-        return Record(logits[0].detach().softmax(dim=0).cpu(), *maps)
-
-    def _relevance(self, image: int, model: str, asked: int) -> Tensor:
-        record = self.record(image, model)
-        if asked == record.predicted:
-            return record.relevance
-        picture = Images(self.pictures[image][None], None, self.transform)
-        return explain_images(self.models[model], picture, ("relevance",), torch.tensor([asked])).maps["relevance"][0]
+        return Record(logits.detach().softmax(dim=0).cpu(), *maps)

@@ -1,4 +1,4 @@
-"""A picture file as a model gets it, be it grey, transparent or lying on its side; or a sentence that says why not."""
+"""Read one's own picture for a model, whether it is grey, transparent or lying on its side."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from woofkit.config import ConfigError, resolve_path
 from woofkit.data import Transform
 
 ALLOWED = "allowed is the path of a picture such as ~/dog.jpg (or .png, .webp, ...)"
-LONGEST = 20  # a picture longer for its width would need much memory, and show a stripe
+LONGEST = 20  # times its width; a longer picture would need much memory, and show a stripe
 UNREADABLE = (OSError, RuntimeError, SyntaxError, ValueError, Image.DecompressionBombError)  # what PIL raises
 
 

@@ -1,38 +1,53 @@
 """The runs explorer: every finished run below a folder, filtered and sorted, and one of them in detail."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
-from ipywidgets import HTML, BoundedIntText, Dropdown, VBox
+from ipywidgets import HTML, Dropdown, VBox
 from matplotlib.figure import Figure
 
-from woofkit.config import ConfigError
+from woofkit.config import ConfigError, TrainConfig
 from woofkit.plots.accuracy import accuracy_figure
 from woofkit.plots.pages import curves_in_words, curves_png, refusal, run_page, runs_table
 from woofkit.plots.style import method_name
-from woofkit.results import read_history
-from woofkit.widgets.controls import LABEL, WIDE, button, checkbox, drawn_once, dropdown, in_lines, undisturbed
-from woofkit.widgets.run_rows import read_runs, run_cells, run_columns, run_labels, run_settings, with_all_columns
+from woofkit.results import load_runs, read_history
+from woofkit.train import NOT_ZERO_SHOT
+from woofkit.widgets.controls import Pager, button, checkbox, drawn_once, dropdown, in_lines
 
 ON_A_PAGE, IN_A_FIGURE = 15, 20
 EVERY = ""  # in place of a profile, method or dataset
-SORTS = {
+FILTERS = ("profile", "method", "dataset")
+SORTS = {  # the order in words: by which column, and whether the lowest come first
     "test accuracy, highest first": ("test_accuracy", False),
     "learning rate, lowest first": ("lr", True),
-    "rank, lowest first": ("rank", True),
+    "rank, lowest first": ("lora.rank", True),
     "training time, shortest first": ("train_seconds", True),
     "images/s, fastest first": ("images_per_second", False),
     "trained parameters, fewest first": ("trainable_parameters", True),
     "date, newest first": ("date", False),
 }
-FILTERS = {"profile": "profile", "method": "method", "dataset": "dataset"}  # control -> column
+NUMBERS = {  # the table's heading: from which column, and how it is written
+    "learning rate": ("lr", "g"),
+    "rank": ("lora.rank", "g"),
+    "epochs": ("epochs", "g"),
+    "seed": ("seed", "g"),
+    "seconds": ("train_seconds", ",.0f"),
+    "images/s": ("images_per_second", ",.1f"),
+    "trained parameters": ("trainable_parameters", ",.0f"),
+}
+COLUMNS = ("run", "method", "profile", "test accuracy (interval)", *NUMBERS, "date")
+INTERVAL = ("test_accuracy", "test_accuracy_low", "test_accuracy_high")
+NEEDED = ("run", "method", "dataset", "label", "date", "stopped_epoch", *INTERVAL, *dict(NUMBERS.values()))
+NOTHING = "-"
 
 
 def runs_explorer(root: str | Path) -> VBox:
     """Make the controls (filters, order, page, which run) with the table of runs and the chosen one in detail.
 
-    Runs that were stopped before their end are among them, and called so. New runs appear at "read again".
+    Stopped runs are shown too, and marked. New runs appear when "read again" is pressed.
 
     Args:
         root: the folder with the runs of one or more profiles; nothing needs to be in it yet.
@@ -41,128 +56,176 @@ def runs_explorer(root: str | Path) -> VBox:
         ConfigError: `root` is a file, or a run below it is damaged.
     """
     root = Path(root)
-    frame = [read_runs(root)]
-    filters = {name: Dropdown(description=name, style=LABEL, layout=WIDE) for name in FILTERS}
+    runs = listed = read_runs(root)
+    filters = {name: dropdown(name) for name in FILTERS}
     sort = dropdown("sort by", list(SORTS), list(SORTS.values()))
-    page = BoundedIntText(description="page", min=1, max=1, value=1, style=LABEL, layout={"width": "140px"})
-    previous, following, again = (button(words) for words in ("◀ previous page", "next page ▶", "read again"))
-    run = Dropdown(description="run", style=LABEL, layout=WIDE)
-    whole = checkbox("all settings")
-    table, detail, listed = HTML(layout={"width": "100%"}), HTML(), [frame[0]]
-    curves = lru_cache(64)(lambda folder, method: _curves(root / folder, method))
+    pages, again = Pager(ON_A_PAGE), button("read again")
+    run, whole = dropdown("run"), checkbox("all settings")
+    table, detail = HTML(layout={"width": "100%"}), HTML()
 
-    @undisturbed
-    def draw(_change=None) -> None:
-        first = (page.value - 1) * ON_A_PAGE
-        here = listed[0].iloc[first : first + ON_A_PAGE]
+    @lru_cache(64)
+    def curves(folder: str, method: str) -> tuple[bytes | None, str]:
+        if not (root / folder / "history.csv").is_file():
+            return None, ""  # nothing was trained
+        history = read_history(root / folder)
+        return curves_png(history, method), curves_in_words(history, method)
+
+    def draw(_change: Any = None) -> None:
+        here = listed.iloc[pages.here]
+        numbered = enumerate(here.to_dict("records"), pages.here.start + 1)
+        rows = [{"method": each["method"], "cells": [str(number), *_cells(each)]} for number, each in numbered]
         folders = list(here["folder"])
-        rows = [
-            {"method": row.method, "cells": run_cells(row, number, frame[0])}
-            for number, row in enumerate(here.itertuples(), first + 1)
-        ]
         chosen = folders.index(run.value) if run.value in folders else None
-        heading = _heading(first, len(here), len(listed[0]), len(frame[0]))
-        table.value = runs_table(heading, run_columns(frame[0]), rows, chosen)
-        detail.value = _detail(frame[0], run.value, whole.value, curves) if run.value else ""
+        table.value = runs_table(heading(), COLUMNS, rows, chosen)
+        detail.value = shown_run() if run.value else ""
 
-    def select(_change=None) -> None:
-        chosen = frame[0]
-        for name, control in filters.items():
-            chosen = chosen[chosen[FILTERS[name]] == control.value] if control.value != EVERY else chosen
+    def shown_run() -> str:
+        [one] = runs[runs["folder"] == run.value].to_dict("records")
+        note, settings = _settings(runs, one, whole.value)
+        return run_page(one["name"], run.value, note, settings, *curves(run.value, one["method"]))
+
+    def heading() -> str:
+        if runs.empty:
+            return "There is no finished run here yet: train one, then read again."
+        if listed.empty:
+            return f"None of the {len(runs)} runs matches: choose another profile, method or dataset."
+        return pages.position("run")
+
+    def select(_change: Any = None) -> None:
+        nonlocal listed
         column, rising = sort.value
-        listed[0] = chosen.sort_values(column, ascending=rising, kind="stable", na_position="last")
-        labels = [f"{number} · {label}" for number, label in enumerate(run_labels(listed[0]), 1)]
-        with drawn_once(draw, [page, run]):
-            page.value, page.max = 1, max(1, -(-len(labels) // ON_A_PAGE))
-            _offer(run, labels, list(listed[0]["folder"]))
-        previous.disabled = following.disabled = page.disabled = page.max == 1
-        run.disabled = whole.disabled = not labels
+        listed = runs.sort_values(column, ascending=rising, kind="stable", na_position="last")
+        for name, control in filters.items():
+            listed = listed if control.value == EVERY else listed[listed[name] == control.value]
+        with drawn_once(draw, [pages.number, run]):
+            pages.restart(len(listed))
+            _offer(run, [f"{number} · {name}" for number, name in enumerate(listed["name"], 1)], list(listed["folder"]))
+        run.disabled = whole.disabled = listed.empty
 
     def fill() -> None:
         with drawn_once(select, list(filters.values())):
             for name, control in filters.items():
-                found = sorted(frame[0][FILTERS[name]].unique())
-                words = [method_name(each) for each in found] if name == "method" else found
+                found = sorted(runs[name].unique())
+                words = map(method_name, found) if name == "method" else found
                 _offer(control, [f"all {name}s", *words], [EVERY, *found])
 
-    def read(_button) -> None:
+    def read(_button: Any) -> None:
+        nonlocal runs
         try:
-            frame[0] = read_runs(root)
+            runs = read_runs(root)
         except ConfigError as error:
             detail.value = refusal(str(error))
             return
         curves.cache_clear()
         fill()
 
-    def step(by: int) -> None:
-        page.value = (page.value - 1 + by) % page.max + 1
-
     for control in (*filters.values(), sort):
         control.observe(select, "value")
-    for control in (page, run, whole):
+    for control in (pages.number, run, whole):
         control.observe(draw, "value")
     again.on_click(read)
-    previous.on_click(lambda _button: step(-1))
-    following.on_click(lambda _button: step(1))
     fill()
-    lines = [(*filters.values(), sort), (previous, page, following, again), (table,), (run, whole)]
+    lines = [(*filters.values(), sort), (*pages.controls, again), (table,), (run, whole)]
     return in_lines(lines, detail)
 
 
 def runs_figure(frame: pd.DataFrame) -> Figure:
-    """Draw the test accuracies of runs with their intervals, for paper, method by method, at most IN_A_FIGURE.
+    """Draw the test accuracies of runs with their intervals, method by method, at most IN_A_FIGURE.
 
     Args:
-        frame: a row a run, as `load_runs` gives it; of more runs, the most accurate are drawn, and the title says so.
+        frame: one row per run, as `load_runs` gives it. Of more runs, the most accurate are drawn, and the title says
+            so.
 
     Raises:
         ConfigError: there is no run.
     """
     if frame.empty:
         raise ConfigError("there is no run to draw: run_training makes some")
-    best = with_all_columns(frame).sort_values("test_accuracy", ascending=False, kind="stable").head(IN_A_FIGURE)
-    highest = best.groupby("method")["test_accuracy"].transform("max")
-    best = best.assign(highest=highest, label=run_labels(best))
+    best = _completed(frame).sort_values("test_accuracy", ascending=False, kind="stable").head(IN_A_FIGURE)
+    best = best.assign(highest=best.groupby("method")["test_accuracy"].transform("max"), label=best["name"])
     best = best.sort_values(["highest", "method", "test_accuracy"], ascending=[False, True, False], kind="stable")
-    names = {"test_accuracy": "accuracy", "test_accuracy_low": "low", "test_accuracy_high": "high"}
     title = f"{len(frame)} runs" if len(frame) > 1 else "1 run"
     if len(best) < len(frame):
         title = f"The {len(best)} most accurate of {len(frame)} runs"
-    return accuracy_figure(best.rename(columns=names)[["method", "label", *names.values()]], title)
+    return accuracy_figure(best.rename(columns=dict(zip(INTERVAL, ("accuracy", "low", "high"), strict=True))), title)
 
 
-def _offer(control: Dropdown, words: list[str], values: list) -> None:
-    """Give a dropdown other options, and keep what was chosen where it is still among them."""
+def read_runs(root: Path) -> pd.DataFrame:
+    """Every run below `root`, stopped ones too: `load_runs`, with `folder` and `profile` relative to `root`, `name`.
+
+    Raises:
+        ConfigError: `root` is a file, or a run's files are damaged.
+    """
+    if root.exists() and not root.is_dir():
+        raise ConfigError(f"{root.name} is not a folder: pass the one with the runs, such as 'runs'")
+    try:
+        frame = _completed(load_runs(root, stopped=True))
+    except (KeyError, OSError, ValueError) as error:
+        raise ConfigError(f"a run below {root.name} cannot be read: {error}") from error
+    folders = [Path(run).relative_to(root) for run in frame["run"]]
+    whole = root.resolve().name  # of a root that is a profile's folder itself
+    profiles = [folder.parent.as_posix() if folder.parent.parts else whole for folder in folders]
+    return frame.assign(folder=[folder.as_posix() for folder in folders], profile=profiles)
+
+
+def _completed(frame: pd.DataFrame) -> pd.DataFrame:
+    """The runs with every column of NEEDED, and with names such as "LoRA, rank 12, lr 0.0004, seed 0".
+
+    What is not known is nan, and so are the settings of a training that did not take place, as in zero-shot. Names that
+    several runs would share end in the hash of the run's folder.
+    """
+    frame = frame.reindex(columns=frame.columns.union(list(NEEDED), sort=False))
+    idle = [name for name in NOT_ZERO_SHOT if name in frame]
+    frame["label"] = frame["label"].fillna("breed")  # of runs that know no other
+    frame = frame.assign(**{name: frame[name].mask(frame["method"] == "zero-shot") for name in idle})
+    names = [_name(run) for run in frame.to_dict("records")]
+    hashes = [run.rsplit("-", 1)[-1] for run in frame["run"]]
+    told_apart = [f"{name} ({end})" if names.count(name) > 1 else name for name, end in zip(names, hashes, strict=True)]
+    return frame.assign(name=told_apart)
+
+
+def _name(run: dict[str, Any]) -> str:
+    parts = {"rank": "lora.rank", "lr": "lr", "seed": "seed", "stopped in epoch": "stopped_epoch"}
+    known = [f"{word} {run[column]:g}" for word, column in parts.items() if pd.notna(run[column])]
+    return ", ".join([_method(run), *known])
+
+
+def _method(run: dict[str, Any]) -> str:
+    """The method, and what it has learned to name if that is not the breed."""
+    return method_name(run["method"]) + ("" if run["label"] == "breed" else f" ({run['label']})")
+
+
+def _cells(run: dict[str, Any]) -> list[str]:
+    """The words for COLUMNS, after the run's number."""
+    stopped = "" if pd.isna(run["stopped_epoch"]) else f", stopped in epoch {run['stopped_epoch']:g}"
+    accuracy = "{:.1f} % ({:.1f} to {:.1f})".format(*(100 * run[column] for column in INTERVAL))
+    numbers = [NOTHING if pd.isna(run[column]) else format(run[column], form) for column, form in NUMBERS.values()]
+    return [_method(run) + stopped, run["profile"], accuracy, *numbers, run["date"][:10]]
+
+
+def _settings(runs: pd.DataFrame, run: dict[str, Any], whole: bool) -> tuple[str, dict[str, str]]:
+    """Which settings are shown, and these: all of a run, or those in which the runs of its profile differ."""
+    peers = runs[runs["profile"] == run["profile"]]
+    known = TrainConfig().to_dict()
+    names = [name for name in runs if name in known or name.startswith("lora.")]
+    if whole:
+        note = "All settings:"
+    elif len(peers) == 1:
+        note, names = f"It is the only run of profile {run['profile']}.", []
+    else:
+        names = [name for name in names if peers[name].astype(str).nunique() > 1]
+        note = f"Settings in which the runs of profile {run['profile']} differ:" if names else "No setting differs."
+    return note, {name: _setting(name, run[name]) for name in names if pd.notna(run[name])}
+
+
+def _setting(name: str, value: Any) -> str:
+    if name in ("data_dir", "weights") and Path(value).is_absolute():  # a path says where somebody's files are
+        return Path(value).name
+    return f"{value:g}" if isinstance(value, float) else str(value) or NOTHING
+
+
+def _offer(control: Dropdown, words: Sequence[str], values: Sequence[str]) -> None:
+    """Give a dropdown other options. What was chosen stays chosen where it is still among them."""
     value = control.value if control.value in values else values[0] if values else None
     control.options = list(zip(words, values, strict=True))
     control.value = value
-
-
-def _heading(first: int, count: int, total: int, everywhere: int) -> str:
-    if not everywhere:
-        return "There is no finished run here yet: train one, then read again."
-    if not total:
-        return f"None of the {everywhere} runs is like that: choose another profile, method or dataset."
-    return f"runs {first + 1} to {first + count} of {total}" if count > 1 else f"run {first + 1} of {total}"
-
-
-def _detail(frame: pd.DataFrame, folder: str, whole: bool, curves) -> str:
-    """The chosen run as HTML."""
-    one = frame[frame["folder"] == folder].iloc[0]
-    settings, alone = run_settings(frame, one, whole)
-    if whole:
-        note = "All settings:"
-    elif alone:
-        note = f"It is the only run of profile {one['profile']}."
-    else:
-        note = f"Settings in which the runs of profile {one['profile']} differ:" if settings else "No setting differs."
-    png, alt = curves(folder, one["method"])
-    return run_page(run_labels(frame[frame["folder"] == folder])[0], folder, note, settings, png, alt)
-
-
-def _curves(run: Path, method: str) -> tuple[bytes | None, str]:
-    """The learning curves of a run and the words for them; None where nothing was trained."""
-    if not (run / "history.csv").is_file():
-        return None, ""
-    history = read_history(run)
-    return curves_png(history, method), curves_in_words(history, method)

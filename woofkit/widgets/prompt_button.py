@@ -1,7 +1,8 @@
 """A button whose clicks are answered at once, also while a cell runs."""
 
+from typing import Any
+
 from comm.base_comm import BaseComm
-from ipykernel.jsonutil import json_clean
 from ipykernel.kernelbase import Kernel
 from ipywidgets import Button, __protocol_version__
 
@@ -9,23 +10,19 @@ from ipywidgets import Button, __protocol_version__
 class PromptComm(BaseComm):
     """A widget's line to its page that leaves it to the page which of the kernel's threads gets a message.
 
-    JupyterLab addresses what a widget sends to a thread (a subshell) that no cell keeps busy. ipykernel's own line
-    readdresses it, from 7.4 on, to the thread that last spoke on the line: to the one in which the cell runs, and a
-    click then waits for the cell's end.
+    JupyterLab addresses what a widget sends to a thread (a subshell) that no cell keeps busy. From ipykernel 7.4 on,
+    ipykernel's own comm readdresses it to the thread that last used the comm: to the one in which the cell runs, and a
+    click then waits for the cell's end. This comm sends as that one does, and readdresses nothing.
     """
 
-    def publish_msg(self, msg_type, data=None, metadata=None, buffers=None, **keys) -> None:
+    def publish_msg(
+        self, msg_type: str, data: dict | None = None, metadata: dict | None = None, buffers: Any = None, **keys: Any
+    ) -> None:
         """Send a message to the page."""
-        kernel = Kernel.instance()
-        content = json_clean({"data": data or {}, "comm_id": self.comm_id, **keys})
+        kernel, content = Kernel.instance(), {"data": data or {}, "comm_id": self.comm_id, **keys}
+        answered = {"parent": kernel.get_parent(), "ident": self.topic}
         kernel.session.send(
-            kernel.iopub_socket,
-            msg_type,
-            content,
-            metadata=json_clean(metadata or {}),
-            parent=kernel.get_parent(),
-            ident=self.topic,
-            buffers=buffers,
+            kernel.iopub_socket, msg_type, content, metadata=metadata or {}, buffers=buffers, **answered
         )
 
 
