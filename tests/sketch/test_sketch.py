@@ -8,15 +8,22 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from woofkit.sketch import drawing, litter
+from woofkit.sketch import breeds, drawing, litter
 from woofkit.sketch.breeds import BREEDS, breed_traits
 from woofkit.sketch.drawing import draw_dog
 from woofkit.sketch.layers import PARTS
 from woofkit.sketch.litter import MIN_DISTANCE
 from woofkit.sketch.skeleton import POSES
-from woofkit.sketch.traits import Traits, trait_distance
+from woofkit.sketch.traits import NAMES, Traits, trait_distance
 
 SAMOYED = breed_traits("Samoyed")
+
+
+def test_the_table_of_breeds_has_a_row_for_each_trait_and_a_column_for_each_breed():
+    headings, *rows = (line.split() for line in breeds._TABLE.strip().splitlines())
+    assert all(heading in breed for heading, breed in zip(headings, BREEDS, strict=True))
+    assert [row[0] for row in rows] == list(NAMES)
+    assert {len(row) for row in rows} == {1 + len(BREEDS)}
 
 
 def _pixels(index: int) -> tuple[bytes, bytes, str]:
@@ -141,10 +148,10 @@ def test_a_greyscale_picture_has_equal_channels_and_is_rare():
 
 
 def test_the_litter_is_apart_from_the_ten_and_from_itself():
-    breeds = litter(60, seed=1)
-    assert len(set(breeds)) == 60
-    assert breeds == litter(60, seed=1) != litter(60, seed=2)
-    assert min(trait_distance(t, breed_traits(name)) for t in breeds for name in BREEDS) >= MIN_DISTANCE
+    invented = litter(60, seed=1)
+    assert len(set(invented)) == 60
+    assert invented == litter(60, seed=1) != litter(60, seed=2)
+    assert min(trait_distance(t, breed_traits(name)) for t in invented for name in BREEDS) >= MIN_DISTANCE
 
 
 def test_the_distance_is_zero_to_itself_symmetric_and_counts_by_hand():

@@ -7,12 +7,10 @@ import numpy as np
 
 from woofkit.sketch.coat import Coat, Fur, Hair, scaled
 from woofkit.sketch.geometry import View, capsule
-from woofkit.sketch.head import Head, draw_face, fringe_layers, head_layers
+from woofkit.sketch.head import Head, Turn, draw_face, fringe_layers, head_layers
 from woofkit.sketch.layers import Color, Layer, Picture, Shape, outlined, paint, paint_details
 from woofkit.sketch.skeleton import Skeleton
 from woofkit.sketch.traits import Traits
-
-Turn = tuple[float, float, float]  # of the head: yaw from the trunk, nod and tilt in radians
 
 COLLARS = ((186, 48, 44), (44, 92, 160), (50, 120, 76), (60, 52, 50), (208, 150, 40))
 

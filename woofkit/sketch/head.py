@@ -11,6 +11,7 @@ from woofkit.sketch.layers import Layer, Picture, Shape, outlined, paint_details
 from woofkit.sketch.traits import Traits
 
 Point = tuple[float, float, float]
+Turn = tuple[float, float, float]  # of the head: yaw from the trunk, nod and tilt in radians
 
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 SIDES = (1, -1)  # left and right
@@ -20,11 +21,11 @@ _RING = np.linspace(0, 2 * np.pi, 14, endpoint=False)
 class Head:
     """The head's own axes: points are (forward, left, up) from its middle, in head radii.
 
-    `turn` is yaw from the trunk, nod and tilt in radians; `px` is a head radius in pixels, `near` the nearness of the
-    middle in dog units, `facing` how much the face looks at the viewer (-1 to 1).
+    `px` is a head radius in pixels, `near` the nearness of the middle in dog units, `facing` how much the face looks at
+    the viewer (-1 to 1).
     """
 
-    def __init__(self, view: View, center: np.ndarray, radius: float, turn: tuple[float, float, float]):
+    def __init__(self, view: View, center: np.ndarray, radius: float, turn: Turn) -> None:
         self.view, self.center, self.radius, self.px = view, center, radius, radius * view.scale
         cy, sy, cn, sn, ct, st = (f(a) for a in turn for f in (np.cos, np.sin))
         yaw = np.array([[cy, -sy, 0], [sy, cy, 0], [0, 0, 1]])
