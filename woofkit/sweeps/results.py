@@ -50,7 +50,12 @@ def collect(sweep: Sweep) -> pd.DataFrame:
             row = load_run(sweep.root / outcome["run"])
             adapter = {name: row.get(f"lora.{name}") for name in ("rank", "targets", "blocks")}
             words = {"other": other_settings(row, NAMED), "val_accuracy": outcome["val_accuracy"]}
-            rows[grid, outcome["run"]] = {"grid": grid, **adapter, **words, **row}  # the best lr may be another's
+            rows[grid, outcome["run"]] = {
+                "grid": grid,
+                **adapter,
+                **words,
+                **row,
+            }  # once, if two jobs were the same run
     return pd.DataFrame(list(rows.values()))
 
 
