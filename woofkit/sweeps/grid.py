@@ -124,9 +124,9 @@ def load_sweep(name_or_path: str | Path, overrides: dict[str, Any] | None = None
             search, tried = _search(cells, cell)
             searches[search] = tried
         name = settings_hash(cell.config.to_dict() | ({"lr": f"best of {search}"} if search else {}))
-        grids = jobs[name].grids if name in jobs else ()
-        jobs[name] = Job(name, cell.config, tuple(dict.fromkeys([*grids, cell.grid])), search)
-    return Sweep(path.stem, study, tuple(content["grids"]), tuple(jobs.values()), searches)
+        before = jobs[name].grids if name in jobs else ()
+        jobs[name] = Job(name, cell.config, tuple(dict.fromkeys([*before, cell.grid])), search)
+    return Sweep(path.stem, study, tuple(grids), tuple(jobs.values()), searches)
 
 
 def settings_hash(settings: Any) -> str:

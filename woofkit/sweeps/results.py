@@ -49,8 +49,8 @@ def collect(sweep: Sweep) -> pd.DataFrame:
                 continue
             row = load_run(sweep.root / outcome["run"])
             adapter = {name: row.get(f"lora.{name}") for name in ("rank", "targets", "blocks")}
-            words = {"other": other_settings(row, NAMED), "val_accuracy": outcome["val_accuracy"]}
-            rows[grid, outcome["run"]] = {"grid": grid, **adapter, **words, **row}  # the best lr may be another's
+            more = {"other": other_settings(row, NAMED), "val_accuracy": outcome["val_accuracy"]}
+            rows[grid, outcome["run"]] = {"grid": grid, **adapter, **more, **row}  # once, if two jobs were one run
     return pd.DataFrame(list(rows.values()))
 
 

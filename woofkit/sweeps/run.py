@@ -67,7 +67,7 @@ def run_jobs(sweep: Sweep, cores: int | None = None) -> int:
     busy = f"another sweep is at work in {sweep.root}: wait for it, or stop it"
     (sweep.root / "jobs").mkdir(parents=True, exist_ok=True)
     with hold(sweep.root / ".sweep.lock", busy):
-        # Snakemake's own lock outlives a Snakemake that is killed; since ours is free, nobody is at work.
+        # Snakemake's own lock outlives a Snakemake that is killed. As we hold ours, nobody else is at work here.
         shutil.rmtree(sweep.root / ".snakemake" / "locks", ignore_errors=True)
         for job in sweep.jobs:
             if not read_outcome(sweep.root, job.name):  # the folder of its run is gone
@@ -91,6 +91,7 @@ def write_agenda(sweep: Sweep) -> Path:
     texts = table[[name for name in table if name in SETTINGS]]
     for job in sweep.jobs:
         words = ", ".join(f"{name} {text}" for name, text in texts.loc[job.name].items() if text)
+        words = words.removeprefix("method ")
         runs[job.name] = {"settings": job.config.to_dict(), "search": job.search, "words": words}
     write_json(path, {"agenda": path.name, "runs": runs, "searches": sweep.searches})
     return path
@@ -215,10 +216,8 @@ def summary(jobs: pd.DataFrame) -> str:
 
 def measured_rates(root: Path) -> dict[str, float]:
     """Images per second in training, by method: the median of the finished runs below `root`, else RATES."""
-    runs = load_runs(root)
-    if "images_per_second" not in runs:
-        return dict(RATES)
-    return RATES | runs.dropna(subset="images_per_second").groupby("method")["images_per_second"].median().to_dict()
+    runs = load_runs(root).reindex(columns=["method", "images_per_second"]).dropna()
+    return RATES | runs.groupby("method")["images_per_second"].median().to_dict()
 
 
 def expected_seconds(config: TrainConfig, rates: dict[str, float]) -> float:
