@@ -303,10 +303,7 @@ def load_pixels(dataset: WoofDataset, transform: Transform, progress: bool = Tru
 
 @dataclass(frozen=True)
 class Images:
-    """Images ready for a model: pixels uint8 (N, 3, H, W), labels (N,), and the transform that normalises a batch.
-
-    Labels may be None where nobody knows them; `batches` needs them.
-    """
+    """Images ready for a model: pixels uint8 (N, 3, H, W), labels (N,) or None, and what normalises a batch of them."""
 
     pixels: Tensor
     labels: np.ndarray | Tensor | None

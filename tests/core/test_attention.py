@@ -7,7 +7,6 @@ from torch import nn
 
 from helpers import hook_count, images, tiny_vit, trained_lora
 from woofkit.attention import attention_rollout, cls_attention, record_attention, token_layout
-from woofkit.explain.measures import center_gaussian_map, part_densities, random_map, to_shares
 from woofkit.lora import merge_lora
 
 
@@ -231,43 +230,3 @@ def test_rollout_multiplies_the_last_layer_first_and_treats_every_image_alike():
 def test_an_unknown_head_fusion_is_refused():
     with pytest.raises(ValueError, match="unknown head_fusion 'median': allowed are 'mean', 'max', 'min'"):
         attention_rollout(torch.full((1, 1, 1, 5, 5), 0.2), (2, 2), head_fusion="median")
-
-
-def test_baselines_sum_to_one_and_the_centre_map_peaks_in_the_centre():
-    for baseline in (random_map((3, 5), seed=0), center_gaussian_map((3, 5))):
-        assert baseline.shape == (3, 5)
-        assert baseline.sum() == pytest.approx(1)
-    centre = center_gaussian_map((3, 5))
-    assert centre.argmax() == 1 * 5 + 2
-    torch.testing.assert_close(centre, centre.flip(0, 1))
-    assert torch.equal(random_map((3, 5), seed=7), random_map((3, 5), seed=7))
-    assert not torch.equal(random_map((3, 5), seed=7), random_map((3, 5), seed=8))
-
-
-def test_part_densities_of_a_map_worked_out_by_hand():
-    # 4 x 4 pixels on a 2 x 2 grid: part 1 is the upper left patch and the left half of the upper right one.
-    mask = torch.zeros(1, 4, 4, dtype=torch.uint8)
-    mask[0, :2, :3] = 1
-    heat = torch.tensor([[[4.0, 2.0], [1.0, 1.0]]])
-    # Share on part 1: (4 + 2 / 2) / 8 = 0.625 on 6 of 16 pixels.
-    density = part_densities(heat, mask, num_parts=2)[0]
-    assert density.tolist() == pytest.approx([0.375 / (10 / 16), 0.625 / (6 / 16)])
-
-
-def test_a_part_of_less_than_a_patch_has_no_density():
-    mask = torch.zeros(1, 8, 8, dtype=torch.uint8)  # on a 2 x 2 grid, a patch has 16 pixels
-    mask[0, 2:6, 2:6] = 1  # 16 pixels, in four patches
-    mask[0, 0, :] = 2  # 8 pixels
-    density = part_densities(torch.ones(1, 2, 2), mask, num_parts=4)[0]
-    assert density.isnan().tolist() == [False, False, True, True]
-
-
-def test_an_even_map_has_density_one_on_every_part():
-    masks = torch.randint(0, 4, (5, 32, 32), generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(part_densities(torch.full((5, 4, 4), 0.3), masks, 4), torch.ones(5, 4))
-    with pytest.raises(ValueError, match="2 maps, but 5 masks"):
-        part_densities(torch.ones(2, 4, 4), masks, 4)
-
-
-def test_shares_sum_to_one_over_each_map():
-    assert torch.equal(to_shares(torch.tensor([[1.0, 3.0], [0.0, 4.0]])), torch.tensor([[0.125, 0.375], [0, 0.5]]))

@@ -8,14 +8,14 @@ import torch
 from helpers import hook_count, images, noise, tiny_vit, trained_lora
 from woofkit.attention import record_attention
 from woofkit.explain.measures import (
+    center_gaussian_map,
     corner_density,
-    empty_share,
-    group_densities,
     map_correlations,
-    part_densities,
-    part_shares,
     pointing_hits,
     random_map,
+    region_densities,
+    region_shares,
+    shares_outside,
     to_shares,
 )
 from woofkit.explain.movement import (
@@ -36,45 +36,66 @@ def quarter_mask():
     return mask
 
 
-HEAT = torch.tensor([[[4.0, 2.0], [1.0, 1.0]]])
+MASK, HEAT = quarter_mask(), torch.tensor([[[4.0, 2.0], [1.0, 1.0]]])
 
 
 # --- where a map lies ---
 
 
-def test_shares_of_parts_worked_out_by_hand():
-    # Patches 4, 2, 1, 1 of 8. Background: half of the second and the last.
-    shares = part_shares(HEAT, quarter_mask(), num_parts=4)
-    assert shares.tolist() == [[pytest.approx((1 + 1) / 8), pytest.approx((4 + 1) / 8), pytest.approx(1 / 8), 0]]
-    assert shares.sum() == pytest.approx(1)
-
-
-def test_parts_taken_as_one_have_the_density_of_their_union():
-    together = group_densities(HEAT, quarter_mask(), (1, 2), num_parts=4)
-    assert together.tolist() == [pytest.approx((6 / 8) / (40 / 64))]
-    alone = group_densities(HEAT, quarter_mask(), (1,), num_parts=4)
-    assert torch.equal(alone, part_densities(HEAT, quarter_mask(), 4)[:, 1])
-
-
-def test_only_patches_without_a_pixel_of_the_dog_count_as_empty():
+def test_shares_and_densities_worked_out_by_hand():
     mask = quarter_mask()
-    assert empty_share(HEAT, mask).tolist() == [pytest.approx(1 / 8)]  # the lower right one
+    # Patches 4, 2, 1, 1 of 8. Background: half of the second and the last.
+    shares = [region_shares(HEAT, mask == part).item() for part in range(4)]
+    assert shares == pytest.approx([(1 + 1) / 8, (4 + 1) / 8, 1 / 8, 0])
+    densities = [region_densities(HEAT, mask == part).item() for part in range(3)]
+    assert densities == pytest.approx([2 / 8 / (24 / 64), 5 / 8 / (24 / 64), 1 / 8 / (16 / 64)])
+    assert region_densities(HEAT, mask > 0).item() == pytest.approx((6 / 8) / (40 / 64))  # both as one
+
+
+def test_a_region_of_less_than_a_patch_has_no_density():
+    mask = torch.zeros(1, 8, 8, dtype=torch.uint8)  # on a 2 x 2 grid, a patch has 16 pixels
+    mask[0, 2:6, 2:6] = 1  # 16 pixels, in four patches
+    mask[0, 0, :] = 2  # 8 pixels
+    even = torch.ones(1, 2, 2)
+    assert [region_densities(even, mask == part).isnan().item() for part in range(4)] == [False, False, True, True]
+
+
+def test_an_even_map_has_density_one_everywhere():
+    masks = torch.randint(0, 4, (5, 32, 32), generator=torch.Generator().manual_seed(0))
+    for part in range(4):
+        torch.testing.assert_close(region_densities(torch.full((5, 4, 4), 0.3), masks == part), torch.ones(5))
+
+
+def test_only_patches_without_a_pixel_of_the_dog_lie_outside():
+    mask = quarter_mask()
+    assert shares_outside(HEAT, mask > 0).tolist() == [pytest.approx(1 / 8)]  # the lower right one
     mask[0, 7, 7] = 1
-    assert empty_share(HEAT, mask).tolist() == [0]
+    assert shares_outside(HEAT, mask > 0).tolist() == [0]
 
 
 def test_the_pointing_game_scores_the_strongest_patch():
-    mask = quarter_mask()
-    assert pointing_hits(HEAT, mask, (1,)).tolist() == [1]
-    assert pointing_hits(HEAT, mask, (2,)).tolist() == [0]
+    assert pointing_hits(HEAT, MASK == 1).tolist() == [1]
+    assert pointing_hits(HEAT, MASK == 2).tolist() == [0]
     half = torch.tensor([[[0.0, 2.0], [1.0, 1.0]]])  # the upper right patch is half part 1, half background
-    assert pointing_hits(half, mask, (1, 2)).tolist() == [0.5]
+    assert pointing_hits(half, MASK > 0).tolist() == [0.5]
     even = torch.ones(1, 2, 2)  # equals share the hit: the dog's share of the picture
-    assert pointing_hits(even, mask, (1, 2)).tolist() == [pytest.approx(40 / 64)]
+    assert pointing_hits(even, MASK > 0).tolist() == [pytest.approx(40 / 64)]
 
 
-def test_a_map_of_zeros_says_nothing_and_counts_as_even():
+def test_shares_sum_to_one_and_a_map_of_zeros_counts_as_even():
+    assert torch.equal(to_shares(torch.tensor([[1.0, 3.0], [0.0, 4.0]])), torch.tensor([[0.125, 0.375], [0, 0.5]]))
     assert to_shares(torch.zeros(2, 3)).tolist() == [[pytest.approx(1 / 6)] * 3] * 2
+
+
+def test_baselines_sum_to_one_and_the_centre_map_peaks_in_the_centre():
+    for baseline in (random_map((3, 5), seed=0), center_gaussian_map((3, 5))):
+        assert baseline.shape == (3, 5)
+        assert baseline.sum() == pytest.approx(1)
+    centre = center_gaussian_map((3, 5))
+    assert centre.argmax() == 1 * 5 + 2
+    torch.testing.assert_close(centre, centre.flip(0, 1))
+    assert torch.equal(random_map((3, 5), seed=7), random_map((3, 5), seed=7))
+    assert not torch.equal(random_map((3, 5), seed=7), random_map((3, 5), seed=8))
 
 
 def test_correlation_of_maps():
@@ -97,9 +118,9 @@ def test_corner_density_is_one_on_an_even_map():
 
 
 def test_measures_need_a_mask_for_each_map():
-    for measure in (part_shares, part_densities):
+    for measure in (region_shares, region_densities, shares_outside, pointing_hits):
         with pytest.raises(ValueError, match="2 maps, but 1 masks"):
-            measure(torch.ones(2, 2, 2), quarter_mask(), 4)
+            measure(torch.ones(2, 2, 2), MASK > 0)
 
 
 # --- how attention has moved ---

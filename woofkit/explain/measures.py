@@ -1,13 +1,13 @@
-"""Where a map lies: its share on each part of a picture, its strongest patch, and two maps that know nothing.
+"""Where a map lies: its share on a region of a picture, its strongest patch, and two maps that know nothing.
 
-A model's map means something only where it beats a random map and one that always looks at the centre.
+A model's map means something only where it beats a random map and one that always looks at the centre. Maps are
+(batch, grid height, grid width), not negative; a region is bool (batch, H, W), one mask per picture. A patch counts
+for a region by the fraction of its pixels that belong to it.
 """
-
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d, one_hot
+from torch.nn.functional import adaptive_avg_pool2d, cosine_similarity
 
 
 def to_shares(maps: Tensor) -> Tensor:
@@ -31,76 +31,45 @@ def center_gaussian_map(grid: tuple[int, int], sigma: float = 0.25) -> Tensor:
     return to_shares(height[:, None] * width[None, :])
 
 
-def part_cover(masks: Tensor, num_parts: int, grid: tuple[int, int]) -> Tensor:
-    """How much of each patch belongs to each part: fractions (batch, parts, grid height, grid width).
+def region_shares(maps: Tensor, region: Tensor) -> Tensor:
+    """The share of each map that lies on the region, its relevance mass: (batch,), 0 to 1."""
+    return (to_shares(maps) * _cover(maps, region)).sum(dim=(-2, -1))
 
-    `masks` are integers (batch, H, W) from 0 to num_parts - 1.
+
+def region_densities(maps: Tensor, region: Tensor) -> Tensor:
+    """How densely maps cover the region: (batch,); 1 is what an even map would give.
+
+    density = (share of the map on the region) / (share of the image that the region covers). It is nan where the
+    region covers less than one patch in all: a map cannot resolve it, and the division would blow up its noise.
     """
-    parts = one_hot(masks.long(), num_parts).permute(0, 3, 1, 2).float()  # (batch, parts, H, W)
-    return adaptive_avg_pool2d(parts, grid)
+    cover = _cover(maps, region)
+    return (region_shares(maps, region) / cover.mean(dim=(-2, -1))).masked_fill(cover.sum(dim=(-2, -1)) < 1, torch.nan)
 
 
-def part_shares(maps: Tensor, masks: Tensor, num_parts: int) -> Tensor:
-    """The share of each map that lies on each part, its relevance mass: (batch, parts), rows that sum to 1.
+def shares_outside(maps: Tensor, region: Tensor) -> Tensor:
+    """The share of each map on patches without a single pixel of the region: (batch,).
 
-    A patch counts for a part by the fraction of its pixels that belong to it.
-
-    Args:
-        maps: (batch, grid height, grid width), not negative.
-        masks: integers (batch, H, W) from 0 to num_parts - 1.
+    Patches on the outline hold both inside and outside. They are not counted: the rest is off the region for sure.
     """
-    _check_pairs(maps, masks)
-    return (to_shares(maps)[:, None] * part_cover(masks, num_parts, maps.shape[-2:])).sum(dim=(-2, -1))
+    return (to_shares(maps) * (_cover(maps, region) == 0)).sum(dim=(-2, -1))
 
 
-def part_densities(maps: Tensor, masks: Tensor, num_parts: int) -> Tensor:
-    """How densely maps cover each part of a mask: (batch, parts); 1 is what an even map would give.
+def pointing_hits(maps: Tensor, region: Tensor) -> Tensor:
+    """The pointing game: does a map's strongest patch lie on the region? (batch,) from 0 (no) to 1.
 
-    density = (share of the map on the part) / (share of the image that the part covers). It is nan where the part
-    covers less than one patch in all: a map cannot resolve it, and the division would blow up its noise.
-    Arguments as for `part_shares`.
-    """
-    cover = part_cover(masks, num_parts, maps.shape[-2:])
-    density = part_shares(maps, masks, num_parts) / cover.mean(dim=(-2, -1))
-    return density.masked_fill(cover.sum(dim=(-2, -1)) < 1, torch.nan)
-
-
-def group_densities(maps: Tensor, masks: Tensor, parts: Sequence[int], num_parts: int) -> Tensor:
-    """The density of several parts taken as one, such as head and ears: (batch,). See `part_densities`."""
-    member = torch.zeros(num_parts, dtype=torch.long)
-    member[list(parts)] = 1
-    return part_densities(maps, member[masks.long()], 2)[:, 1]
-
-
-def empty_share(maps: Tensor, masks: Tensor, background: int = 0) -> Tensor:
-    """The share of each map on patches without a single pixel of the object: (batch,).
-
-    Patches on the outline hold both object and background. They are not counted: the rest is off the object for sure.
-    """
-    _check_pairs(maps, masks)
-    cover = adaptive_avg_pool2d((masks != background).float()[:, None], maps.shape[-2:])[:, 0]
-    return (to_shares(maps) * (cover == 0)).sum(dim=(-2, -1))
-
-
-def pointing_hits(maps: Tensor, masks: Tensor, parts: Sequence[int]) -> Tensor:
-    """The pointing game: does a map's strongest patch lie on these parts? (batch,) from 0 (no) to 1.
-
-    A hit is the fraction of that patch's pixels that belong to them, or the mean of several equally strong patches
+    A hit is the fraction of that patch's pixels that belong to it, or the mean of several equally strong patches
     (Zhang et al. 2016, https://arxiv.org/abs/1608.00507, who take the strongest pixel).
     """
-    _check_pairs(maps, masks)
-    target = torch.isin(masks.long(), torch.tensor(list(parts))).float()[:, None]
-    cover = adaptive_avg_pool2d(target, maps.shape[-2:])[:, 0]  # (batch, grid height, grid width)
     strongest = (maps == maps.amax(dim=(-2, -1), keepdim=True)).float()
-    return (strongest * cover).sum(dim=(-2, -1)) / strongest.sum(dim=(-2, -1))
+    return (strongest * _cover(maps, region)).sum(dim=(-2, -1)) / strongest.sum(dim=(-2, -1))
 
 
 def map_correlations(first: Tensor, second: Tensor) -> Tensor:
-    """Pearson's correlation over the patches of each pair of maps (batch, height, width): (batch,)."""
+    """Pearson's correlation over the patches of each pair of maps: (batch,)."""
     if first.shape != second.shape:
         raise ValueError(f"maps of shapes {tuple(first.shape)} and {tuple(second.shape)} cannot be compared")
     first, second = (maps.flatten(1) - maps.flatten(1).mean(dim=1, keepdim=True) for maps in (first, second))
-    return torch.nn.functional.cosine_similarity(first, second, dim=1)
+    return cosine_similarity(first, second, dim=1)
 
 
 def corner_density(maps: Tensor) -> Tensor:
@@ -109,6 +78,8 @@ def corner_density(maps: Tensor) -> Tensor:
     return corners / maps.mean(dim=(-2, -1))
 
 
-def _check_pairs(maps: Tensor, masks: Tensor) -> None:
-    if len(maps) != len(masks):
-        raise ValueError(f"{len(maps)} maps, but {len(masks)} masks")
+def _cover(maps: Tensor, region: Tensor) -> Tensor:
+    """How much of each patch belongs to the region: fractions (batch, grid height, grid width)."""
+    if len(maps) != len(region):
+        raise ValueError(f"{len(maps)} maps, but {len(region)} masks")
+    return adaptive_avg_pool2d(region.float()[:, None], maps.shape[-2:])[:, 0]

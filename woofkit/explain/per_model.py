@@ -16,12 +16,11 @@ from woofkit.explain.faithfulness import deletion_and_insertion, rank_correlatio
 from woofkit.explain.maps import Explanations, baseline_maps, explain_images
 from woofkit.explain.measures import (
     corner_density,
-    empty_share,
-    group_densities,
     map_correlations,
-    part_densities,
-    part_shares,
     pointing_hits,
+    region_densities,
+    region_shares,
+    shares_outside,
 )
 from woofkit.explain.movement import measure_movement, measure_norms
 from woofkit.fast.runtime import Runtime
@@ -30,7 +29,6 @@ from woofkit.sketch.layers import PARTS
 from woofkit.stats.intervals import mean_interval
 
 FACE = (PARTS.index("head"), PARTS.index("ears"))
-DOG = tuple(number for number, part in enumerate(PARTS) if part != "background")
 SHUFFLED_DOGS = 40  # for the sanity check, which explains them fourteen times
 
 Found = dict[tuple[str, str], Tensor | np.ndarray]  # (map, measure) -> one value per dog; "" for what is of no map
@@ -57,14 +55,14 @@ def part_measures(maps: Tensor, masks: Tensor) -> dict[str, Tensor]:
 
     Densities are relative to an even map's, and nan for a part smaller than a patch; shares and hits are from 0 to 1.
     """
-    densities = part_densities(maps, masks, len(PARTS))
+    dog, face = masks != PARTS.index("background"), torch.isin(masks, torch.tensor(FACE, dtype=masks.dtype))
     return {
-        **{f"density on {part}": densities[:, number] for number, part in enumerate(PARTS)},
-        "density on the face": group_densities(maps, masks, FACE, len(PARTS)),
-        "share on the dog": 1 - part_shares(maps, masks, len(PARTS))[:, 0],
-        "share without dog": empty_share(maps, masks),
-        "strongest patch on the dog": pointing_hits(maps, masks, DOG),
-        "strongest patch on the face": pointing_hits(maps, masks, FACE),
+        **{f"density on {part}": region_densities(maps, masks == number) for number, part in enumerate(PARTS)},
+        "density on the face": region_densities(maps, face),
+        "share on the dog": region_shares(maps, dog),
+        "share without dog": shares_outside(maps, dog),
+        "strongest patch on the dog": pointing_hits(maps, dog),
+        "strongest patch on the face": pointing_hits(maps, face),
     }
 
 

@@ -7,7 +7,8 @@ summed over their tensors; the peak is measured from outside, at the process or 
 import copy
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -94,13 +95,10 @@ def measure_memory(step: Step) -> StepMemory:
 
 def measure_latencies(models: Iterable[nn.Module], image: Tensor, runtime: Runtime, rounds: int = 15) -> list[float]:
     """Median seconds that each model takes for `image` (1, 3, H, W); they are in eval mode and take turns."""
-    models, forward = list(models), runtime.forward()
+    calls = [partial(runtime.forward(), model.eval(), image) for model in models]
     with torch.inference_mode(), runtime.autocast():
-        times = [
-            [_seconds(lambda model=model: forward(model.eval(), image), image.device) for model in models]
-            for _ in range(rounds + 1)
-        ]
-    return [statistics.median(column) for column in zip(*times[1:], strict=True)]
+        times = _time_in_turn(calls, rounds + 1, image.device)
+    return [statistics.median(seconds[1:]) for seconds in times]  # the first round warms up
 
 
 def measure_costs(configs: Iterable[TrainConfig], rounds: int = 9) -> pd.DataFrame:
@@ -119,19 +117,16 @@ def measure_costs(configs: Iterable[TrainConfig], rounds: int = 9) -> pd.DataFra
     configs = list(configs)
     if any(config.method == "zero-shot" for config in configs):
         raise ConfigError("zero-shot trains nothing, so no step of it can be measured: leave it out")
-    rows, steps = [], []
-    for config in configs:
-        step = _made_up_step(config)
+    steps = [_made_up_step(config) for config in configs]
+    rows = []
+    for config, step in zip(configs, steps, strict=True):
         flops = count_flops(step.model, step.images, step.runtime)
         memory = {f"{name}_mb": value for name, value in measure_memory(step)._asdict().items()}
         gflops = {"forward_gflops": flops.forward / 1e9, "backward_gflops": flops.backward / 1e9}
         rows.append({"method": config.method, **gflops, **memory})
-        steps.append(step)
-    times = [
-        [_seconds(lambda step=step: train_step(*step), step.images.device) for step in steps] for _ in range(rounds)
-    ]
-    for row, step, seconds in zip(rows, steps, zip(*times, strict=True), strict=True):
-        row["step_seconds"], row["round_seconds"] = statistics.median(seconds), tuple(seconds)
+    times = _time_in_turn([partial(train_step, *step) for step in steps], rounds, steps[0].images.device)
+    for row, step, seconds in zip(rows, steps, times, strict=True):
+        row["step_seconds"], row["round_seconds"] = statistics.median(seconds), seconds
         row["images_per_second"] = len(step.images) / row["step_seconds"]
     return pd.DataFrame(rows).join(_latencies(steps))
 
@@ -156,12 +151,17 @@ def _latencies(steps: list[Step]) -> pd.DataFrame:
     return pd.Series(1e3 * np.array(seconds), index=pd.MultiIndex.from_tuples(models)).unstack()
 
 
-def _seconds(call: Callable[[], object], device: torch.device) -> float:
-    start = time.perf_counter()
-    call()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
+def _time_in_turn(calls: Sequence[Callable[[], object]], rounds: int, device: torch.device) -> list[tuple[float, ...]]:
+    """Seconds of each call in every round; in a round, each is called once."""
+
+    def seconds(call: Callable[[], object]) -> float:
+        start = time.perf_counter()
+        call()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - start
+
+    return list(zip(*([seconds(call) for call in calls] for _ in range(rounds)), strict=True))
 
 
 def _megabytes(tensors: Iterable[Tensor]) -> float:
