@@ -19,6 +19,7 @@ import pandas as pd
 from tools.bench.accuracy import accuracies_markdown
 from tools.bench.result import as_markdown
 from tools.command import run_on_study
+from tools.overview import answer_markdown, overview_markdown
 from woofkit.config import PROJECT_ROOT, ConfigError, resolve_path
 from woofkit.files import RESULTS, write_atomic
 from woofkit.study import read_study_table
@@ -135,6 +136,8 @@ def _attention(path: Path) -> str:
 
 
 RENDERED = {
+    "answer": ("bench.json", lambda _: answer_markdown()),
+    "overview": ("sweep_rigor-small.csv", lambda _: overview_markdown()),
     "bench": ("bench.json", _bench),
     "speed_accuracy": ("speed_accuracy.csv", _accuracies),
     "sweep-drawings": ("sweep_rigor-small.csv", lambda _: kept_markdown(kept_runs("sketchwoof"))),

@@ -4,6 +4,8 @@
 """
 
 import ast
+import re
+import textwrap
 import tomllib
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from woofkit.plots import save_figure, use_style
 
 CORE = ("config", "data", "models", "lora", "adapters", "train", "attention", "results")
 CORE_COLOR, ROOM_COLOR, ARROW_COLOR = "#d7e6f5", "#f1efe9", "#4a4a4a"
-WIDTH, GAP, HEIGHT = 12.0, 0.12, 0.66  # of the picture, between boxes, of a box; floors are 1 apart
+WIDTH, GAP, HEIGHT = 12.0, 0.12, 0.74  # of the picture, between boxes, of a box; floors are 1 apart
 
 
 def read_floors() -> list[list[str]]:
@@ -48,20 +50,17 @@ def read_imports(rooms: list[str]) -> set[tuple[str, str]]:
 
 
 def describe(room: str) -> str:
-    """The first words of a room's docstring, up to the first colon, semicolon or full stop."""
+    """The first words of a room's docstring, up to the first colon, semicolon, bracket or full stop."""
     path = PROJECT_ROOT / "woofkit" / room
     file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
-    first = text.splitlines()[0] if text else ""
-    for mark in (":", ";", "."):
-        first = first.split(mark)[0]
-    return first
+    return re.split(r"[:;(]|\.(?:\s|$)", text)[0].strip()
 
 
 def draw_rooms() -> Figure:
     """Draw every room on its floor, the core in blue, and an arrow for every import, all of which run down."""
     floors = read_floors()
-    figure, axes = plt.subplots(figsize=(WIDTH, 0.72 * len(floors)), layout="constrained")
+    figure, axes = plt.subplots(figsize=(WIDTH, 0.8 * len(floors)), layout="constrained")
     places: dict[str, tuple[float, float]] = {}
     for floor, rooms in enumerate(floors):
         width = min(3.9, (WIDTH - GAP * (len(rooms) - 1)) / len(rooms))
@@ -88,14 +87,10 @@ def _draw_room(axes: Axes, room: str, corner: tuple[float, float], width: float)
     box.set(facecolor=color, edgecolor="#7d7d7d", linewidth=0.8, zorder=2)
     axes.add_patch(box)
     name = f"{room}/" if (PROJECT_ROOT / "woofkit" / room).is_dir() else f"{room}.py"
-    middle = x + width / 2
-    axes.text(
-        middle, y + 0.1, f"{name}  {count_lines(room):,}", ha="center", va="center", weight="bold", fontsize=9, zorder=3
-    )
-    words = describe(room)
-    axes.text(
-        middle, y - 0.16, words if len(words) < 13 * width else "", ha="center", va="center", fontsize=7, zorder=3
-    )
+    words = "\n".join(textwrap.wrap(describe(room), 46)[:2])
+    texts = ((y + 0.2, f"{name}  {count_lines(room):,}", 11, "bold"), (y - 0.12, words, 8.5, "normal"))
+    for height, text, size, weight in texts:
+        axes.text(x + width / 2, height, text, ha="center", va="center", fontsize=size, weight=weight, zorder=3)
 
 
 def main(folder: Path = PROJECT_ROOT / "figures") -> Path:

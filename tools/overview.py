@@ -1,0 +1,85 @@
+"""The first screen of README.md: the answer in four sentences, and one table of both worlds and all methods."""
+
+import json
+
+import pandas as pd
+
+from woofkit.claims.effects import BEST_LR, Effect, Key, Quantity, kept_effects
+from woofkit.config import METHODS
+from woofkit.files import RESULTS
+from woofkit.results import METHOD_NAMES, percent
+from woofkit.sweeps.results import kept_runs
+from woofkit.tables import markdown_table
+
+BEST_GRIDS = ("seeds-best-lr", "full-best-lr")  # of sweeps: each method at its own best learning rate
+WORLDS = {"sketchwoof": "drawings", "imagewoof": "photographs"}
+
+
+def best_rates(dataset: str) -> pd.DataFrame:
+    """One row per method at its best learning rate: accuracy (a mean over seeds), low, high, seeds, lr, parameters.
+
+    A method whose rate was not searched, such as zero-shot, comes from the table of the profile `clean`.
+    """
+    runs = kept_runs(dataset)
+    rows = {}
+    for method, own in runs[runs["grid"].isin(BEST_GRIDS)].groupby("method"):
+        first, several = own.iloc[0], len(own) > 1
+        low, high = (first[end] if several else first[f"test_accuracy_{end}"] for end in ("low", "high"))
+        rows[method] = (own["test_accuracy"].mean(), low, high, len(own), first["lr"], first["trainable_parameters"])
+    path = RESULTS / f"{dataset}_clean.csv"
+    for row in pd.read_csv(path).itertuples() if path.is_file() else ():
+        if row.method == "zero-shot":
+            rows["zero-shot"] = (row.accuracy, row.low, row.high, 1, float("nan"), 0)
+    columns = ["accuracy", "low", "high", "seeds", "lr", "parameters"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).reindex(filter(rows.__contains__, METHODS))
+
+
+def overview_markdown() -> str:
+    """One row per method: trained parameters, and the accuracy with its interval in both worlds."""
+    tables = {dataset: best_rates(dataset) for dataset in WORLDS}
+    rows = []
+    for method in METHODS:
+        found = [table.loc[method] for table in tables.values() if method in table.index]
+        if found:
+            cells = [_accuracy(table.loc[method]) if method in table.index else "-" for table in tables.values()]
+            rows.append([METHOD_NAMES[method], f"{found[0].parameters:,.0f}", *cells])
+    seeds = [f"{table['seeds'].max():.0f} for {WORLDS[dataset]}" for dataset, table in tables.items()]
+    note = f"In brackets: the interval and the learning rate. A dash: not measured. Training seeds: {', '.join(seeds)}."
+    return f"{markdown_table(['method', 'trained parameters', *WORLDS.values()], rows, 'lrrr')}\n\n{note}"
+
+
+def answer_markdown() -> str:
+    """The answer to the study's question in four sentences, with the numbers of the committed measurements."""
+    effects, tables = kept_effects("sketchwoof"), {dataset: best_rates(dataset) for dataset in WORLDS}
+    accuracy = effects[Key(Quantity.ACCURACY, "lora", "full", BEST_LR)]
+    kept = effects[Key(Quantity.KEPT, "lora", "full")]
+    lora, full = (percent(tables["imagewoof"].loc[method].accuracy) for method in ("lora", "full"))
+    speed = json.loads((RESULTS / "bench.json").read_text(encoding="utf-8"))["ratios"]["lora_vs_full_bf16"]
+    seeds = pd.read_csv(RESULTS / "sketchwoof_seeds.csv").groupby("method")
+    sizes = seeds[["trainable_parameters", "checkpoint_bytes"]].first()
+    parameters, file = sizes.loc["full"] / sizes.loc["lora"]
+    probes = [f"{percent(tables[dataset].loc['probe'].accuracy)} on {world}" for dataset, world in WORLDS.items()]
+    sentences = [
+        f"**Accuracy:** with each method at its own best learning rate, {_difference(accuracy)} on drawings; on "
+        f"photographs (one seed) LoRA reaches {lora} and full fine-tuning {full}.",
+        f"**Storage and time:** LoRA trains 1/{parameters:.0f} of the parameters and its file is 1/{file:.0f} of the "
+        f"size, but a training step is only {speed['median']:.2f} times as fast (rounds: {speed['low']:.2f} to "
+        f"{speed['high']:.2f}).",
+        f"**Forgetting:** of what the backbone knew before, at the paper's learning rate, {_difference(kept)}.",
+        f"**Before either,** try a linear probe: it trains the head alone and reaches {' and '.join(probes)}.",
+    ]
+    return "\n".join(f"- {sentence}" for sentence in sentences)
+
+
+def _difference(effect: Effect) -> str:
+    """LoRA minus full fine-tuning, in points, and whether the 95 % interval shows a difference."""
+    value, low, high = (100 * number for number in effect[:3])
+    numbers = f"({value:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f})"
+    if low <= 0 <= high:
+        return f"no difference between LoRA and full fine-tuning is shown {numbers}"
+    return f"LoRA is {'ahead of' if value > 0 else 'behind'} full fine-tuning {numbers}"
+
+
+def _accuracy(row: pd.Series) -> str:
+    rate = "" if pd.isna(row.lr) else f"; {row.lr:g}"
+    return f"{percent(row.accuracy)} ({100 * row.low:.1f} to {100 * row.high:.1f}{rate})"
