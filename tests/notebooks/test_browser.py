@@ -214,7 +214,7 @@ def test_the_other_notebooks_run_in_jupyterlab(page, lab, test_study, name):
 
 
 def test_the_site_opens_from_disk_without_a_network(browser, test_study):
-    site = test_study.folder / "runs" / "test" / "report"
+    site = test_study.folder / "runs" / "test" / "site"
     if not (site / "index.html").is_file():
         pytest.skip("no site: tests/test_notebooks.py makes it")
     context = browser.new_context(offline=True)
