@@ -97,8 +97,8 @@ def measure_model(
 
     Args:
         before: the original's explanations of the same dogs.
-        faithful: of deletion and insertion, which run the model seventy times for each dog; with None, these and the
-            sanity check are left out.
+        faithful: the runtime of deletion and insertion, which run the model seventy times for each dog. None leaves
+            out these and the sanity check.
     """
     explanations = explain_images(model, dogs)
     maps = explanations.maps | baseline_maps(explanations.maps["attention"].shape[-2:], len(dogs))

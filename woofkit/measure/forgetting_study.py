@@ -73,8 +73,8 @@ def study_forgetting(
             hits = measure(run.name, lambda run=run: load_run_model(run), run)
             rows.append({**_settings_row(settings), **forgetting_rows(hits, before)})
             bar.update()
-    for name in runs.loc[runs["method"] == "lora", "run"][:1]:
-        hits = measure(f"off-{Path(name).name}", lambda run=Path(name): _switched_off(study, run), Path(name))
+    if adapted := [Path(run) for run in runs.loc[runs["method"] == "lora", "run"]]:
+        hits = measure(f"off-{adapted[0].name}", lambda: _switched_off(study, adapted[0]), adapted[0])
         rows.append({"method": SWITCHED_OFF, **forgetting_rows(hits, before)})
     environment = describe_environment(runtime.device)
     table = pd.DataFrame(rows).assign(
@@ -114,9 +114,8 @@ def _finished_runs(study: StudyConfig, selection: Selection | None) -> pd.DataFr
     runs = load_runs(study.run_root)
     if not runs.empty:
         own = (runs["model_name"] == study.model_name) & (runs["weights"] == study.weights)
-        runs = runs[own & (runs["label"] == "breed")]
-    if selection and not runs.empty:
-        runs = runs[runs["run"].isin(selection.runs)]
+        chosen = runs["run"].isin(selection.runs if selection else runs["run"])
+        runs = runs[own & chosen & (runs["label"] == "breed")]
     if runs.empty:
         raise ConfigError(f"no finished run with weights {study.weights!r} in {study.run_root}: train some first")
     return runs

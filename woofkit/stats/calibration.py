@@ -67,12 +67,7 @@ def reliability(logits: np.ndarray, labels: np.ndarray, bins: int = 10) -> pd.Da
 
     All numbers are fractions from 0 to 1 but the count; an empty bin has nan. A calibrated model's accuracy is its
     confidence. The sum of count |accuracy - confidence| over all images is the ECE of as many bins.
-
-    Args:
-        logits: (N, C); labels: int (N,).
-
-    Raises:
-        ValueError: the shapes do not fit, there is no image, or a label is none of the C classes.
+    Arguments and errors as for `expected_calibration_error`.
     """
     sure, right = _confidences(logits, labels)
     numbers, edges = _bin_numbers(sure, bins), np.linspace(0, 1, bins + 1)
