@@ -7,6 +7,7 @@ import pandas as pd
 from woofkit.config import METHODS
 from woofkit.results import METHOD_NAMES, percent, set_apart
 from woofkit.sweeps.results import SAME
+from woofkit.tables import markdown_table
 
 WORDS = {
     "seeds-paper-lr": "seeds, the report's rate",
@@ -23,10 +24,7 @@ VARIES = {"labels": "label_fraction", "epochs": "epochs", "ranks": "rank", "targ
 
 def kept_markdown(runs: pd.DataFrame) -> str:
     """The rows of `kept_runs` as a table in markdown: a line for runs that differ in their seed alone."""
-    lines = [
-        "| what varies | method | learning rate | setting | seeds | test accuracy (95 % interval) |",
-        "|---|---|---:|---|---:|---:|",
-    ]
+    lines = []
     runs = runs[runs["grid"].isin(WORDS)]
     for grid, words in WORDS.items():
         rows = runs[runs["grid"] == grid].sort_values(["lr", *filter(None, [VARIES.get(grid)])], kind="stable")
@@ -40,13 +38,13 @@ def kept_markdown(runs: pd.DataFrame) -> str:
             ends = [first[name] if pd.notna(first[name]) else end for name, end in own.items()]
             value = "{} ({:.1f} to {:.1f})".format(percent(same["test_accuracy"].mean()), *(100 * end for end in ends))
             name = METHOD_NAMES.get(first["method"], first["method"])
-            lines.append(f"| {words} | {name} | {first['lr']:g} | {setting} | {len(same)} | {value} |")
+            lines.append((words, name, f"{first['lr']:g}", setting, str(len(same)), value))
+    head = ("what varies", "method", "learning rate", "setting", "seeds", "test accuracy (95 % interval)")
     dates, machines = sorted(runs["date"].str[:10].unique()), sorted(runs["machine"].unique())
     count = len(runs.drop_duplicates(["method", *SAME[2:], "seed"]))
-    note = f"{count} runs; the interval counts seeds and images, with one seed the images alone."
-    return "\n".join(
-        [*lines, "", f"{note} Measured {' to '.join(dict.fromkeys((dates[0], dates[-1])))}, {'; '.join(machines)}."]
-    )
+    note = f"{count} runs; the interval counts seeds and images, with one seed the images alone. "
+    note += f"Measured {' to '.join(dict.fromkeys((dates[0], dates[-1])))}, {'; '.join(machines)}."
+    return f"{markdown_table(head, lines, 'llrlrr')}\n\n{note}"
 
 
 def _in_words(row: pd.Series, name: str) -> str:
