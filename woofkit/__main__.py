@@ -68,89 +68,67 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m woofkit", description="LoRA against full fine-tuning.", epilog=TOOLS
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    profile, parameters = _settings()
-    study = [profile, parameters]
-    place = argparse.ArgumentParser(add_help=False)
-    place.add_argument(
-        "--output", default="data/results", metavar="FOLDER", help="for the table (default: %(default)s)"
-    )
-    source = argparse.ArgumentParser(add_help=False)
-    source.add_argument(
-        "--source-dir", default="", metavar="FOLDER", help="Imagenette, for weights of ImageNet (default: downloaded)"
-    )
-    which_sweep = argparse.ArgumentParser(add_help=False)
-    which_sweep.add_argument("sweep", metavar="SWEEP", help="its name in sweeps/, or a .yaml file")
-
-    run = _command(commands, "run", _run, "run the notebooks headlessly", study)
-    run.add_argument(
-        "-n",
-        "--notebook",
-        action="extend",
-        nargs="+",
-        metavar="NAME",
-        help="only these, such as 03_lora_finetune (default: all five)",
-    )
-
-    train = _command(commands, "train", _train, "train one model, or find it trained", study)
-    train.add_argument("--method", required=True, choices=METHODS, help="what trains")
-    train.add_argument("--label", default="breed", choices=LABELS, help="what to name (default: %(default)s)")
-    train.add_argument("--last-blocks", type=int, default=1, metavar="N", help="of method last (default: %(default)s)")
-
-    runs = _command(commands, "runs", _runs, "print the finished runs as a table")
-    runs.add_argument("--root", default="runs", metavar="FOLDER", help="where to look (default: %(default)s)")
-
-    keep = _command(commands, "keep", _keep, "keep a profile's finished runs as a table in data/results/")
-    keep.add_argument("--profile", required=True, metavar="NAME", help="the study")
-    keep.add_argument("--runs-dir", default="runs", metavar="FOLDER", help="(default: %(default)s)")
-
-    words = "measure where a study's models look, and judge the claims"
-    attention = _command(commands, "attention", _attention, words, [*study, place])
-    attention.add_argument(
-        "--dogs", type=int, default=200, metavar="N", help="of the test split (default: %(default)s)"
-    )
-    attention.add_argument("--seeds", type=int, default=3, metavar="N", help="models per method (default: 3)")
-
-    words = "measure what a study's finished runs have forgotten"
-    forgetting = _command(commands, "forgetting", _forgetting, words, [*study, source, place])
-    forgetting.add_argument(
-        "--drawings", type=int, default=2000, metavar="N", help="of invented breeds (default: %(default)s)"
-    )
-
-    sweep = _command(commands, "sweep", _sweep, "train what a sweep names, on Snakemake", [which_sweep, parameters])
-    sweep.add_argument("-n", "--dry-run", action="store_true", help="print the jobs and the hours, and train nothing")
-    sweep.add_argument("--keep", action="store_true", help="write what has finished to data/results/sweep_SWEEP.csv")
-    sweep.add_argument("--cores", type=int, metavar="N", help="for all runs together (default: those of this machine)")
-
-    words = "keep the effects of a sweep's finished runs"
-    _command(commands, "evidence", _evidence, words, [which_sweep, parameters, source])
-    return parser
-
-
-def _settings() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
-    """The options --profile and -p, which many commands share."""
-    profile = argparse.ArgumentParser(add_help=False)
+    command = partial(_command, parser.add_subparsers(required=True, metavar="COMMAND"))
     known = ", ".join(available_profiles())
-    profile.add_argument("--profile", default="demo", metavar="P", help=f"{known}, or a .yaml file (default: demo)")
-    parameters = argparse.ArgumentParser(add_help=False)
-    parameters.add_argument(
-        "-p",
-        "--parameter",
-        action="append",
-        nargs="+",
-        default=[],
-        metavar="X",
-        help="set a parameter: -p lr 1e-4, or -p lr=1e-4; may be repeated",
+    words = "set a parameter: -p lr 1e-4, or -p lr=1e-4; may be repeated"
+    parameters = _option("-p", "--parameter", action="append", nargs="+", default=[], metavar="X", help=words)
+    study = (_option("--profile", default="demo", metavar="P", help=f"{known}, or a .yaml file"), parameters)
+    output = _option("--output", default="data/results", metavar="FOLDER", help="for the table")
+    words = "Imagenette, for weights of ImageNet (default: downloaded)"
+    source = _option("--source-dir", default="", metavar="FOLDER", help=words)
+    which_sweep = _option("sweep", metavar="SWEEP", help="its name in sweeps/, or a .yaml file")
+
+    words = "only these, such as 03_lora_finetune (default: all five)"
+    command(_run, *study, _option("-n", "--notebook", action="extend", nargs="+", metavar="NAME", help=words))
+    command(
+        _train,
+        *study,
+        _option("--method", required=True, choices=METHODS, help="what trains"),
+        _option("--label", default="breed", choices=LABELS, help="what to name"),
+        _option("--last-blocks", default=1, metavar="N", help="of method last"),
     )
-    return profile, parameters
-
-
-def _command(
-    commands: Any, name: str, command: Callable, help: str, parents: Sequence[argparse.ArgumentParser] = ()
-) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.", parents=parents)
-    parser.set_defaults(command=command)
+    command(_runs, _option("--root", default="runs", metavar="FOLDER", help="where to look"))
+    command(
+        _keep,
+        _option("--profile", required=True, metavar="NAME", help="the study"),
+        _option("--runs-dir", default="runs", metavar="FOLDER", help="where to look"),
+    )
+    command(
+        _attention,
+        *study,
+        output,
+        _option("--dogs", default=200, metavar="N", help="of the test split"),
+        _option("--seeds", default=3, metavar="N", help="models per method"),
+    )
+    drawings = _option("--drawings", default=2000, metavar="N", help="of invented breeds")
+    command(_forgetting, *study, source, output, drawings)
+    command(
+        _sweep,
+        which_sweep,
+        parameters,
+        _option("-n", "--dry-run", action="store_true", help="print the jobs and the hours, and train nothing"),
+        _option("--keep", action="store_true", help="write what has finished to data/results/sweep_SWEEP.csv"),
+        _option("--cores", type=int, metavar="N", help="for all runs together (default: those of this machine)"),
+    )
+    command(_evidence, which_sweep, parameters, source)
     return parser
+
+
+def _option(*names: str, **settings: Any) -> argparse.ArgumentParser:
+    """A parser of one option, which commands can share; a default decides its type and is named in its help."""
+    if default := settings.get("default"):
+        settings |= {"type": type(default), "help": f"{settings['help']} (default: %(default)s)"}
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument(*names, **settings)
+    return parser
+
+
+def _command(commands: Any, function: Callable, *options: argparse.ArgumentParser) -> None:
+    """Add the command that is named like `function` and described by its docstring."""
+    words = function.__doc__
+    short = words[0].lower() + words[1:].rstrip(".")
+    parser = commands.add_parser(function.__name__[1:], help=short, description=words, parents=options)
+    parser.set_defaults(command=function)
 
 
 def _study(options: argparse.Namespace) -> StudyConfig:
@@ -161,6 +139,7 @@ def _study(options: argparse.Namespace) -> StudyConfig:
 
 
 def _run(options: argparse.Namespace) -> int:
+    """Run the notebooks headlessly."""
     parameters = parse_parameters(options.parameter)
     from woofkit.study import StudyError, run_study
 
@@ -173,6 +152,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> None:
+    """Train one model, or find it trained."""
     study = _study(options)
     from woofkit.results import read_metrics
     from woofkit.train import run_training
@@ -185,6 +165,7 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _runs(options: argparse.Namespace) -> None:
+    """Print the finished runs as a table."""
     root = resolve_path(options.root)
     if not root.is_dir():
         raise ConfigError(f"there is no folder {root}: --root names the one that holds runs")
@@ -199,12 +180,14 @@ def _runs(options: argparse.Namespace) -> None:
 
 
 def _keep(options: argparse.Namespace) -> None:
+    """Keep a profile's finished runs as a table in data/results/."""
     from woofkit.tables.results import keep_results
 
     print(keep_results(options.profile, options.runs_dir))
 
 
 def _attention(options: argparse.Namespace) -> None:
+    """Measure where a study's models look, and judge the claims."""
     study = _study(options)
     from woofkit.claims.study import study_attention
     from woofkit.tables.attention import verdict_lines
@@ -215,6 +198,7 @@ def _attention(options: argparse.Namespace) -> None:
 
 
 def _forgetting(options: argparse.Namespace) -> None:
+    """Measure what a study's finished runs have forgotten."""
     study = _study(options)
     from woofkit.measure.forgetting_study import study_forgetting
 
@@ -223,6 +207,7 @@ def _forgetting(options: argparse.Namespace) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> int:
+    """Train what a sweep names, on Snakemake."""
     from woofkit.sweeps.run import run_sweep
 
     texts = parse_pairs(options.parameter)
@@ -230,6 +215,7 @@ def _sweep(options: argparse.Namespace) -> int:
 
 
 def _evidence(options: argparse.Namespace) -> None:
+    """Keep the effects of a sweep's finished runs."""
     from woofkit.claims.study import study_evidence
     from woofkit.sweeps.grid import load_sweep
 

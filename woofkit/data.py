@@ -4,7 +4,7 @@ A dataset names images, `load_pixels` decodes or draws them once, `batches` hand
 
     dataset = load_dataset("sketchwoof", split="train")
     pixels = load_pixels(dataset, transform)                       # uint8 (N, 3, H, W), once
-    for images, labels in batches(pixels, dataset.labels, 32, transform=transform): ...
+    for images, labels in batches(Images(pixels, dataset.labels, transform), 32): ...
 """
 
 import hashlib
@@ -13,7 +13,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from woofkit import sketch
 from woofkit.config import (
     AUGMENTS,
     DATASETS,
@@ -72,10 +72,8 @@ class WoofDataset:
         indices = np.asarray(indices, dtype=int)
         return replace(self, keys=tuple(self.keys[i] for i in indices), labels=self.labels[indices])
 
-    def draw(self, index: int):
+    def draw(self, index: int) -> sketch.Drawing:
         """The drawing at `index` (sketchwoof only), with its `image`, part `mask` and `pose`."""
-        from woofkit import sketch
-
         number = int(self.keys[index].rsplit("-", 1)[1])
         traits = sketch.breed_traits(imagewoof.BREEDS[number % len(imagewoof.BREEDS)])
         return sketch.draw_dog(traits, seed=self.draw_seed, index=number, size=self.image_size)
@@ -161,13 +159,13 @@ def load_dataset(
         keys = tuple(f"{split}-{index:06d}" for index in range(total))
         dataset = WoofDataset(name, split, scheme, keys, labels, draw_seed=draw_seed, image_size=image_size)
         if label == "pose":
-            from woofkit import sketch
-
             poses = [sketch.POSES.index(sketch.pose_of(draw_seed, index)) for index in range(total)]
             dataset = replace(dataset, labels=np.array(poses, dtype=np.int64), class_names=sketch.POSES)
     else:
-        fetch = partial(imagewoof.fetch_archive, imagewoof.ARCHIVES[image_variant], PROJECT_ROOT / "data")
-        folder = imagewoof.find_folder(data_dir, image_variant) if data_dir else fetch()
+        if data_dir:
+            folder = imagewoof.find_folder(data_dir, image_variant)
+        else:
+            folder = imagewoof.fetch_archive(imagewoof.ARCHIVES[image_variant], PROJECT_ROOT / "data")
         keys = tuple(imagewoof.photographs(folder, split, scheme))
         labels = np.array([imagewoof.label_of(key) for key in keys], dtype=np.int64)
         dataset = WoofDataset(name, split, scheme, keys, labels, folder=folder)
@@ -222,10 +220,8 @@ class Transform:
 
     def geometry(self, image: Image.Image) -> np.ndarray:
         """Cut an RGB image to uint8 (size, size, 3)."""
-        if self.greyscale:
-            grey = np.asarray(self._fit(image.convert("L"), self.interpolation))
-            return np.repeat(grey[:, :, None], 3, axis=2)
-        return np.array(self._fit(image.convert("RGB"), self.interpolation))
+        image = image.convert("L" if self.greyscale else "RGB")
+        return np.array(self._fit(image, self.interpolation).convert("RGB"))
 
     def mask(self, mask: np.ndarray) -> np.ndarray:
         """Cut a part mask, uint8 (H, W), the same way; the nearest pixel decides, since parts do not mix."""
@@ -272,14 +268,9 @@ def make_transform(data_config: dict[str, Any], preprocess: str = "timm") -> Tra
     if preprocess == "paper-code":
         return Transform(height, None, Image.Resampling.BILINEAR, True, IMAGENET_MEAN, IMAGENET_STD)
     require_choice("crop_mode", data_config.get("crop_mode", "center"), ("center",))
-    return Transform(
-        size=height,
-        resize=math.floor(height / data_config["crop_pct"]),
-        interpolation=Image.Resampling[data_config["interpolation"].upper()],
-        greyscale=False,
-        mean=tuple(data_config["mean"]),
-        std=tuple(data_config["std"]),
-    )
+    mean, std = tuple(data_config["mean"]), tuple(data_config["std"])
+    resize, interpolation = math.floor(height / data_config["crop_pct"]), data_config["interpolation"].upper()
+    return Transform(height, resize, Image.Resampling[interpolation], False, mean, std)
 
 
 def iter_pixels(dataset: WoofDataset, transform: Transform, progress: bool = True) -> Iterator[Tensor]:
@@ -440,11 +431,7 @@ def _cache_file(folder: Path, dataset: WoofDataset, transform: Transform, finger
     # Pillow decodes and resizes; a sample shows a change of how it, or this package, does so
     sample = np.random.default_rng(0).integers(0, 256, (97, 131, 3), dtype=np.uint8)
     cut = hashlib.sha256(transform.geometry(Image.fromarray(sample)).tobytes()).hexdigest()
-    code = ""
-    if dataset.drawn:  # the fingerprint has seen only a sample of the drawings
-        from woofkit import sketch
-
-        code = sketch.code_hash()
+    code = sketch.code_hash() if dataset.drawn else ""  # the fingerprint has seen only a sample of the drawings
     decisive = json.dumps([fingerprint, geometry, PIL.__version__, cut, code], sort_keys=True)
     digest = hashlib.sha256(decisive.encode()).hexdigest()[:12]
     return folder / f"{dataset.name}-{dataset.split}-{transform.size}px-{len(dataset)}-{digest}.npy"

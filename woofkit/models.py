@@ -18,6 +18,7 @@ from torch import nn
 from woofkit.config import PROJECT_ROOT, ConfigError, TrainConfig, require_range, resolve_path
 from woofkit.datasets.imagewoof import BREEDS, IMAGENET_INDEX
 from woofkit.lora import add_lora
+from woofkit.sketch import POSES
 from woofkit.storage.weights import (
     TRANSFORM_METADATA,
     WEIGHT_FORMATS,
@@ -63,7 +64,7 @@ def original_head(name: str, weights: str | Path | None) -> nn.Linear:
     """The classification head that came with the weights, for zero-shot and for measuring forgetting.
 
     Raises:
-        ConfigError: random weights have no head worth the name; else as `build_model`.
+        ConfigError: random weights have no original head; else as `build_model`.
     """
     if weights in (None, "random"):
         raise ConfigError("random weights have no original head: choose weights='bundled', 'timm' or a path")
@@ -96,12 +97,12 @@ def _pretrained_model(name: str, weights: str | Path | None, seed: int) -> nn.Mo
             return _vision_transformer(name).eval()
     if weights == "timm":
         return _from_timm(name)
-    if weights == "bundled":
-        if name != BUNDLED_MODEL:
-            raise ConfigError(f"weights='bundled' are for {BUNDLED_MODEL!r}, not {name!r}: choose 'timm' or a path")
-        verify_checksum(BUNDLED_WEIGHTS)
-        return _from_file(name, BUNDLED_WEIGHTS)
-    return _from_file(name, resolve_path(weights))
+    if weights != "bundled":
+        return _from_file(name, resolve_path(weights))
+    if name != BUNDLED_MODEL:
+        raise ConfigError(f"weights='bundled' are for {BUNDLED_MODEL!r}, not {name!r}: choose 'timm' or a path")
+    verify_checksum(BUNDLED_WEIGHTS)
+    return _from_file(name, BUNDLED_WEIGHTS)
 
 
 def _vision_transformer(name: str, **settings) -> nn.Module:
@@ -186,11 +187,7 @@ def new_model(config: TrainConfig) -> nn.Module:
 
 def class_names(config: TrainConfig) -> tuple[str, ...]:
     """What a run learns to name: the breeds or, with label "pose", the poses."""
-    if config.label == "breed":
-        return BREEDS
-    from woofkit.sketch import POSES
-
-    return POSES
+    return BREEDS if config.label == "breed" else POSES
 
 
 def _chosen_parameters(model: nn.Module, config: TrainConfig) -> list[nn.Parameter]:
@@ -199,14 +196,12 @@ def _chosen_parameters(model: nn.Module, config: TrainConfig) -> list[nn.Paramet
         return [parameter for name, parameter in model.named_parameters() if name.endswith("bias")]
     if config.method == "norm":
         return [p for module in model.modules() if isinstance(module, nn.LayerNorm) for p in module.parameters()]
-    if config.method == "last":
-        if config.last_blocks > len(model.blocks):
-            raise ConfigError(
-                f"last_blocks = {config.last_blocks} is more than {config.model_name!r} has: {len(model.blocks)}"
-            )
-        trained = [*model.blocks[-config.last_blocks :], model.norm]
-        return [parameter for module in trained for parameter in module.parameters()]
-    return []
+    if config.method != "last":
+        return []
+    if config.last_blocks > (depth := len(model.blocks)):
+        raise ConfigError(f"last_blocks = {config.last_blocks} is more than {config.model_name!r} has: {depth}")
+    trained = [*model.blocks[-config.last_blocks :], model.norm]
+    return [parameter for module in trained for parameter in module.parameters()]
 
 
 def knows_breeds(config: TrainConfig) -> bool:

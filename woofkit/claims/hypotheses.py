@@ -16,7 +16,6 @@ OUTSIDE = 0.05  # of a map on patches without any dog may pass for none
 PAIRED = "paired on the same test images; variance over images and over seeds"
 MAP = "attention"  # the paper's kind of map
 MAPS = "the last block's CLS attention on test drawings; variance over dogs and over seeds, each seed on the same side"
-FACE, LEGS, NO_DOG = Quantity.FACE, Quantity.LEGS, Quantity.NO_DOG
 
 
 def _at_both_rates(statement: str, key: Key, margin: float) -> tuple[Condition, ...]:
@@ -27,134 +26,84 @@ def _at_both_rates(statement: str, key: Key, margin: float) -> tuple[Condition, 
     )
 
 
-def _of_both(
-    statement: str, quantity: Quantity, second: str = "", setting: str = "", **bounds: float
-) -> tuple[Condition, ...]:
-    """The same of full fine-tuning and of LoRA; `bounds` are those of a condition."""
-    return (
-        Condition(f"full fine-tuning {statement}", Key(quantity, "full", second, setting), **bounds),
-        Condition(f"LoRA {statement}", Key(quantity, "lora", second, setting), **bounds),
+def _of_both(statement: str, key: Key, **bounds: float) -> tuple[Condition, ...]:
+    """The same of full fine-tuning and of LoRA, which take the place of the key's `first`."""
+    methods = {"full": "full fine-tuning", "lora": "LoRA"}
+    return tuple(
+        Condition(f"{words} {statement}", key._replace(first=name), **bounds) for name, words in methods.items()
     )
 
 
-HYPOTHESES = (
-    Hypothesis(
-        "H0",
-        "",
-        "(left out)",
-        "fine-tuning beats the pretrained model as it is",
-        _of_both("beats the untouched backbone", Quantity.ACCURACY, "untouched", margin=POINT),
-        f"{PAIRED}; untouched is zero-shot where the weights know the breeds, elsewhere a linear probe",
-    ),
-    Hypothesis(
-        "H1",
-        "C1",
-        "full fine-tuning has the highest accuracy",
-        "full fine-tuning is ahead of LoRA",
-        _at_both_rates("full fine-tuning is ahead", Key(Quantity.ACCURACY, "full", "lora"), POINT),
-        f"{PAIRED}; the best learning rate is chosen on validation images",
-    ),
-    Hypothesis(
-        "H2",
-        "C2",
-        "LoRA is significantly more parameter-efficient",
-        "LoRA trains at most a tenth of the parameters",
-        (Condition("trained parameters, full over LoRA", Key(Quantity.PARAMETERS, "full", "lora"), limit=10),),
-        "counted",
-    ),
-    Hypothesis(
-        "H3",
-        "C3",
-        "LoRA is computationally lighter",
-        "a training step takes less of everything, and so does the file",
-        tuple(
-            Condition(f"{what}, full over LoRA", Key(quantity, "full", "lora"), limit=1, margin=FACTOR)
-            for what, quantity in (
-                ("operations of a step", Quantity.OPERATIONS),
-                ("memory of a step", Quantity.MEMORY),
-                ("time of a step", Quantity.TIME),
-                ("file", Quantity.FILE),
-            )
-        ),
-        "operations and bytes counted, time by alternating rounds",
-    ),
-    Hypothesis(
-        "H4",
-        "C4",
-        "LoRA needs fewer labeled data",
-        "the fewer labels, the better LoRA does beside full fine-tuning",
-        (
-            Condition(
-                "LoRA's lead grows from all labels to a tenth of them",
-                Key(Quantity.LEAD, "lora", "full", FEW_MINUS_ALL),
-                margin=2 * POINT,
-            ),
-        ),
-        f"{PAIRED}; each method at its best learning rate",
-    ),
-    Hypothesis(
-        "H5",
+def _cost(what: str, quantity: Quantity, limit: float = 1, margin: float = FACTOR) -> Condition:
+    return Condition(f"{what}, full over LoRA", Key(quantity, "full", "lora"), limit=limit, margin=margin)
+
+
+def _more(statement: str, quantity: Quantity, first: str, second: str) -> Condition:
+    """A map of `first` has more on a part of the dog than that of `second`."""
+    return Condition(f"{statement}, by {SHARE:g} even shares at least", Key(quantity, first, second, MAP), margin=SHARE)
+
+
+WORDS = {  # hypothesis -> claim, the paper's words, ours
+    "H0": ("", "(left out)", "fine-tuning beats the pretrained model as it is"),
+    "H1": ("C1", "full fine-tuning has the highest accuracy", "full fine-tuning is ahead of LoRA"),
+    "H2": ("C2", "LoRA is significantly more parameter-efficient", "LoRA trains at most a tenth of the parameters"),
+    "H3": ("C3", "LoRA is computationally lighter", "a training step takes less of everything, and so does the file"),
+    "H4": ("C4", "LoRA needs fewer labeled data", "the fewer labels, the better LoRA does beside full fine-tuning"),
+    "H5": (
         "C5",
         "LoRA attends to facial details, full fine-tuning also to the legs",
         "LoRA looks at head and ears more, full fine-tuning at the legs",
-        tuple(
-            Condition(f"{words}, by {SHARE:g} even shares at least", Key(*asked, MAP), margin=SHARE)
-            for words, *asked in (
-                ("LoRA attends to the face more than full fine-tuning does", FACE, "lora", "full"),
-                ("full fine-tuning attends to the legs more than LoRA does", LEGS, "full", "lora"),
-                ("LoRA attends to the face more than a map that only looks at the centre", FACE, "lora", "centre"),
-                ("full fine-tuning attends to the legs more than the centre map does", LEGS, "full", "centre"),
-            )
-        ),
-        MAPS,
     ),
-    Hypothesis(
-        "H6",
-        "C6",
-        "the model attends exclusively to the object",
-        "patches without any dog get next to nothing",
-        _of_both(
-            f"spends at most {OUTSIDE:.0%} on patches without any dog", NO_DOG, "", MAP, above=False, limit=OUTSIDE
-        ),
-        MAPS,
-    ),
-    Hypothesis(
-        "H7",
-        "C7",
-        "the accuracy plateaus within five epochs",
-        "four times the epochs gain less than a point",
-        _of_both("gains no point from 5 to 20 epochs", Quantity.GAIN, "", MORE_EPOCHS, above=False, limit=POINT),
-        PAIRED,
-    ),
-    Hypothesis(
-        "H8",
-        "C8",
-        "the LoRA model demonstrates superior performance",
-        "LoRA is ahead of full fine-tuning",
-        _at_both_rates("LoRA is ahead", Key(Quantity.ACCURACY, "lora", "full"), POINT),
-        PAIRED,
-    ),
-    Hypothesis(
-        "H9",
-        "",
-        "(the reviewer: what is forgotten?)",
-        "LoRA forgets less than full fine-tuning",
-        _at_both_rates("LoRA keeps more", Key(Quantity.KEPT, "lora", "full"), 2 * POINT),
-        "the original head put back on the adapted backbone; paired on the same images of the earlier task",
-    ),
-    Hypothesis(
-        "H10",
+    "H6": ("C6", "the model attends exclusively to the object", "patches without any dog get next to nothing"),
+    "H7": ("C7", "the accuracy plateaus within five epochs", "four times the epochs gain less than a point"),
+    "H8": ("C8", "the LoRA model demonstrates superior performance", "LoRA is ahead of full fine-tuning"),
+    "H9": ("", "(the reviewer: what is forgotten?)", "LoRA forgets less than full fine-tuning"),
+    "H10": (
         "",
         "(the reviewer: why should a map say anything about the class?)",
         "patches in the order of the paper's map matter more than those in the middle of the picture",
-        (
-            Condition(
-                "taking away the map's patches first costs LoRA more",
-                Key(Quantity.DELETION, "lora", "centre", MAP),
-                above=False,
-            ),
-            Condition("giving them back first brings LoRA more", Key(Quantity.INSERTION, "lora", "centre", MAP)),
-        ),
-        MAPS,
     ),
-)
+}
+LEAD, DELETION = Key(Quantity.LEAD, "lora", "full", FEW_MINUS_ALL), Key(Quantity.DELETION, "lora", "centre", MAP)
+OUTSIDE_DOG = f"spends at most {OUTSIDE:.0%} on patches without any dog"
+CONDITIONS = {
+    "H0": _of_both("beats the untouched backbone", Key(Quantity.ACCURACY, "", "untouched"), margin=POINT),
+    "H1": _at_both_rates("full fine-tuning is ahead", Key(Quantity.ACCURACY, "full", "lora"), POINT),
+    "H2": (_cost("trained parameters", Quantity.PARAMETERS, limit=10, margin=0.0),),
+    "H3": (
+        _cost("operations of a step", Quantity.OPERATIONS),
+        _cost("memory of a step", Quantity.MEMORY),
+        _cost("time of a step", Quantity.TIME),
+        _cost("file", Quantity.FILE),
+    ),
+    "H4": (Condition("LoRA's lead grows from all labels to a tenth of them", LEAD, margin=2 * POINT),),
+    "H5": (
+        _more("LoRA attends to the face more than full fine-tuning does", Quantity.FACE, "lora", "full"),
+        _more("full fine-tuning attends to the legs more than LoRA does", Quantity.LEGS, "full", "lora"),
+        _more(
+            "LoRA attends to the face more than a map that only looks at the centre", Quantity.FACE, "lora", "centre"
+        ),
+        _more("full fine-tuning attends to the legs more than the centre map does", Quantity.LEGS, "full", "centre"),
+    ),
+    "H6": _of_both(OUTSIDE_DOG, Key(Quantity.NO_DOG, "", setting=MAP), above=False, limit=OUTSIDE),
+    "H7": _of_both(
+        "gains no point from 5 to 20 epochs", Key(Quantity.GAIN, "", setting=MORE_EPOCHS), above=False, limit=POINT
+    ),
+    "H8": _at_both_rates("LoRA is ahead", Key(Quantity.ACCURACY, "lora", "full"), POINT),
+    "H9": _at_both_rates("LoRA keeps more", Key(Quantity.KEPT, "lora", "full"), 2 * POINT),
+    "H10": (
+        Condition("taking away the map's patches first costs LoRA more", DELETION, above=False),
+        Condition("giving them back first brings LoRA more", DELETION._replace(quantity=Quantity.INSERTION)),
+    ),
+}
+MEASURED = {  # how the effects are
+    "H0": f"{PAIRED}; untouched is zero-shot where the weights know the breeds, elsewhere a linear probe",
+    "H1": f"{PAIRED}; the best learning rate is chosen on validation images",
+    "H2": "counted",
+    "H3": "operations and bytes counted, time by alternating rounds",
+    "H4": f"{PAIRED}; each method at its best learning rate",
+    "H9": "the original head put back on the adapted backbone; paired on the same images of the earlier task",
+    **dict.fromkeys(("H5", "H6", "H10"), MAPS),
+    **dict.fromkeys(("H7", "H8"), PAIRED),
+}
+HYPOTHESES = tuple(Hypothesis(name, *words, CONDITIONS[name], MEASURED[name]) for name, words in WORDS.items())

@@ -45,45 +45,12 @@ from woofkit.plots.style import MAP_NAMES, method_name, save_figure, use_style
 from woofkit.plots.training import cost_bars, learning_curves, stacked_costs
 from woofkit.plots.weights import captured_curves, layer_heatmap, matrix_values, overlap_bars, singular_values
 
-__all__ = [
-    "DOTS",
-    "MAP_NAMES",
-    "PANELS",
-    "accuracy_intervals",
-    "all_heads",
-    "attention_comparison",
-    "by_layer_and_head",
-    "captured_curves",
-    "class_balance",
-    "confusion",
-    "contact_sheet",
-    "cost_bars",
-    "faithfulness_curves",
-    "forgetting_lines",
-    "image_sizes",
-    "interval_dots",
-    "layer_heatmap",
-    "layer_lines",
-    "learning_curves",
-    "map_rows",
-    "mask_overlay",
-    "mask_sheet",
-    "matrix_values",
-    "method_name",
-    "overlap_bars",
-    "per_class_accuracy",
-    "pretraining_overlap",
-    "reliability_diagram",
-    "run_dots",
-    "sample_grid",
-    "sanity_lines",
-    "save_figure",
-    "similarity_histogram",
-    "singular_values",
-    "stacked_costs",
-    "sweep_panels",
-    "target_versus_source",
-    "top_predictions",
-    "use_style",
-    "verdict_table",
-]
+__all__ = ["accuracy_intervals", "confusion", "per_class_accuracy", "reliability_diagram", "top_predictions"]
+__all__ += ["all_heads", "attention_comparison", "by_layer_and_head", "faithfulness_curves", "interval_dots"]
+__all__ += ["layer_lines", "map_rows", "sanity_lines"]
+__all__ += ["class_balance", "contact_sheet", "image_sizes", "mask_overlay", "mask_sheet", "pretraining_overlap"]
+__all__ += ["sample_grid", "similarity_histogram"]
+__all__ += ["DOTS", "PANELS", "forgetting_lines", "run_dots", "sweep_panels", "target_versus_source", "verdict_table"]
+__all__ += ["MAP_NAMES", "method_name", "save_figure", "use_style"]
+__all__ += ["cost_bars", "learning_curves", "stacked_costs"]
+__all__ += ["captured_curves", "layer_heatmap", "matrix_values", "overlap_bars", "singular_values"]

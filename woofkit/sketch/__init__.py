@@ -7,16 +7,5 @@ from woofkit.sketch.litter import litter
 from woofkit.sketch.skeleton import POSES
 from woofkit.sketch.traits import Traits, trait_distance
 
-__all__ = [
-    "BREEDS",
-    "PARTS",
-    "POSES",
-    "Drawing",
-    "Traits",
-    "breed_traits",
-    "code_hash",
-    "draw_dog",
-    "litter",
-    "pose_of",
-    "trait_distance",
-]
+__all__ = ["BREEDS", "PARTS", "POSES", "Drawing", "Traits", "breed_traits", "code_hash", "draw_dog", "litter"]
+__all__ += ["pose_of", "trait_distance"]

@@ -94,9 +94,8 @@ class Fur:
         outlines, wide, narrow = capsule_outlines(nested).reshape(3, len(discs), -1, 2)
         if self.coat.length * hair.length * self.scale > 0.9:
             outlines = [self.furry(outline, hair.length, hair.hang) for outline in outlines]
-        modelling = [Shape(outline, (215,) * 3) for outline in wide] + [
-            Shape(outline, (250,) * 3) for outline in narrow
-        ]
+        modelling = [Shape(outline, (215,) * 3) for outline in wide]
+        modelling += [Shape(outline, (250,) * 3) for outline in narrow]
         softness = float(max(1.0, 0.16 * discs[..., 2].max()))
         hairs, hair_width = self._hairs(discs, hair.number), max(0.6, 0.007 * self.scale)
         return Layer(part, near, outlines, color, marks, modelling, hair.rim, softness, hairs, hair_width)

@@ -34,28 +34,20 @@ def verdict_lines(record: Mapping[str, Any]) -> list[str]:
         lines.append(f"{claim}: {judged['statement']}")
         for kind, description in KINDS.items():
             lines.append(f"  by {description}: {judged[kind]['verdict']}")
-            for finding in judged[kind]["conditions"]:
-                lines.append(
-                    f"    {finding['verdict']}: {finding['condition']}: {finding['value']:.3f} "
-                    f"({finding['low']:.3f} to {finding['high']:.3f})"
-                )
+            for found in judged[kind]["conditions"]:
+                lines.append(f"    {found['verdict']}: {found['condition']}: {_interval(found, '.3f')}")
     return lines or ["photographs have no masks: nothing is said of the claims"]
 
 
 def verdicts_markdown(record: Mapping[str, Any]) -> str:
     """The verdicts as a table in markdown: one row per condition, judged by each kind of map."""
-    head = "| | " + " | ".join(f"by {description}" for description in KINDS.values()) + " |"
-    lines = [head, "|---|" + "---|" * len(KINDS)]
+    rows = []
     for claim, judged in record["verdicts"].items():
-        verdicts = " | ".join(f"**{judged[kind]['verdict']}**" for kind in KINDS)
-        lines.append(f"| **{claim}**: {judged['statement']} | {verdicts} |")
-        for number, finding in enumerate(judged["attention"]["conditions"]):
-            cells = []
-            for kind in KINDS:
-                found = judged[kind]["conditions"][number]
-                cells.append(f"{found['verdict']}: {found['value']:.2f} ({found['low']:.2f} to {found['high']:.2f})")
-            lines.append(f"| {finding['condition']} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append([f"**{claim}**: {judged['statement']}", *(f"**{judged[kind]['verdict']}**" for kind in KINDS)])
+        for findings in zip(*(judged[kind]["conditions"] for kind in KINDS), strict=True):
+            cells = [f"{found['verdict']}: {_interval(found, '.2f')}" for found in findings]
+            rows.append([findings[0]["condition"], *cells])
+    return markdown_table(["", *(f"by {description}" for description in KINDS.values())], rows)
 
 
 def measures_markdown(record: Mapping[str, Any], table: pd.DataFrame) -> str:
@@ -63,8 +55,8 @@ def measures_markdown(record: Mapping[str, Any], table: pd.DataFrame) -> str:
     found = table.fillna({"second": "", "map": ""}).set_index(["first", "second", "map", "quantity"])
     rows = []
     for kind, quantity, digits in (*(DRAWN_ROWS if record["verdicts"] else ()), *ALL_ROWS):
-        cells = [_cell(found.loc[model, "", kind, quantity], digits) for model in MODELS]
-        difference = _cell(found.loc["lora", "full", kind, quantity], digits, "+")
+        cells = [_interval(found.loc[model, "", kind, quantity], f".{digits}f") for model in MODELS]
+        difference = _interval(found.loc["lora", "full", kind, quantity], f"+.{digits}f")
         rows.append([KINDS.get(kind, "all blocks"), str(quantity), *cells, difference])
     head = ["map", "measure", *MODELS.values(), "LoRA minus full"]
     settings, environment = record["settings"], record["environment"]
@@ -79,6 +71,6 @@ def measures_markdown(record: Mapping[str, Any], table: pd.DataFrame) -> str:
     return f"{markdown_table(head, rows, 'll' + 'r' * (len(head) - 2))}\n\n{notes}"
 
 
-def _cell(row: pd.Series, digits: int, sign: str = "") -> str:
-    value, low, high = (f"{row[name]:{sign}.{digits}f}" for name in ("value", "low", "high"))
+def _interval(found: Mapping[str, Any], form: str) -> str:
+    value, low, high = (format(found[name], form) for name in ("value", "low", "high"))
     return f"{value} ({low} to {high})"

@@ -9,15 +9,24 @@ from woofkit.claims.hypotheses import HYPOTHESES
 from woofkit.claims.recommendations import NEEDS, decide
 from woofkit.claims.verdicts import Condition, Judgement
 from woofkit.stats.power import detectable_difference
+from woofkit.tables import markdown_table
 
 
 def hypotheses_markdown(num_images: int) -> str:
     """The hypotheses as a table in markdown, and the smallest difference that so many test images can show."""
-    lines = ["| | claim | the paper's words | our hypothesis | holds if | measured by |", "|---|---|---|---|---|---|"]
-    for each in HYPOTHESES:
-        conditions = "<br>".join(_in_words(condition) for condition in each.conditions)
-        lines.append(f"| **{each.id}** | {each.claim} | {each.paper} | {each.statement} | {conditions} | {each.test} |")
-    return "\n".join([*lines, "", _can_show(num_images)])
+    head = ["", "claim", "the paper's words", "our hypothesis", "holds if", "measured by"]
+    rows = [
+        (
+            f"**{each.id}**",
+            each.claim,
+            each.paper,
+            each.statement,
+            "<br>".join(map(_in_words, each.conditions)),
+            each.test,
+        )
+        for each in HYPOTHESES
+    ]
+    return f"{markdown_table(head, rows)}\n\n{_can_show(num_images)}"
 
 
 def _can_show(num_images: int) -> str:
@@ -32,41 +41,31 @@ def _can_show(num_images: int) -> str:
 
 
 def _in_words(condition: Condition) -> str:
-    sign = 1 if condition.above else -1
-    bound = condition.limit + sign * condition.margin
+    bound = condition.limit + (condition.margin if condition.above else -condition.margin)
     return f"{condition.key} {'at least' if condition.above else 'at most'} {bound:g}"
 
 
 def verdict_frame(judgements: Sequence[Judgement]) -> pd.DataFrame:
     """One row per condition, for `plots.verdict_table` and for reading; conditions not measured have no numbers."""
     rows = []
-    for judgement in judgements:
-        for condition, effect, verdict in judgement.findings:
-            value, low, high = effect[:3] if effect else (float("nan"),) * 3
-            rows.append(
-                {
-                    "hypothesis": judgement.hypothesis.id,
-                    "claim": judgement.hypothesis.claim or judgement.hypothesis.id,
-                    **vars(condition),
-                    "unit": condition.key.quantity.unit,
-                    "verdict": verdict,
-                    **{"value": value, "low": low, "high": high},
-                    "p_value": judgement.p_value,
-                    "of_the_claim": judgement.verdict,
-                    "source": effect.source if effect else "",
-                }
-            )
+    for hypothesis, findings, judged, p_value in judgements:
+        for condition, effect, verdict in findings:
+            numbers = dict(zip(("value", "low", "high"), effect or (float("nan"),) * 3, strict=False))
+            row = {"hypothesis": hypothesis.id, "claim": hypothesis.claim or hypothesis.id, **vars(condition)}
+            row |= {"unit": condition.key.quantity.unit, "verdict": verdict, **numbers}
+            row |= {"p_value": p_value, "of_the_claim": judged, "source": effect.source if effect else ""}
+            rows.append(row)
     return pd.DataFrame(rows)
 
 
 def decisions_markdown(effects: Effects) -> str:
     """The table in markdown: one row per need, with the advice and the effect that it rests on."""
-    lines = ["| you need | take | because |", "|---|---|---|"]
+    rows = []
     for need in NEEDS:
         key = next((key for key in need.keys if key in effects), need.keys[0])
         effect = effects.get(key)
-        lines.append(f"| {need.question} | **{decide(need, effect)}** | {_evidence(key, effect)} |")
-    return "\n".join(lines)
+        rows.append((need.question, f"**{decide(need, effect)}**", _evidence(key, effect)))
+    return markdown_table(("you need", "take", "because"), rows)
 
 
 def _evidence(key: Key, effect: Effect | None) -> str:

@@ -7,6 +7,7 @@ import pandas as pd
 from woofkit.config import METHODS
 from woofkit.results import METHOD_NAMES, percent, set_apart
 from woofkit.sweeps.results import SAME
+from woofkit.tables import markdown_table
 
 # By grid: its name in words, and the setting that it varies.
 GRIDS = {
@@ -19,14 +20,12 @@ GRIDS = {
     "ranks": ("rank", "rank"),
     "targets": ("layers", "targets"),
 }
-HEAD = """\
-| what varies | method | learning rate | setting | seeds | test accuracy (95 % interval) |
-|---|---|---:|---|---:|---:|"""
+HEAD = ("what varies", "method", "learning rate", "setting", "seeds", "test accuracy (95 % interval)")
 
 
 def kept_markdown(runs: pd.DataFrame) -> str:
     """The rows of `kept_runs` as a table in markdown: one line for the runs that differ in their seed alone."""
-    lines = [HEAD]
+    lines = []
     runs = runs[runs["grid"].isin(GRIDS)]
     for end in ("low", "high"):  # older tables have none for a single seed: there it is the run's own
         runs = runs.assign(**{end: runs[end].fillna(runs[f"test_accuracy_{end}"])})
@@ -41,12 +40,12 @@ def kept_markdown(runs: pd.DataFrame) -> str:
             value = percent(same["test_accuracy"].mean())
             interval = f"({100 * first['low']:.1f} to {100 * first['high']:.1f})"
             name = METHOD_NAMES.get(first["method"], first["method"])
-            lines.append(f"| {words} | {name} | {first['lr']:g} | {setting} | {len(same)} | {value} {interval} |")
+            lines.append((words, name, f"{first['lr']:g}", setting, str(len(same)), f"{value} {interval}"))
     dates = sorted(runs["date"].str[:10].unique())
     count = len(runs.drop_duplicates(["method", *SAME[2:], "seed"]))
     note = f"{count} runs; the interval counts seeds and images, with one seed the images alone. Measured "
     note += f"{' to '.join(dict.fromkeys((dates[0], dates[-1])))}, {'; '.join(sorted(runs['machine'].unique()))}."
-    return "\n".join([*lines, "", note])
+    return f"{markdown_table(HEAD, lines, 'llrlrr')}\n\n{note}"
 
 
 def _in_words(setting: str, value: str | float | None) -> str:
