@@ -59,8 +59,7 @@ def require_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
 
 def require_range(name: str, value: float, low: float, high: float, *, above: bool = False) -> None:
     """Raise ConfigError unless low <= value <= high (low < value with `above`)."""
-    inside = (low < value if above else low <= value) and value <= high
-    if not inside:  # also catches nan
+    if not ((low < value if above else low <= value) and value <= high):  # also catches nan
         raise _out_of_range(name, value, f"{'above' if above else 'from'} {low:.10g} to {high:.10g}")
 
 
@@ -141,9 +140,7 @@ Blocks = checked(
     "two rising whole numbers, the second not included, or None",
     lambda blocks: blocks is None or 0 <= blocks[0] < blocks[1],
 )
-DataDir = checked(
-    str, "a folder that exists, or '' to download", lambda path: path == "" or resolve_path(path).is_dir()
-)
+DataDir = checked(str, "a folder that exists, or '' to download", lambda path: not path or resolve_path(path).is_dir())
 Weights = checked(
     str,
     "'bundled', 'timm', 'random' or the path of a file that exists",
@@ -181,10 +178,7 @@ class LoRAConfig:
 
     @property
     def scaling(self) -> float:
-        """The factor on B A: alpha / rank, or alpha / sqrt(rank) with `rslora`; true divisions.
-
-        (alpha // rank would be zero for alpha < rank.)
-        """
+        """The factor on B A: alpha / rank, or alpha / sqrt(rank) with `rslora`; true divisions."""
         return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
 
     @classmethod
@@ -315,9 +309,8 @@ def load_profile(name_or_path: str | Path) -> dict[str, Any]:
     parameters = read_mapping(path)
     # A copied file that keeps the old name would silently write into the other profile's folder.
     if parameters.setdefault("profile", path.stem) != path.stem:
-        raise ConfigError(
-            f"{path.name} says profile: {parameters['profile']}, but must carry its own name, {path.stem}"
-        )
+        own = parameters["profile"]
+        raise ConfigError(f"{path.name} says profile: {own}, but must carry its own name, {path.stem}")
     return parameters
 
 
@@ -347,7 +340,8 @@ def read_mapping(path: Path) -> dict[str, Any]:
         content = _read_yaml(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ConfigError(f"{path} is not a YAML file: {error}") from error
-    content = {} if content is None else content
+    if content is None:
+        return {}
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise ConfigError(f"{path} must hold lines of the form 'name: value', not {content!r}")
     return content

@@ -50,10 +50,9 @@ def accuracy_effects(runs: Mapping[str, Sequence[Path]], setting: str = "") -> d
 
     The method "zero-shot" or, in its absence, "probe" is also called "untouched".
     """
-    named = {**runs}
+    answers = {method: read_answers(folders) for method, folders in runs.items()}
     if untouched := next((method for method in ("zero-shot", "probe") if method in runs), ""):
-        named["untouched"] = runs[untouched]
-    answers = {method: read_answers(folders) for method, folders in named.items()}
+        answers["untouched"] = answers[untouched]
     effects = {}
     for first, second in permutations(answers, 2):
         (ours, labels), (theirs, _) = answers[first], answers[second]
@@ -100,11 +99,8 @@ def sweep_effects(frame: pd.DataFrame) -> dict[Key, Effect]:
     for grid, setting in RATE_GRIDS.items():
         runs = runs_by_seed(frame, grid, ["method"])
         most = max(map(len, runs.values()), default=0)
-        whole = {
-            method: [*seeds.values()]
-            for (method,), seeds in runs.items()
-            if len(seeds) == most or method == "zero-shot"
-        }
+        measured = {method: seeds for (method,), seeds in runs.items() if len(seeds) == most or method == "zero-shot"}
+        whole = {method: list(seeds.values()) for method, seeds in measured.items()}
         if len(whole) > 1:
             effects |= accuracy_effects(whole, setting)
     for key, (grid, weights) in CONTRASTS.items():

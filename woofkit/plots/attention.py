@@ -152,9 +152,9 @@ def map_rows(rows: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
     size = (3.1 * len(models) + 1.2, 3.2 * len(rows))
     fig, axes = plt.subplots(len(rows), len(models), figsize=size, squeeze=False)
     for (quantity, maps), line in zip(rows.items(), axes, strict=True):
-        vmax = max(float(np.max(np.asarray(maps[model]))) for model in models)
+        vmax = max(np.max(maps[model]) for model in models)
         for ax, model in zip(line, models, strict=True):
-            image = ax.imshow(np.asarray(maps[model]), cmap="inferno", vmin=0, vmax=vmax)
+            image = ax.imshow(maps[model], cmap="inferno", vmin=0, vmax=vmax)
             ax.set(xticks=[], yticks=[])
         line[0].set_ylabel(quantity)
         fig.colorbar(image, ax=line, shrink=0.9)
@@ -169,9 +169,8 @@ def by_layer_and_head(values: Mapping[str, np.ndarray], label: str) -> Figure:
     fig, axes = plt.subplots(len(values), 1, figsize=(12, 2.6 * len(values)), squeeze=False)
     for ax, (model, array) in zip(axes[:, 0], values.items(), strict=True):
         blocks, heads = (np.arange(1, count + 1) for count in array.shape)
-        frame = pd.DataFrame(array.T, heads, blocks)
-        words = frame.map("{:.2f}".format)
-        image = style.cells(ax, frame, words, cmap="cividis_r", vmin=0, vmax=vmax, aspect="auto")
+        frame, look = pd.DataFrame(array.T, heads, blocks), {"cmap": "cividis_r", "aspect": "auto"}
+        image = style.cells(ax, frame, frame.map("{:.2f}".format), vmin=0, vmax=vmax, **look)
         ax.set_ylabel("head")
         style.model_title(ax, model)
     ax.set_xlabel("block")
@@ -217,13 +216,14 @@ def faithfulness_curves(shares: np.ndarray, curves: Mapping[str, Mapping[str, np
 
     `curves` is "deletion" or "insertion" -> kind -> probabilities (dogs, len(shares)); lines are means over the dogs.
     """
-    words = {"deletion": "share of patches taken away", "insertion": "share of patches given back"}
+    words = {"deletion": ("taken away", "lower"), "insertion": ("given back", "higher")}
     fig, axes = plt.subplots(1, len(curves), figsize=(6.5 * len(curves), 5.5), sharey=True, squeeze=False)
     for ax, (name, kinds) in zip(axes[0], curves.items(), strict=True):
         for kind, probabilities in kinds.items():
             ax.plot(shares, probabilities.mean(axis=0), **style.map_style(kind))
-        better = "lower is better" if name == "deletion" else "higher is better"
-        ax.set(xlabel=words[name], title=f"{name.capitalize()}: {better}", ylim=(0, None))
+        done, better = words[name]
+        title = f"{name.capitalize()}: {better} is better"
+        ax.set(xlabel=f"share of patches {done}", title=title, ylim=(0, None))
         style.percent_axis(ax.xaxis, ax.yaxis)
     axes[0, 0].set_ylabel("probability of the predicted breed")
     style.legend_beside(ax, title="patches in the order of")

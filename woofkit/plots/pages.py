@@ -267,12 +267,10 @@ def runs_table(heading: str, columns: Sequence[str], rows: Sequence[Mapping], ch
     for place, row in enumerate(rows):
         mark, outline = ("▶ ", CHOSEN) if place == chosen else ("", "")
         head, *others = row["cells"]
-        line = f"border-left: 8px solid {method_color(row['method'])}; border-bottom: 1px solid #8888"
-        cells = "".join(f'<td style="{CELL}">{escape(cell)}</td>' for cell in others)
-        body += (
-            f'<tr style="white-space: nowrap; {line}; {outline}"><th scope="row" style="{CELL}">'
-            f"{escape(mark + head)}</th>{cells}</tr>"
-        )
+        look = f"border-left: 8px solid {method_color(row['method'])}; border-bottom: 1px solid #8888; {outline}"
+        cells = f'<th scope="row" style="{CELL}">{escape(mark + head)}</th>'
+        cells += "".join(f'<td style="{CELL}">{escape(cell)}</td>' for cell in others)
+        body += f'<tr style="white-space: nowrap; {look}">{cells}</tr>'
     return f"""<p role="status"><b>{escape(heading)}</b></p><div style="overflow-x: auto; padding: 3px">
 <table style="font-size: 15px; line-height: 1.3; border-collapse: collapse; width: 100%">
 <thead><tr style="border-bottom: 2px solid">{heads}</tr></thead><tbody>{body}</tbody></table></div>"""
@@ -280,10 +278,8 @@ def runs_table(heading: str, columns: Sequence[str], rows: Sequence[Mapping], ch
 
 def run_page(title: str, folder: str, note: str, settings: Mapping[str, str], curves: bytes | None, alt: str) -> str:
     """Return one run: its folder, some of its settings in two columns, and its learning curves, a PNG."""
-    pairs = "".join(
-        f'<div style="break-inside: avoid"><b>{escape(name)}</b>: {escape(value)}</div>'
-        for name, value in settings.items()
-    )
+    pair = '<div style="break-inside: avoid"><b>{}</b>: {}</div>'
+    pairs = "".join(pair.format(escape(name), escape(value)) for name, value in settings.items())
     picture = img(curves, alt) if curves else "<p>Nothing was trained, so there are no learning curves.</p>"
     where = f'<code style="font-size: 18px">{escape(folder)}</code>'
     return f"""<p><b>{escape(title)}</b><br>folder: {where}<br>{escape(note)}</p>
@@ -301,25 +297,20 @@ def curves_in_words(history: pd.DataFrame, method: str) -> str:
     """Return the learning curves for those who cannot see them."""
     last = history.iloc[-1]
     words = f"Learning curves, {method_name(method)}: after epoch {last['epoch']:g} the training accuracy is "
-    words += f"{last['train_accuracy']:.1%}"
-    if pd.notna(last.get("val_accuracy")):
-        words += f", the validation accuracy {last['val_accuracy']:.1%}"
-    return words
+    validation = last.get("val_accuracy")
+    more = f", the validation accuracy {validation:.1%}" if pd.notna(validation) else ""
+    return f"{words}{last['train_accuracy']:.1%}{more}"
 
 
 def live_curves(
-    history: Sequence[Mapping],
-    epochs: int,
-    num_images: int,
-    method: str,
-    running: tuple[float, float, float] | None = None,
+    history: Sequence[Mapping], epochs: int, num_images: int, method: str, running: tuple[float, float, float] | None
 ) -> bytes:
     """Draw accuracy and loss of the epochs so far on axes that are wide enough for all of them, as a PNG.
 
     Args:
         history: records of `fit`, of whole epochs or, at the end, of a part of one, which is drawn where it ended.
         epochs: how many there will be, of `num_images` each.
-        running: how far training is, in epochs, and the mean loss and accuracy of the epoch that it is in.
+        running: how far training is, in epochs, and the mean loss and accuracy of the epoch that it is in, if any.
     """
     places = [record["epoch"] - 1 + record.get("images", num_images) / num_images for record in history]
     rows = [{**record, "epoch": place} for record, place in zip(history, places, strict=True)]

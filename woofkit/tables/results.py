@@ -16,32 +16,12 @@ from woofkit.stats.intervals import proportion_interval
 from woofkit.tables import markdown_table
 
 SETTINGS = ("dataset", "scheme", "preprocess", "model_name", "lr", "epochs", "batch_size", "precision", "seed")
-MEASURED = (
-    "num_test_images",
-    "num_train_images",
-    "selected_epoch",
-    "train_accuracy",
-    "train_loss",
-    "trainable_parameters",
-    "total_parameters",
-    "images_per_second",
-    "peak_memory_mb",
-    "checkpoint_bytes",
-    "unseen_accuracy",
-    "unseen_accuracy_low",
-    "unseen_accuracy_high",
-    "num_unseen_images",
-    "date",
-    "machine",
-    "torch",
-)
-RENAMED = {
-    "test_accuracy": "accuracy",
-    "test_accuracy_low": "low",
-    "test_accuracy_high": "high",
-    "test_loss": "loss",
-    "train_seconds": "seconds",
-}
+MEASURED = ("num_test_images", "num_train_images", "selected_epoch", "train_accuracy", "train_loss")
+MEASURED += ("trainable_parameters", "total_parameters", "images_per_second", "peak_memory_mb", "checkpoint_bytes")
+MEASURED += ("unseen_accuracy", "unseen_accuracy_low", "unseen_accuracy_high", "num_unseen_images")
+MEASURED += ("date", "machine", "torch")
+RENAMED = {"test_accuracy": "accuracy", "test_accuracy_low": "low", "test_accuracy_high": "high"}
+RENAMED |= {"test_loss": "loss", "train_seconds": "seconds"}
 NUMBERS = (  # heading, column, format
     ("test loss", "loss", ".3f"),
     ("trainable parameters", "trainable_parameters", ",.0f"),
@@ -95,17 +75,15 @@ def results_markdown(frame: pd.DataFrame) -> str:
     frame = over_seeds(frame)
     frame = frame.assign(name=_row_names(frame), checkpoint_mb=frame["checkpoint_bytes"] / 1e6)
     several = frame["profile"].nunique() > 1
-    head = ["method", "test accuracy (95 % interval)", *(title for title, _, _ in NUMBERS)]
+    names = ["profile", "method"] if several else ["method"]
+    head = [*names, "test accuracy (95 % interval)", *(title for title, _, _ in NUMBERS)]
     rows = [
-        [row.name, _accuracy(row.accuracy, row.low, row.high)]
+        [*([row.profile] if several else []), row.name, _accuracy(row.accuracy, row.low, row.high)]
         + [_number(getattr(row, column), form) for _, column, form in NUMBERS]
         for row in frame.itertuples()
     ]
-    align = "l" + "r" * (1 + len(NUMBERS))
-    if several:
-        head, rows = ["profile", *head], [[profile, *row] for profile, row in zip(frame["profile"], rows, strict=True)]
-        align = f"l{align}"
-    return "\n\n".join([markdown_table(head, rows, align), *_notes(frame, several)])
+    table = markdown_table(head, rows, "l" * len(names) + "r" * (1 + len(NUMBERS)))
+    return "\n\n".join([table, *_notes(frame, several)])
 
 
 def _notes(frame: pd.DataFrame, several: bool) -> Iterator[str]:
@@ -122,14 +100,10 @@ def _notes(frame: pd.DataFrame, several: bool) -> Iterator[str]:
     if "unseen_accuracy" not in frame:
         return
     for profile, rows in frame[frame["unseen_accuracy"].notna()].groupby("profile", sort=False):
-        accuracies = [
-            f"{row.name} {_accuracy(row.unseen_accuracy, row.unseen_accuracy_low, row.unseen_accuracy_high)}"
-            for row in rows.itertuples()
-        ]
+        numbers = rows[["unseen_accuracy", "unseen_accuracy_low", "unseen_accuracy_high"]].to_numpy()
+        accuracies = ", ".join(f"{name} {_accuracy(*own)}" for name, own in zip(rows["name"], numbers, strict=True))
         count = rows["num_unseen_images"].iloc[0]
-        yield (
-            f"Profile {profile}, on the {count:.0f} test images that pretraining has not seen: {', '.join(accuracies)}."
-        )
+        yield f"Profile {profile}, on the {count:.0f} test images that pretraining has not seen: {accuracies}."
 
 
 def _row_names(frame: pd.DataFrame) -> pd.Series:
