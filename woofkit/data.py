@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import PIL
@@ -23,7 +23,6 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from woofkit import sketch
 from woofkit.config import (
     AUGMENTS,
     DATASETS,
@@ -38,6 +37,9 @@ from woofkit.config import (
 )
 from woofkit.datasets import imagewoof
 from woofkit.fast.pixel_cache import kept_pixels, pixels_in_memory
+
+if TYPE_CHECKING:
+    from woofkit import sketch
 
 SPLITS = ("train", "val", "test")
 SKETCH_SIZES = {"train": 600, "val": 200, "test": 500}  # what num=0 means for drawings
@@ -72,8 +74,10 @@ class WoofDataset:
         indices = np.asarray(indices, dtype=int)
         return replace(self, keys=tuple(self.keys[i] for i in indices), labels=self.labels[indices])
 
-    def draw(self, index: int) -> sketch.Drawing:
+    def draw(self, index: int) -> "sketch.Drawing":
         """The drawing at `index` (sketchwoof only), with its `image`, part `mask` and `pose`."""
+        from woofkit import sketch  # photographs do not need it
+
         number = int(self.keys[index].rsplit("-", 1)[1])
         traits = sketch.breed_traits(imagewoof.BREEDS[number % len(imagewoof.BREEDS)])
         return sketch.draw_dog(traits, seed=self.draw_seed, index=number, size=self.image_size)
@@ -159,6 +163,8 @@ def load_dataset(
         keys = tuple(f"{split}-{index:06d}" for index in range(total))
         dataset = WoofDataset(name, split, scheme, keys, labels, draw_seed=draw_seed, image_size=image_size)
         if label == "pose":
+            from woofkit import sketch
+
             poses = [sketch.POSES.index(sketch.pose_of(draw_seed, index)) for index in range(total)]
             dataset = replace(dataset, labels=np.array(poses, dtype=np.int64), class_names=sketch.POSES)
     else:
@@ -431,7 +437,11 @@ def _cache_file(folder: Path, dataset: WoofDataset, transform: Transform, finger
     # Pillow decodes and resizes; a sample shows a change of how it, or this package, does so
     sample = np.random.default_rng(0).integers(0, 256, (97, 131, 3), dtype=np.uint8)
     cut = hashlib.sha256(transform.geometry(Image.fromarray(sample)).tobytes()).hexdigest()
-    code = sketch.code_hash() if dataset.drawn else ""  # the fingerprint has seen only a sample of the drawings
+    code = ""
+    if dataset.drawn:  # the fingerprint has seen only a sample of the drawings
+        from woofkit import sketch
+
+        code = sketch.code_hash()
     decisive = json.dumps([fingerprint, geometry, PIL.__version__, cut, code], sort_keys=True)
     digest = hashlib.sha256(decisive.encode()).hexdigest()[:12]
     return folder / f"{dataset.name}-{dataset.split}-{transform.size}px-{len(dataset)}-{digest}.npy"
