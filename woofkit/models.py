@@ -18,7 +18,6 @@ from torch import nn
 from woofkit.config import PROJECT_ROOT, ConfigError, TrainConfig, require_range, resolve_path
 from woofkit.datasets.imagewoof import BREEDS, IMAGENET_INDEX
 from woofkit.lora import add_lora
-from woofkit.sketch import POSES
 from woofkit.storage.weights import (
     TRANSFORM_METADATA,
     WEIGHT_FORMATS,
@@ -187,7 +186,11 @@ def new_model(config: TrainConfig) -> nn.Module:
 
 def class_names(config: TrainConfig) -> tuple[str, ...]:
     """What a run learns to name: the breeds or, with label "pose", the poses."""
-    return BREEDS if config.label == "breed" else POSES
+    if config.label == "breed":
+        return BREEDS
+    from woofkit.sketch import POSES  # only here: the breeds need no drawing code
+
+    return POSES
 
 
 def _chosen_parameters(model: nn.Module, config: TrainConfig) -> list[nn.Parameter]:

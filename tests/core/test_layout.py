@@ -161,10 +161,24 @@ def test_code_cells_are_short_and_define_no_class(notebook):
         assert not any(isinstance(node, ast.ClassDef) for node in ast.walk(tree)), f"a class: {lines[0]}"
 
 
-def test_importing_woofkit_is_quick():
-    """What takes long to import, beside torch and timm, is imported where it is used."""
-    slow = ("scipy.stats", "matplotlib.pyplot", "seaborn", "peft", "statsmodels", "torchmetrics")
-    slow += ("papermill", "IPython", "snakemake", "ipywidgets")
-    code = f"import sys, woofkit.train, woofkit.attention; print([m for m in {slow} if m in sys.modules])"
+def imported_by(module: str) -> list[str]:
+    """What a fresh Python has imported after `import MODULE`."""
+    code = f"import sys, {module}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("module", "most"), [("woofkit.train", 16), ("woofkit.sweeps.results", 8), ("woofkit.results", 3)]
+)
+def test_importing_takes_little_along(module, most):
+    """What takes long to import, beside torch and timm, is imported where it is used; and so are most rooms."""
+    found = imported_by(module)
+    own = [
+        name
+        for name in found
+        if name.startswith("woofkit") and (PROJECT_ROOT / (name.replace(".", "/") + ".py")).is_file()
+    ]
+    assert len(own) <= most, own
+    slow = {"scipy.stats", "matplotlib.pyplot", "seaborn", "peft", "papermill", "IPython", "snakemake", "ipywidgets"}
+    assert not slow & set(found)
