@@ -40,9 +40,9 @@ study: $(INSTALLED)
 	$(VENV_PY) -m woofkit run --profile $(PROFILE) $(addprefix -p ,$(PARAMS))
 
 # Two processes of one thread each take two thirds of the time of one process of two: most models here are tiny.
-LAWS  := OMP_NUM_THREADS=1 $(VENV_PY) -m pytest --ignore tests/test_notebooks.py --ignore tests/test_browser.py \
-         -n 2 --dist loadfile
-PAGES := $(VENV_PY) -m pytest tests/test_notebooks.py tests/test_browser.py -s
+PAGED := tests/notebooks/test_notebooks.py tests/notebooks/test_browser.py
+LAWS  := OMP_NUM_THREADS=1 $(VENV_PY) -m pytest tests $(addprefix --ignore ,$(PAGED)) -n 2 --dist loadfile
+PAGES := $(VENV_PY) -m pytest $(PAGED) -s
 
 test: $(INSTALLED)
 	$(VENV_PY) -m ruff check .

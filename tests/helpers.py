@@ -7,6 +7,7 @@ import statistics
 import time
 from html import unescape
 
+import numpy as np
 import timm
 import torch
 from PIL import Image
@@ -14,6 +15,7 @@ from torch import nn
 
 from woofkit.config import LoRAConfig
 from woofkit.data import IMAGENET_MEAN, IMAGENET_STD, Images, Transform, make_transform
+from woofkit.datasets import imagewoof
 from woofkit.lora import add_lora
 
 
@@ -42,9 +44,54 @@ def hook_count(model):
     return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules())
 
 
+def set_fused(model, fused):
+    """Let every block compute its attention with the fused kernel, or with explicit matrix products."""
+    for block in model.blocks:
+        block.attn.fused_attn = fused
+    return model
+
+
+def forward_written_out(model, x):
+    """A forward written out, so that every layer's attention is a tensor of autograd's graph: logits, [attention]."""
+    tokens = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(x))))
+    layers = []
+    for block in model.blocks:
+        attn, (batch, count, dim) = block.attn, tokens.shape
+        q, k, v = attn.qkv(block.norm1(tokens)).reshape(batch, count, 3, attn.num_heads, -1).permute(2, 0, 3, 1, 4)
+        attention = (attn.q_norm(q) @ attn.k_norm(k).mT / attn.head_dim**0.5).softmax(-1)
+        attention.requires_grad_()
+        layers.append(attention)
+        tokens = tokens + attn.proj(attn.norm((attention @ v).transpose(1, 2).reshape(batch, count, dim)))
+        tokens = tokens + block.mlp(block.norm2(tokens))
+    return model.forward_head(model.norm(tokens)), layers
+
+
+def data_config(size, **changes):
+    """What timm says of a model for square images of this size."""
+    config = {"input_size": (3, size, size), "interpolation": "bicubic", "crop_pct": 0.9, "crop_mode": "center"}
+    return config | {"mean": (0.5,) * 3, "std": (0.5,) * 3} | changes
+
+
 def transform_for(size):
-    config = {"input_size": (3, size, size), "mean": (0.5,) * 3, "std": (0.5,) * 3, "crop_pct": 1.0}
-    return make_transform(config | {"interpolation": "bicubic"})
+    return make_transform(data_config(size, crop_pct=1.0))
+
+
+def imagewoof_folder(tmp_path, monkeypatch, **counts):
+    """A folder in ImageWoof's layout: `train` and `val` images of noise per breed, the first new to pretraining."""
+    rng = np.random.default_rng(0)
+    root = tmp_path / "imagewoof2-160"
+    for split, count in counts.items():
+        for wnid in imagewoof.WNIDS:
+            (root / split / wnid).mkdir(parents=True)
+            for i in range(count):
+                name = f"ILSVRC2012_val_{split}_{i}" if i == 0 else f"{wnid}_{i}"
+                width, height = rng.integers(40, 80, 2)
+                shape = (height, width) if i == 1 else (height, width, 3)  # one grey file per breed
+                pixels = rng.integers(0, 256, shape, dtype=np.uint8)
+                Image.fromarray(pixels).save(root / split / wnid / f"{name}.JPEG")
+    sizes = [10 * counts[split] for split in ("train", "val")]
+    monkeypatch.setitem(imagewoof.ARCHIVES, "160", imagewoof.Archive("", "", root.name, *sizes))
+    return root
 
 
 def noise(count, size=32):

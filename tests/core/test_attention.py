@@ -5,7 +5,7 @@ import timm
 import torch
 from torch import nn
 
-from helpers import hook_count, images, tiny_vit, trained_lora
+from helpers import forward_written_out, hook_count, images, set_fused, tiny_vit, trained_lora
 from woofkit.attention import attention_rollout, cls_attention, record_attention, token_layout
 from woofkit.lora import merge_lora
 
@@ -13,19 +13,14 @@ from woofkit.lora import merge_lora
 @torch.no_grad()
 def explicit_attention(model, x):
     """Every layer's softmax(q k^T / sqrt(d)) in float64, written out from the weights."""
-    model = model.double()
-    tokens = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(x.double()))))
-    layers = []
-    for block in model.blocks:
-        attn = block.attn
-        batch, count, dim = tokens.shape
-        q, k = (
-            part.reshape(batch, count, attn.num_heads, dim // attn.num_heads).transpose(1, 2)
-            for part in attn.qkv(block.norm1(tokens)).chunk(3, dim=-1)[:2]
-        )
-        layers.append(torch.softmax(attn.q_norm(q) @ attn.k_norm(k).mT / (dim // attn.num_heads) ** 0.5, dim=-1))
-        tokens = block(tokens)
-    return torch.stack(layers, dim=1)
+    return torch.stack(forward_written_out(model.double(), x.double())[1], dim=1)
+
+
+def record(model, x, layers=None):
+    """The recorder of one forward."""
+    with torch.no_grad(), record_attention(model, layers) as recorder:
+        model(x)
+    return recorder
 
 
 VARIANTS = {
@@ -41,11 +36,9 @@ VARIANTS = {
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_recorded_attention_equals_the_softmax_written_out_in_float64(variant):
     model = tiny_vit(**VARIANTS[variant])
-    for block in model.blocks:
-        block.attn.fused_attn = variant != "explicit matmuls"
+    set_fused(model, variant != "explicit matmuls")
     x = images(2, 3, *model.patch_embed.img_size)
-    with torch.no_grad(), record_attention(model) as recorder:
-        model(x)
+    recorder = record(model, x)
     assert recorder.maps.dtype == torch.float32
     torch.testing.assert_close(recorder.maps.double(), explicit_attention(model, x), rtol=0, atol=1e-5)
 
@@ -56,8 +49,7 @@ def test_adapters_are_part_of_the_recorded_attention(merged):
     model = trained_lora(tiny_vit())
     if merged:
         merge_lora(model)
-    with torch.no_grad(), record_attention(model) as recorder:
-        model(x)
+    recorder = record(model, x)
     assert not torch.allclose(recorder.maps.double(), explicit_attention(tiny_vit(), x), atol=1e-3)
     torch.testing.assert_close(recorder.maps.double(), explicit_attention(model, x), rtol=0, atol=1e-5)
 
@@ -66,8 +58,7 @@ def test_adapters_are_part_of_the_recorded_attention(merged):
 @pytest.mark.parametrize("fused", [False, True], ids=["explicit", "fused"])
 def test_logits_are_bit_equal_with_and_without_recording(autocast, fused):
     model, x = trained_lora(tiny_vit()), images(3, 3, 32, 32)
-    for block in model.blocks:
-        block.attn.fused_attn = fused
+    set_fused(model, fused)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         plain = model(x)
         with record_attention(model) as recorder:
@@ -105,8 +96,7 @@ def test_hooks_are_gone_after_the_block_and_after_an_exception():
 
 def test_chosen_layers_are_those_of_the_full_recording_and_only_they_are_hooked():
     model, x = tiny_vit(depth=4), images(2, 3, 32, 32)
-    with torch.no_grad(), record_attention(model) as everything:
-        model(x)
+    everything = record(model, x)
     with torch.no_grad(), record_attention(model, layers=[-1, 1]) as chosen:
         assert hook_count(model) == 4
         model(x)
@@ -119,8 +109,7 @@ def test_several_forwards_are_joined_along_the_batch():
     with torch.no_grad(), record_attention(model, layers=-1) as recorder:
         for batch in x.split(2):
             model(batch)
-    with torch.no_grad(), record_attention(model, layers=-1) as at_once:
-        model(x)
+    at_once = record(model, x, -1)
     torch.testing.assert_close(recorder.maps, at_once.maps)
 
 
@@ -138,8 +127,7 @@ def test_a_forward_that_broke_off_leaves_nothing_behind():
         with pytest.raises(RuntimeError, match="no attention was recorded"):
             _ = recorder.maps
         model(x)
-    with torch.no_grad(), record_attention(model) as undisturbed:
-        model(x)
+    undisturbed = record(model, x)
     assert torch.equal(recorder.maps, undisturbed.maps)
 
 
@@ -179,8 +167,7 @@ def test_attention_under_a_mask_is_refused_rather_than_recorded_wrongly():
 
 def test_the_grid_is_height_then_width():
     model = tiny_vit(img_size=(24, 40))  # 3 patches high, 5 wide
-    with torch.no_grad(), record_attention(model) as recorder:
-        model(images(2, 3, 24, 40))
+    recorder = record(model, images(2, 3, 24, 40))
     grid, num_prefix_tokens = token_layout(model)
     maps = cls_attention(recorder.maps, grid, num_prefix_tokens)
     assert (grid, num_prefix_tokens, maps.shape) == ((3, 5), 1, (2, 2, 4, 3, 5))

@@ -31,17 +31,9 @@ def imported_modules(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {name.name for name in node.names}
         elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                package = ("woofkit", *path.relative_to(PACKAGE).parts[:-1])
-                base = ".".join([*package[: len(package) - node.level + 1], *filter(None, [base])])
-            found |= {base} | {f"{base}.{name.name}" for name in node.names}
+            assert not node.level, f"{path} imports by a relative name: write it in full"
+            found |= {node.module} | {f"{node.module}.{name.name}" for name in node.names}
     return found
-
-
-def top(path: Path) -> str:
-    """Return a module's line in ORDER."""
-    return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
 # --- the package ---
@@ -49,23 +41,17 @@ def top(path: Path) -> str:
 
 def test_rooms_import_one_way():
     """The layers contract of pyproject.toml, which draws the house's floors."""
-    done = subprocess.run(
-        [Path(sys.executable).with_name("lint-imports")], cwd=PROJECT_ROOT, capture_output=True, text=True
-    )
+    command = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([command], cwd=PROJECT_ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("path", MODULES, ids=relative_name)
-def test_only_plots_draws(path):
-    if top(path) != "plots":
-        drawing = [name for name in imported_modules(path) if name.startswith(PLOTTING)]
-        assert not drawing, f"only plots may import {drawing}"
-
-
-@pytest.mark.parametrize("path", MODULES, ids=relative_name)
-def test_a_file_is_one_concept(path):
+def test_a_file_is_one_concept_and_only_plots_draws(path):
     lines = len(path.read_text(encoding="utf-8").splitlines())
     assert lines <= 450, f"{lines} lines: more than one concept?"
+    drawing = [name for name in imported_modules(path) if name.startswith(PLOTTING)]
+    assert not drawing or path.parent.name == "plots", f"only plots may import {drawing}"
 
 
 def test_the_house_has_no_more_rooms_than_its_plan():

@@ -1,6 +1,7 @@
 """The training loop: what it computes, selects and resumes."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,15 +9,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from helpers import transform_for
 from woofkit import train as loop
 from woofkit.config import TrainConfig
-from woofkit.data import Images, make_transform
+from woofkit.data import Images
 from woofkit.fast.runtime import Runtime
 from woofkit.progress import Monitor
 from woofkit.train import Evaluation, evaluate, fit, learning_rate, selected_epoch
 
-SIZE = {"input_size": (3, 8, 8), "mean": (0.5,) * 3, "std": (0.5,) * 3, "crop_pct": 1.0, "interpolation": "bicubic"}
-TRANSFORM = make_transform(SIZE)
+TRANSFORM = transform_for(8)
 PIXELS = torch.randint(0, 256, (25, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 LABELS = np.arange(25) % 10
 IMAGES = Images(PIXELS, LABELS, TRANSFORM)
@@ -67,7 +68,7 @@ def test_the_epochs_loss_weighs_the_smaller_last_batch_by_its_size():
     model = new_model()
     model[2] = nn.Identity()
     expected = evaluate(model, IMAGES)
-    still = TrainConfig(weights="random", epochs=1, batch_size=10, lr=1e-12, precision="fp32", device="cpu")
+    still = replace(CONFIG, epochs=1, lr=1e-12)
     record = run_fit(model, still)[0]  # a learning rate that moves nothing: 25 images in batches of 10, 10, 5
     assert record["train_loss"] == pytest.approx(expected.loss, rel=1e-5)
     assert record["train_accuracy"] == pytest.approx(expected.accuracy)
@@ -78,14 +79,14 @@ def test_it_learns_and_only_what_is_trainable():
     model = new_model()
     model[4].requires_grad_(False)
     frozen = model[4].weight.clone()
-    history = run_fit(model, TrainConfig(weights="random", epochs=30, batch_size=10, lr=0.01, precision="fp32"))
+    history = run_fit(model, replace(CONFIG, epochs=30))
     assert history[-1]["train_loss"] < 0.5 * history[0]["train_loss"]
     assert model[4].weight.equal(frozen)
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
 def test_interrupted_training_ends_as_if_it_had_not_been(tmp_path, schedule):
-    config = TrainConfig(weights="random", epochs=4, batch_size=10, lr=0.01, precision="fp32", schedule=schedule)
+    config = replace(CONFIG, schedule=schedule)
     whole, broken = new_model(), new_model()
     expected = run_fit(whole, config)
 
@@ -135,9 +136,7 @@ def test_a_step_reports_the_means_so_far_and_its_watcher_costs_no_training_time(
         means.append((images, so_far()))
         now[0] += 100.0
 
-    record = run_fit(
-        new_model(), TrainConfig(weights="random", epochs=1, batch_size=10, precision="fp32"), step=slow_watcher
-    )[0]
+    record = run_fit(new_model(), replace(CONFIG, epochs=1), step=slow_watcher)[0]
     assert [images for images, _ in means] == [10, 20, 25]
     assert means[-1][1] == (record["train_loss"], record["train_accuracy"])
     assert record["seconds"] < 1
@@ -146,7 +145,7 @@ def test_a_step_reports_the_means_so_far_and_its_watcher_costs_no_training_time(
 def test_the_same_seed_gives_the_same_weights_and_another_one_others():
     models = [new_model() for _ in range(3)]
     for model, seed in zip(models, (1, 1, 2), strict=True):
-        run_fit(model, TrainConfig(weights="random", epochs=1, batch_size=10, lr=0.01, precision="fp32", seed=seed))
+        run_fit(model, replace(CONFIG, epochs=1, seed=seed))
     assert models[0][1].weight.equal(models[1][1].weight)
     assert not models[0][1].weight.equal(models[2][1].weight)
 
@@ -190,7 +189,7 @@ def test_learning_rates():
 
 
 def test_the_cosine_runs_once_over_the_whole_training():
-    config = TrainConfig(weights="random", epochs=4, batch_size=10, lr=0.1, precision="fp32", schedule="cosine")
+    config = replace(CONFIG, lr=0.1, schedule="cosine")
     ends = [record["lr"] for record in run_fit(new_model(), config)]  # of the last of three steps an epoch
     assert ends == pytest.approx([0.05 * (1 + math.cos(math.pi * step / 12)) for step in (2, 5, 8, 11)])
 
@@ -209,7 +208,7 @@ def test_bf16_computes_nearly_the_same_and_keeps_weights_and_logits_in_float32()
     assert rounded.logits.dtype == torch.float32
     assert not rounded.logits.equal(exact.logits)
     assert torch.allclose(rounded.logits, exact.logits, atol=0.05)
-    run_fit(model, TrainConfig(weights="random", epochs=1, batch_size=10, lr=0.01, precision="bf16", device="cpu"))
+    run_fit(model, replace(CONFIG, epochs=1, precision="bf16"))
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
 
 
@@ -223,7 +222,7 @@ def test_each_epoch_has_its_own_order(monkeypatch):
 
     monkeypatch.setattr(loop, "batches", record)
     for _ in range(2):
-        run_fit(new_model(), TrainConfig(weights="random", epochs=2, batch_size=10, precision="fp32", device="cpu"))
+        run_fit(new_model(), replace(CONFIG, epochs=2))
     first, second, first_again, second_again = orders
     assert not first.equal(second)
     assert (first.equal(first_again), second.equal(second_again)) == (True, True)

@@ -153,9 +153,8 @@ def test_a_hash_sees_names_shapes_types_and_values():
     tensors = [torch.zeros(2, 3), torch.zeros(3, 2), torch.zeros(2, 3).double(), torch.eye(3)[:2]]
     hashes = {hash_tensors({"a": tensor}) for tensor in tensors} | {hash_tensors({"b": tensors[0]})}
     assert len(hashes) == 5
-    assert hash_tensors({"a": tensors[0], "b": tensors[1]}) == hash_tensors(
-        {"b": tensors[1], "a": tensors[0].T.contiguous().T}
-    )
+    other_order = {"b": tensors[1], "a": tensors[0].T.contiguous().T}
+    assert hash_tensors({"a": tensors[0], "b": tensors[1]}) == hash_tensors(other_order)
 
 
 def test_a_pickle_with_code_is_refused_and_not_run(tmp_path):
@@ -169,20 +168,24 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path):
     assert not (tmp_path / "exploded").exists()
 
 
-def test_unknown_names_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match="unknown model 'vit_tiny_patch17_224': .* example, .*vit_tiny_patch16_224"):
-        build_model("vit_tiny_patch17_224", weights=None)
-    with pytest.raises(ConfigError, match="'resnet18' is not a Vision Transformer with a linear head"):
-        build_model("resnet18", weights=None)
+UNKNOWN = [
+    ("vit_tiny_patch17_224", None, "unknown model 'vit_tiny_patch17_224': .* example, .*vit_tiny_patch16_224"),
+    ("resnet18", None, "'resnet18' is not a Vision Transformer with a linear head"),
+    (NAME, "w.h5", "format '.h5' is not one of .safetensors"),
+    (NAME, "nowhere.pth", "weights file .*nowhere.pth does not exist: allowed are 'bundled'"),
+    ("vit_small_patch16_224", "bundled", "weights='bundled' are for 'vit_tiny_patch16_224', not 'vit_small"),
+    (f"{NAME}.best", None, r"unknown weights .*'vit_tiny_patch16_224.best'.*augreg_in21k_ft_in1k"),
+]
+
+
+@pytest.mark.parametrize(("name", "weights", "message"), UNKNOWN)
+def test_unknown_names_are_refused(tmp_path, name, weights, message):
     (tmp_path / "w.h5").touch()
-    with pytest.raises(ConfigError, match="format '.h5' is not one of .safetensors"):
-        build_model(NAME, weights=tmp_path / "w.h5")
-    with pytest.raises(ConfigError, match="weights file .*nowhere.pth does not exist: allowed are 'bundled'"):
-        build_model(NAME, weights=tmp_path / "nowhere.pth")
-    with pytest.raises(ConfigError, match="weights='bundled' are for 'vit_tiny_patch16_224', not 'vit_small"):
-        build_model("vit_small_patch16_224")
-    with pytest.raises(ConfigError, match=r"unknown weights .*'vit_tiny_patch16_224.best'.*augreg_in21k_ft_in1k"):
-        build_model("vit_tiny_patch16_224.best", weights=None)
+    with pytest.raises(ConfigError, match=message):
+        build_model(name, weights=tmp_path / weights if weights and "." in weights else weights)
+
+
+def test_a_head_that_cannot_be_is_refused():
     with pytest.raises(ConfigError, match="num_classes = 0 is out of range: allowed is from 1"):
         build_model(NAME, num_classes=0, weights=None)
     with pytest.raises(ConfigError, match="random weights have no original head"):

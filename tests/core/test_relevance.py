@@ -3,24 +3,9 @@
 import pytest
 import torch
 
-from helpers import hook_count, images, tiny_vit, trained_lora
+from helpers import forward_written_out, hook_count, images, set_fused, tiny_vit, trained_lora
 from woofkit.attention import class_relevance, record_attention, token_layout
 from woofkit.lora import merge_lora
-
-
-def logits_and_explicit_attention(model, x):
-    """A forward written out, so that every layer's attention is a tensor of autograd's graph: logits, [attention]."""
-    tokens = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(x))))
-    layers = []
-    for block in model.blocks:
-        attn, (batch, count, dim) = block.attn, tokens.shape
-        q, k, v = attn.qkv(block.norm1(tokens)).reshape(batch, count, 3, attn.num_heads, -1).permute(2, 0, 3, 1, 4)
-        attention = (attn.q_norm(q) @ attn.k_norm(k).mT * attn.scale).softmax(-1)
-        attention.requires_grad_()
-        layers.append(attention)
-        tokens = tokens + attn.proj(attn.norm((attention @ v).transpose(1, 2).reshape(batch, count, dim)))
-        tokens = tokens + block.mlp(block.norm2(tokens))
-    return model.forward_head(model.norm(tokens)), layers
 
 
 def relevance_by_the_authors_rule(attention, gradients):
@@ -39,7 +24,7 @@ def recorded(model, x, classes, **settings):
 
 MODELS = {
     "plain": lambda: tiny_vit(depth=3),
-    "explicit matmuls": lambda: explicit_matmuls(tiny_vit(depth=3)),
+    "explicit matmuls": lambda: set_fused(tiny_vit(depth=3), False),
     "frozen": lambda: tiny_vit(depth=3).requires_grad_(False),
     "registers": lambda: tiny_vit(depth=3, reg_tokens=2),
     "norms of q, k and A V": lambda: tiny_vit(depth=3, qk_norm=True, scale_attn_norm=True),
@@ -49,12 +34,6 @@ MODELS = {
 }
 
 
-def explicit_matmuls(model):
-    for block in model.blocks:
-        block.attn.fused_attn = False
-    return model
-
-
 @pytest.mark.parametrize("name", MODELS)
 def test_gradients_and_relevance_equal_those_of_a_forward_written_out_in_float64(name):
     model = MODELS[name]()
@@ -62,7 +41,7 @@ def test_gradients_and_relevance_equal_those_of_a_forward_written_out_in_float64
     _, attention, gradients = recorded(model, x, classes)
     relevance = class_relevance(attention, gradients, *token_layout(model))
 
-    logits, layers = logits_and_explicit_attention(model.double(), x.double())
+    logits, layers = forward_written_out(model.double(), x.double())
     exact = torch.autograd.grad(logits.gather(1, classes[:, None]).sum(), layers)
     torch.testing.assert_close(gradients.double(), torch.stack(exact, dim=1), rtol=1e-4, atol=1e-6)
     prefix = model.num_prefix_tokens

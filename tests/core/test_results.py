@@ -76,61 +76,32 @@ def test_a_table_in_markdown_and_its_empty_cells():
     assert markdown_table(["a", "b"], []) == "| a | b |\n|---|---|"
 
 
+ROW = {"profile": "demo", "method": "lora", "accuracy": 0.8, "low": 0.76, "high": 0.83, "loss": 0.5, "seconds": 61.0}
+ROW |= {"trainable_parameters": 5526346, "images_per_second": 50.0, "peak_memory_mb": 900.0, "checkpoint_bytes": 22e6}
+ROW |= {"num_test_images": 500, "machine": "M", "precision": "bf16", "date": "2026-01-02T03"}
+
+
+def table_of(*changes):
+    """The results table of runs that differ from ROW in these values."""
+    return results_markdown(pd.DataFrame([ROW | change for change in changes]))
+
+
 def test_the_results_table_shows_what_was_measured_and_a_dash_for_what_was_not():
-    shared = {"profile": "demo", "num_test_images": 500, "machine": "M", "precision": "bf16", "date": "2026-01-02T03"}
-    rows = [
-        {
-            "method": "full",
-            "accuracy": 0.8,
-            "low": 0.76,
-            "high": 0.83,
-            "loss": 0.5,
-            "trainable_parameters": 5526346,
-            "seconds": 61.0,
-            "images_per_second": 50.0,
-            "peak_memory_mb": 900.0,
-            "checkpoint_bytes": 22e6,
-            **shared,
-        },
-        {
-            "method": "zero-shot",
-            "accuracy": 0.5,
-            "low": 0.4,
-            "high": 0.6,
-            "loss": 1.0,
-            "trainable_parameters": 0,
-            "checkpoint_bytes": 22e6,
-            **shared,
-        },
-    ]
-    text = results_markdown(pd.DataFrame(rows))
+    missing = dict.fromkeys(("seconds", "images_per_second", "peak_memory_mb"))
+    zero_shot = {"method": "zero-shot", "accuracy": 0.5, "low": 0.4, "high": 0.6, "loss": 1.0, **missing}
+    text = table_of({"method": "full"}, {"trainable_parameters": 0, **zero_shot})
     assert "| full fine-tuning | 80.0 % (76.0 to 83.0) | 0.500 | 5,526,346 | 61 | 50.0 | 900 | 22.00 |" in text
     assert "| zero-shot | 50.0 % (40.0 to 60.0) | 1.000 | 0 | - | - | - | 22.00 |" in text
     assert text.endswith("500 test images. Measured 2026-01-02, M, bf16.")
 
 
 def test_runs_that_differ_in_their_seed_alone_make_one_row_of_means():
-    shared = {
-        "profile": "seeds",
-        "method": "lora",
-        "low": 0,
-        "high": 1,
-        "loss": 0.5,
-        "trainable_parameters": 9,
-        "images_per_second": 5.0,
-        "peak_memory_mb": 1.0,
-        "checkpoint_bytes": 7e5,
-        "num_test_images": 1000,
-        "machine": "M",
-        "precision": "bf16",
-        "date": "2026-01-02",
-    }
-    rows = [
-        {"accuracy": 0.88, "seconds": 10.0, "seed": 0, "lr": 1e-3, **shared},
-        {"accuracy": 0.92, "seconds": 20.0, "seed": 1, "lr": 1e-3, **shared},
-        {"accuracy": 0.50, "seconds": 30.0, "seed": 0, "lr": 1e-4, **shared},
-    ]
-    text = results_markdown(pd.DataFrame(rows))
+    shared = {"profile": "seeds", "low": 0, "high": 1, "trainable_parameters": 9, "num_test_images": 1000}
+    text = table_of(
+        shared | {"accuracy": 0.88, "seconds": 10.0, "seed": 0, "lr": 1e-3},
+        shared | {"accuracy": 0.92, "seconds": 20.0, "seed": 1, "lr": 1e-3},
+        shared | {"accuracy": 0.50, "seconds": 30.0, "seed": 0, "lr": 1e-4},
+    )
     interval = accuracy_interval(np.arange(1000) < 900)
     expected = f"| LoRA, lr 0.001 | 90.0 % ({100 * interval.low:.1f} to {100 * interval.high:.1f}) | 0.500 | 9 | 15 |"
     assert expected in text
@@ -139,28 +110,8 @@ def test_runs_that_differ_in_their_seed_alone_make_one_row_of_means():
 
 
 def test_accuracy_on_images_new_to_the_backbone_stands_below_the_table():
-    row = {
-        "profile": "paper",
-        "method": "lora",
-        "accuracy": 0.9,
-        "low": 0.89,
-        "high": 0.91,
-        "loss": 0.3,
-        "trainable_parameters": 177418,
-        "seconds": 9.0,
-        "images_per_second": 5.0,
-        "peak_memory_mb": 1.0,
-        "checkpoint_bytes": 7e5,
-        "num_test_images": 3929,
-        "machine": "M",
-        "precision": "bf16",
-        "date": "2026-01-02",
-        "unseen_accuracy": 0.8,
-        "unseen_accuracy_low": 0.7,
-        "unseen_accuracy_high": 0.9,
-        "num_unseen_images": 162.0,
-    }
-    text = results_markdown(pd.DataFrame([row]))
+    unseen = {"unseen_accuracy": 0.8, "unseen_accuracy_low": 0.7, "unseen_accuracy_high": 0.9}
+    text = table_of(unseen | {"profile": "paper", "num_test_images": 3929, "num_unseen_images": 162.0})
     assert "on the 162 test images that pretraining has not seen: LoRA 80.0 % (70.0 to 90.0)." in text
 
 
@@ -184,10 +135,7 @@ def test_a_machine_without_git_is_described_all_the_same(monkeypatch):
 def test_runs_of_other_ranks_or_labels_are_no_seeds_of_one_another(tiny_run, tmp_path):
     usual = replace(tiny_run, method="lora", lora=LoRAConfig.paper())
     changes = [{"lora": LoRAConfig.paper(1)}, {"label_fraction": 0.999}, {"seed": 1}]
-    runs = [
-        run_training(config, tmp_path, Monitor())
-        for config in (usual, *(replace(usual, **change) for change in changes))
-    ]
+    runs = [run_training(replace(usual, **change), tmp_path, Monitor()) for change in ({}, *changes)]
     frame = compare_runs(runs, "tiny")
     assert frame["other"].str.startswith("num_train 10; num_test 10").all()
     lines = results_markdown(frame).splitlines()

@@ -3,17 +3,15 @@
 import json
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import save_file
 
+from helpers import imagewoof_folder
 from woofkit import progress, train
 from woofkit.adapters import load_run_model
 from woofkit.config import ConfigError, LoRAConfig
 from woofkit.data import Images, load_dataset, load_pixels, make_transform
-from woofkit.datasets import imagewoof
 from woofkit.fast.runtime import Runtime
 from woofkit.models import build_model, data_config
 from woofkit.progress import Monitor, ProgressLines
@@ -28,7 +26,7 @@ def lora_run(tiny_run):
 
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_a_run_leaves_a_whole_folder_and_its_model_gives_the_same_logits(tiny_run, lora_run, tmp_path, method):
-    config = {"full": tiny_run, "lora": replace(lora_run, model_name="vit_tiny_patch16_224", precision="bf16")}[method]
+    config = {"full": tiny_run, "lora": replace(lora_run, precision="bf16")}[method]
     lines = []
     run = run_training(config, tmp_path, ProgressLines(lines.append))
     weights = "adapter.safetensors" if method == "lora" else "model.safetensors"
@@ -83,9 +81,10 @@ def test_what_makes_runs_equal(tiny_run, tmp_path):
     one, same = (folder_of(replace(tiny_run, weights=str(path)), tmp_path) for path in paths)
     assert one == same  # the hash of the weights counts, not where they lie
     different = [{"lr": 0.001}, {"seed": 1}, {"epochs": 2}, {"num_test": 20}, {"batch_size": 5}, {"fast": False}]
+    different += [{"label": "pose"}, {"method": "last"}, {"method": "last", "last_blocks": 2}]
     folders = {folder_of(replace(tiny_run, **change), tmp_path) for change in [{}, *different]}
     assert len(folders | {one}) == len(different) + 2
-    elsewhere = replace(tiny_run, data_dir=str(tmp_path), device="cpu")
+    elsewhere = replace(tiny_run, data_dir=str(tmp_path), device="cpu", last_blocks=2)  # method "last" alone has them
     assert identity_of(elsewhere) == identity_of(tiny_run)
 
 
@@ -133,7 +132,7 @@ class Watcher(Monitor):
 
 def test_a_stopped_run_is_kept_by_itself_and_the_whole_one_goes_on(tiny_run, tmp_path):
     config = replace(tiny_run, epochs=3)
-    watcher = Watcher(steps=5)  # three steps an epoch
+    watcher = Watcher(steps=5)  # three steps per epoch
     stopped = run_training(config, tmp_path / "runs", watcher)
     assert watcher.begun == [(10, 0)]
     assert watcher.epochs == [1, 2]
@@ -189,17 +188,8 @@ def test_bad_settings_leave_nothing_behind(tiny_run, tmp_path, change, message):
 
 @pytest.fixture
 def photographs(tmp_path, monkeypatch):
-    """A folder in ImageWoof's layout, 3 train and 3 val images a breed; pretraining has not seen the first."""
-    root = tmp_path / "imagewoof2-160"
-    rng = np.random.default_rng(0)
-    for split in ("train", "val"):
-        for wnid in imagewoof.WNIDS:
-            (root / split / wnid).mkdir(parents=True)
-            for name in (f"ILSVRC2012_val_{split}", f"{wnid}_1", f"{wnid}_2"):
-                image = Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8))
-                image.save(root / split / wnid / f"{name}.JPEG")
-    monkeypatch.setitem(imagewoof.ARCHIVES, "160", imagewoof.Archive("", "", "imagewoof2-160", 30, 30))
-    return root
+    """A folder in ImageWoof's layout, 3 train and 3 val images per breed; pretraining has not seen the first."""
+    return imagewoof_folder(tmp_path, monkeypatch, train=3, val=3)
 
 
 def test_a_run_on_photographs_under_the_papers_scheme(tiny_run, tmp_path, photographs):

@@ -10,19 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
+from helpers import data_config
 from woofkit import data
 from woofkit.data import WoofDataset, cached_pixels, load_dataset, load_pixels, make_transform
 from woofkit.fast import pixel_cache as cache
 from woofkit.files import write_atomic
 
-CONFIG = {
-    "input_size": (3, 32, 32),
-    "interpolation": "bicubic",
-    "crop_pct": 0.9,
-    "crop_mode": "center",
-    "mean": (0.5, 0.5, 0.5),
-    "std": (0.5, 0.5, 0.5),
-}
+CONFIG = data_config(32)
 TRANSFORM = make_transform(CONFIG)
 
 

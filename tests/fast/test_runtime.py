@@ -94,9 +94,8 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch):
 @pytest.mark.parametrize(("able", "expected"), [("avx512_bf16", "bf16"), ("amx_bf16", "bf16"), ("avx512_f", "fp32")])
 def test_auto_precision_is_bf16_where_the_cpu_multiplies_in_it(monkeypatch, able, expected):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {able: True})
-    cpu = torch.device("cpu")
-    assert pick_precision("auto", cpu) == expected
-    assert [pick_precision(name, cpu) for name in ("fp32", "bf16")] == ["fp32", "bf16"]
+    assert pick_precision("auto", CPU) == expected
+    assert [pick_precision(name, CPU) for name in ("fp32", "bf16")] == ["fp32", "bf16"]
 
 
 def test_keeping_freed_memory_changes_no_number(small_vit, images):

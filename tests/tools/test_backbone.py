@@ -22,22 +22,19 @@ from woofkit.sketch import litter
 from woofkit.sketch.breeds import BREEDS, breed_traits
 from woofkit.sketch.layers import PARTS
 
-TINY = Recipe(
-    num_breeds=5, stages=(Stage(32, 16, 40), Stage(48, 8, 64)), drawings=((40, 20), (64, 20)), num_val=10, batch_size=4
-)
+STAGES = (Stage(32, 16, 40), Stage(48, 8, 64))
+LITTER, SMALL = litter(2, 0), {"seed": 9, "size": 16, "workers": 1}
+TINY = Recipe(num_breeds=5, stages=STAGES, drawings=((40, 20), (64, 20)), num_val=10, batch_size=4)
 
 
 @pytest.fixture
 def caches():
-    rng = np.random.default_rng(0)
-    return {
-        size: DrawingCache(
-            rng.integers(0, 255, (number, size, size, 3), np.uint8),
-            rng.integers(0, len(PARTS), (number, size, size), np.uint8),
-            seconds=0.0,
-        )
-        for size, number in TINY.drawings
-    }
+    rng, made = np.random.default_rng(0), {}
+    for size, number in TINY.drawings:
+        images = rng.integers(0, 255, (number, size, size, 3), np.uint8)
+        masks = rng.integers(0, len(PARTS), (number, size, size), np.uint8)
+        made[size] = DrawingCache(images, masks, seconds=0.0)
+    return made
 
 
 def test_the_learning_rate_warms_up_to_its_peak_and_falls_to_zero():
@@ -105,7 +102,7 @@ def test_traits_become_numbers_from_0_to_1_that_tell_the_breeds_apart():
 
 def test_a_resumed_run_equals_an_unbroken_one(caches, tmp_path, monkeypatch):
     traits = trait_table(litter(5, 0))
-    whole, log = train(TINY, caches, traits, minutes=5, state_path=tmp_path / "whole.pt")
+    whole, log = train(TINY, caches, traits, minutes=60, state_path=tmp_path / "whole.pt")
     assert log["seen"] == [16, 8]
 
     calls = []
@@ -119,8 +116,8 @@ def test_a_resumed_run_equals_an_unbroken_one(caches, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "SAVE_SECONDS", -1)
     monkeypatch.setattr(training, "make_batch", breaks_at_the_sixth)
     with pytest.raises(KeyboardInterrupt):
-        train(TINY, caches, traits, minutes=5, state_path=tmp_path / "broken.pt")
-    resumed, log = train(TINY, caches, traits, minutes=5, state_path=tmp_path / "broken.pt")
+        train(TINY, caches, traits, minutes=60, state_path=tmp_path / "broken.pt")
+    resumed, log = train(TINY, caches, traits, minutes=60, state_path=tmp_path / "broken.pt")
     assert log["seen"] == [16, 8]
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
@@ -151,12 +148,12 @@ def test_accuracy_counts_named_breeds(caches):
 
 
 def test_drawings_are_made_once(tmp_path):
-    first = draw_cache(tmp_path, litter(2, 0), seed=9, size=16, number=4, workers=1)
+    first = draw_cache(tmp_path, LITTER, **SMALL, number=4)
     assert first.images.shape == (4, 16, 16, 3)
     assert first.masks.shape == (4, 16, 16)
     assert 0 < first.masks.max() < len(PARTS)
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    again = draw_cache(tmp_path, litter(2, 0), seed=9, size=16, number=4, workers=1)
+    again = draw_cache(tmp_path, LITTER, **SMALL, number=4)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == stamps
     assert np.array_equal(first.images, again.images)
     assert again.seconds == first.seconds > 0
@@ -164,7 +161,7 @@ def test_drawings_are_made_once(tmp_path):
 
 def test_interrupted_drawing_goes_on_and_gives_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr(drawings, "get_context", lambda _: multiprocessing.dummy)  # threads start at once
-    whole = draw_cache(tmp_path / "whole", litter(2, 0), seed=9, size=16, number=6, workers=1)
+    whole = draw_cache(tmp_path / "whole", LITTER, **SMALL, number=6)
 
     def breaks_after_four(path, content):
         write_json(path, content)
@@ -174,10 +171,10 @@ def test_interrupted_drawing_goes_on_and_gives_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr(drawings, "SAVE_DRAWINGS", 2)
     monkeypatch.setattr(drawings, "write_json", breaks_after_four)
     with pytest.raises(KeyboardInterrupt):
-        draw_cache(tmp_path / "broken", litter(2, 0), seed=9, size=16, number=6, workers=1)
+        draw_cache(tmp_path / "broken", LITTER, **SMALL, number=6)
     note = next((tmp_path / "broken").glob("*.json"))
     early = json.loads(note.read_text())
-    resumed = draw_cache(tmp_path / "broken", litter(2, 0), seed=9, size=16, number=6, workers=1)
+    resumed = draw_cache(tmp_path / "broken", LITTER, **SMALL, number=6)
     assert early["drawn"] == 4
     assert resumed.seconds > early["seconds"]
     assert np.array_equal(whole.images, resumed.images)
@@ -193,9 +190,8 @@ def test_every_parameter_has_one_optimizer():
 
 def test_scaling_keeps_the_recipe():
     assert Recipe().scaled(1) == Recipe()
-    assert {k: v for k, v in asdict(Recipe().scaled(0.1)).items() if k not in ("stages", "drawings", "num_val")} == {
-        k: v for k, v in asdict(Recipe()).items() if k not in ("stages", "drawings", "num_val")
-    }
+    scaled, whole = asdict(Recipe().scaled(0.1)), asdict(Recipe())
+    assert {name for name in whole if scaled[name] != whole[name]} <= {"stages", "drawings", "num_val"}
 
 
 def test_out_of_range_arguments_are_refused_before_any_drawing(tmp_path, capsys):
