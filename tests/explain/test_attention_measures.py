@@ -200,34 +200,5 @@ def test_random_maps_do_not_depend_on_the_state_of_the_global_generator():
     assert torch.equal(first, random_map((2, 2), seed=3))
 
 
-def test_baselines_sum_to_one_and_the_centre_map_peaks_in_the_centre():
-    for baseline in (random_map((3, 5), seed=0), center_gaussian_map((3, 5))):
-        assert baseline.shape == (3, 5)
-        assert baseline.sum() == pytest.approx(1)
-    centre = center_gaussian_map((3, 5))
-    assert centre.argmax() == 1 * 5 + 2
-    torch.testing.assert_close(centre, centre.flip(0, 1))
-    assert not torch.equal(random_map((3, 5), seed=7), random_map((3, 5), seed=8))
-
-
-def test_part_densities_of_a_map_worked_out_by_hand():
-    # Share on part 1: (4 + 2 / 2) / 8 = 0.625 on 24 of 64 pixels; on part 2: 1 / 8 on 16.
-    density = part_densities(HEAT, quarter_mask(), num_parts=3)[0]
-    assert density.tolist() == pytest.approx([0.25 / (24 / 64), 0.625 / (24 / 64), 0.125 / (16 / 64)])
-
-
-def test_a_part_of_less_than_a_patch_has_no_density():
-    mask = torch.zeros(1, 8, 8, dtype=torch.uint8)  # on a 2 x 2 grid, a patch has 16 pixels
-    mask[0, 2:6, 2:6] = 1  # 16 pixels, in four patches
-    mask[0, 0, :] = 2  # 8 pixels
-    density = part_densities(torch.ones(1, 2, 2), mask, num_parts=4)[0]
-    assert density.isnan().tolist() == [False, False, True, True]
-
-
-def test_an_even_map_has_density_one_on_every_part():
-    masks = torch.randint(0, 4, (5, 32, 32), generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(part_densities(torch.full((5, 4, 4), 0.3), masks, 4), torch.ones(5, 4))
-
-
 def test_shares_sum_to_one_over_each_map():
     assert torch.equal(to_shares(torch.tensor([[1.0, 3.0], [0.0, 4.0]])), torch.tensor([[0.125, 0.375], [0, 0.5]]))
