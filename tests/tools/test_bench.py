@@ -191,8 +191,8 @@ def test_contestants_have_processes_that_keep_their_state_rest_and_end(setting, 
     ("prepare", "message"), [(_fail, "poor: ValueError: not today"), (_vanish, r"exit code 3.*smaller --batch-size")]
 )
 def test_a_contestant_that_fails_is_named(setting, prepare, message):
-    poor = {"poor": Contestant("poor", "full", True, prepare)}
-    with pytest.raises(ChildProcessError, match=message), started_workers(poor, setting):
+    poor = Contestant("poor", "full", True, prepare)
+    with pytest.raises(ChildProcessError, match=message), started_workers({"poor": poor}, setting):
         pass
 
 
