@@ -56,12 +56,10 @@ def _our_step(setting: Setting, method: str, precision: str) -> tuple[Step, nn.M
 def prepare_peak(setting: Setting) -> Callable[[], dict[str, float]]:
     """The yardstick: the highest GFLOP/s of a few square products in either format; with it the FLOPs per image."""
     size = 2048 if setting.device == "cpu" else 8192
-    emulated = pick_precision("auto", torch.device(setting.device)) == "fp32"
-    small = 256 if emulated else size  # products in a bf16 that the device emulates would take minutes
-    operands = {
-        "bf16": torch.randn(3, small, small).to(setting.device, torch.bfloat16),
-        "fp32": torch.randn(3, size, size).to(setting.device),
-    }
+    native = pick_precision("auto", torch.device(setting.device)) == "bf16"
+    small = size if native else 256  # large products in a bf16 that the device emulates would take minutes
+    operands = {"fp32": torch.randn(3, size, size).to(setting.device)}
+    operands["bf16"] = torch.randn(3, small, small).to(setting.device, torch.bfloat16)
     counts = {"flops_per_image": False, "model_flops_per_image": True}
     flops = {name: count_step_flops(setting, whole) / setting.batch_size for name, whole in counts.items()}
 

@@ -6,7 +6,6 @@ them, and computes in float32 with the optimiser's default settings.
 """
 
 from collections.abc import Callable
-from importlib import import_module
 
 import torch
 from PIL import Image
@@ -31,7 +30,8 @@ def prepare_peft_steps(setting: Setting, our_attention: bool = False) -> Callabl
 
 def peft_vit(setting: Setting) -> nn.Module:
     """The model in PEFT's wrapping: the same targets and rank as ours, the final norm and the head trained too."""
-    peft = import_module("peft")  # a package for this comparison alone, so woofkit does not require it
+    import peft  # here, as its import takes seconds
+
     targets = ["attn.qkv", "attn.proj"]
     settings = peft.LoraConfig(r=RANK, lora_alpha=RANK, target_modules=targets, modules_to_save=["head"])
     model = peft.get_peft_model(build_vit(setting), settings)
