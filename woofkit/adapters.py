@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -23,7 +23,7 @@ from woofkit.files import write_atomic
 from woofkit.lora import SWAPPED, LoRALinear, adapter_shapes, find_targets, lora_layers, replace_module
 from woofkit.models import build_for, new_model
 from woofkit.results import is_finished, read_config
-from woofkit.storage.weights import hash_tensors, tensor_differences
+from woofkit.storage.weights import hash_tensors, read_safetensors, tensor_differences
 
 
 class Adapter(NamedTuple):
@@ -125,9 +125,9 @@ def require_made_with(model: nn.Module, config: LoRAConfig) -> None:
     if missing := [name for name in targets if name not in layers]:
         raise ValueError(f"{missing[0]} is a target of the config to save, and has no adapter")
     for name, layer in layers.items():
-        same = (layer.rank, layer.scaling, layer.lora_bias is not None) == (config.rank, config.scaling, config.bias)
-        same = same and name in targets and layer.parts == targets[name].parts
-        if not same or layer.lora_A.shape != adapter_shapes(targets[name], config)[0]:
+        made = (layer.rank, layer.scaling, layer.lora_bias is not None, layer.parts, layer.lora_A.shape)
+        wanted = (config.rank, config.scaling, config.bias)
+        if name not in targets or made != (*wanted, targets[name].parts, adapter_shapes(targets[name], config)[0]):
             raise ValueError(f"{name} was made with other settings than the config to save: {layer.extra_repr()}")
 
 
@@ -141,14 +141,18 @@ def read_adapter(model: nn.Module, path: str | Path) -> Adapter:
         ConfigError: the file is damaged or of another kind, its base differs, or its tensors do not fit.
     """
     path = Path(path)
-    tensors, metadata = _read_file(path)
+    try:
+        tensors, metadata = read_safetensors(path)
+    except (SafetensorError, OSError) as error:
+        raise ConfigError(f"adapter file {path} is missing, damaged or not safetensors: {error}") from error
+    if (found := metadata.get("format")) != FORMAT:
+        raise ConfigError(f"{path.name} is not an adapter file: its format is {found!r}, not {FORMAT!r}")
     try:
         config, base = LoRAConfig(**json.loads(metadata["config"])), metadata["base"]
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{path.name} does not say how its adapter was made: {error!r}") from error
     with base_in_place(model):
-        found = hash_base(model, config)
-        if found != base:
+        if (found := hash_base(model, config)) != base:
             raise ConfigError(
                 f"{path.name} belongs to another base: its hash is {base[:12]}..., this model's {found[:12]}..."
             )
@@ -166,13 +170,11 @@ def build_adapter(model: nn.Module, config: LoRAConfig, tensors: dict[str, Tenso
         saved = {name: _resized(model.get_submodule(name), tensors, name) for name in config.modules_to_save}
     except (ValueError, AttributeError) as error:  # AttributeError: torch's, for a submodule that is not there
         raise ConfigError(f"{source} does not fit the model: {error}") from error
-    expected = {}
+    expected = {f"{name}.{key}": tensor for name, module in saved.items() for key, tensor in module.named_parameters()}
     for name, target in targets.items():
         shape_A, shape_B = adapter_shapes(target, config)
         shapes = {"lora_A": shape_A, "lora_B": shape_B} | ({"lora_bias": shape_B[:1]} if config.bias else {})
         expected |= {f"{name}.{kind}": torch.empty(shape, device="meta") for kind, shape in shapes.items()}
-    for name, module in saved.items():
-        expected |= {f"{name}.{key}": parameter for key, parameter in module.named_parameters()}
     if problems := tensor_differences(expected, tensors):
         raise ConfigError(f"{source} does not fit the model: {'; '.join(problems)}")
     with torch.random.fork_rng(devices=[]):  # the start of A is overwritten: reading takes nothing from chance
@@ -252,19 +254,6 @@ def _resized(module: nn.Module, tensors: dict[str, Tensor], name: str) -> nn.Mod
     return copy.deepcopy(module)
 
 
-def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ConfigError(f"adapter file {path} is missing, damaged or not safetensors: {error}") from error
-    if metadata.get("format") != FORMAT:
-        found = metadata.get("format")
-        raise ConfigError(f"{path.name} is not an adapter file: its format is {found!r}, not {FORMAT!r}")
-    return tensors, metadata
-
-
 # What a finished run keeps of its model; where a method trained a few parameters of it, TRAINED holds those.
 CHECKPOINTS = {"full": "model.safetensors", "zero-shot": "model.safetensors", "lora": "adapter.safetensors"}
 TRAINED = "trained.safetensors"
@@ -295,7 +284,11 @@ def load_run_model(run: Path) -> nn.Module:
     model = build_for(config)
     path = run / CHECKPOINTS.get(config.method, TRAINED)
     if path.name == TRAINED:
-        _require_base(model, run)
+        expected = json.loads((run / "config.json").read_text())["identity"]["initial_weights"]
+        if (found := hash_tensors(model.state_dict())) != expected:
+            raise ConfigError(
+                f"{run.name} started from other weights than these: hash {expected[:12]}..., here {found[:12]}..."
+            )
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
@@ -304,15 +297,6 @@ def load_run_model(run: Path) -> nn.Module:
         raise ConfigError(f"the weights in {run} do not fit their settings: {'; '.join(problems)}")
     model.load_state_dict(tensors, strict=False)
     return model.eval()
-
-
-def _require_base(model: nn.Module, run: Path) -> None:
-    expected = json.loads((run / "config.json").read_text())["identity"]["initial_weights"]
-    found = hash_tensors(model.state_dict())
-    if found != expected:
-        raise ConfigError(
-            f"{run.name} started from other weights than these: hash {expected[:12]}..., here {found[:12]}..."
-        )
 
 
 def _state_to_save(model: nn.Module, method: str) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,25 +62,22 @@ def run_study(
     copies = study.run_root / "notebooks"
     copies.mkdir(parents=True, exist_ok=True)
     _set_aside(chosen, study.run_root)
+    log = partial(print, flush=True) if echo else lambda line: None
     for number, name in enumerate(chosen, start=1):
-        if echo:
-            print(f"[{number}/{len(chosen)}] {name}", flush=True)
+        log(f"[{number}/{len(chosen)}] {name}")
         started = time.monotonic()
         execute_notebook(NOTEBOOKS_DIR / f"{name}.ipynb", copies, parameters, echo=echo)
-        if echo:
-            minutes, seconds = divmod(round(time.monotonic() - started), 60)
-            print(f"      done in {minutes}:{seconds:02d}\n", flush=True)
-    if echo:
-        print(summary(study.run_root))
+        minutes, seconds = divmod(round(time.monotonic() - started), 60)
+        log(f"      done in {minutes}:{seconds:02d}\n")
+    log(summary(study.run_root))
     return study.run_root
 
 
 def choose_notebooks(names: Iterable[str] | None = None) -> list[str]:
     """Return the notebooks to run, in the study's order; None: all. Raises ConfigError for unknown names."""
     wanted = list(NOTEBOOKS if names is None else names)
-    for name in wanted:
-        if name not in NOTEBOOKS:
-            raise ConfigError(f"unknown notebook {name!r}: allowed are {', '.join(NOTEBOOKS)}")
+    if unknown := [name for name in wanted if name not in NOTEBOOKS]:
+        raise ConfigError(f"unknown notebook {unknown[0]!r}: allowed are {', '.join(NOTEBOOKS)}")
     if not wanted:
         raise ConfigError(f"no notebook to run: name at least one of {', '.join(NOTEBOOKS)}")
     return [name for name in NOTEBOOKS if name in wanted]
@@ -107,9 +105,8 @@ def check_parameters(source: Path, parameters: dict[str, Any], study: StudyConfi
     Raises ConfigError.
     """
     declared = declared_parameters(source)
-    for name in parameters:
-        if name not in declared:
-            raise ConfigError(f"{source.name} does not declare {name!r}; it declares {', '.join(declared)}")
+    if undeclared := [name for name in parameters if name not in declared]:
+        raise ConfigError(f"{source.name} does not declare {undeclared[0]!r}; it declares {', '.join(declared)}")
     settings = asdict(study)
     for name, value in declared.items():
         if name not in settings:
@@ -149,30 +146,22 @@ def execute_notebook(source: Path, folder: Path, parameters: dict[str, Any], *, 
     A run that breaks off leaves NAME.failed.ipynb with what ran, and no copy under the finished name.
     Raises StudyError naming notebook, cell and error.
     """
-    finished, partial, failed = (folder / f"{source.stem}{end}.ipynb" for end in ("", ".running", ".failed"))
+    finished, running, failed = (folder / f"{source.stem}{end}.ipynb" for end in ("", ".running", ".failed"))
     finished.unlink(missing_ok=True)
     failed.unlink(missing_ok=True)
+    options = {"kernel_name": KERNEL, "language": "python", "config": CLIENT_CONFIG, "progress_bar": False}
+    if echo:
+        options |= {"stdout_file": sys.stdout, "stderr_file": sys.stderr}
     try:
-        executed = papermill.execute_notebook(
-            source,
-            partial,
-            parameters,
-            kernel_name=KERNEL,
-            language="python",
-            config=CLIENT_CONFIG,
-            cwd=source.parent,
-            progress_bar=False,
-            stdout_file=sys.stdout if echo else None,
-            stderr_file=sys.stderr if echo else None,
-        )
+        executed = papermill.execute_notebook(source, running, parameters, cwd=source.parent, **options)
         _require_every_cell(executed)
     except BaseException as error:
-        if partial.exists():
-            os.replace(partial, failed)
+        if running.exists():
+            os.replace(running, failed)
         if not isinstance(error, Exception):  # Ctrl-C
             raise
         raise StudyError(f"{source.stem} {_reason(error)}\nWhat ran is kept in {failed}") from error
-    os.replace(partial, finished)
+    os.replace(running, finished)
     return finished
 
 
@@ -205,9 +194,8 @@ def _set_aside(names: list[str], run_root: Path) -> None:
 
 def _require_every_cell(executed: nbformat.NotebookNode) -> None:
     for number, cell in enumerate(executed.cells, start=1):
-        due = cell.cell_type == "code" and cell.source.strip()
-        skipped = "skip-execution" in cell.metadata.get("tags", [])
-        if due and not skipped and cell.execution_count is None:
+        due = cell.cell_type == "code" and cell.source.strip() and "skip-execution" not in cell.metadata.get("tags", [])
+        if due and cell.execution_count is None:
             raise StudyError(f"ended early: cell {number} of {len(executed.cells)} never ran")
 
 
@@ -229,30 +217,24 @@ def read_study_table(study: Path, profile: str) -> str:
 
     Raises ConfigError, with the command to run, without one, or if its notebooks ran with different parameters.
     """
-    needed = [study / "notebooks" / f"{name}.ipynb" for name in NOTEBOOKS] + [study / "results.md"]
-    missing = [path for path in needed if not path.is_file()]
-    if missing:
+    copies = [study / "notebooks" / f"{name}.ipynb" for name in NOTEBOOKS]
+    table = study / "results.md"
+    if missing := [path for path in [*copies, table] if not path.is_file()]:
         raise ConfigError(
             f"there is no finished study of {profile!r}: {missing[0]} is missing; run:"
             f" make study PROFILE={profile} (or python -m woofkit run --profile {profile})"
         )
-    for path in needed[: len(NOTEBOOKS) - 1]:
-        _require_same_parameters(path, needed[len(NOTEBOOKS) - 1], profile)
-    return (study / "results.md").read_text(encoding="utf-8").strip()
-
-
-def _require_same_parameters(path: Path, last: Path, profile: str) -> None:
-    one, other = _parameters(path), _parameters(last)
-    differ = [
-        f"{name} = {one.get(name)!r} and not {other.get(name)!r}"
-        for name in {**one, **other}
-        if name != "runs_dir" and one.get(name) != other.get(name)
-    ]
-    if differ:
-        raise ConfigError(
-            f"{path.name} of study {profile!r} ran with {', '.join(differ)} as {last.name} did: run all five again "
-            f"(make study PROFILE={profile}), or give what is different a name of its own (-p profile NAME)"
-        )
+    *earlier, last = copies
+    for path in earlier:
+        one, other = _parameters(path), _parameters(last)
+        differ = [name for name in one | other if name != "runs_dir" and one.get(name) != other.get(name)]
+        if differ:
+            words = ", ".join(f"{name} = {one.get(name)!r} and not {other.get(name)!r}" for name in differ)
+            raise ConfigError(
+                f"{path.name} of study {profile!r} ran with {words} as {last.name} did: run all five again "
+                f"(make study PROFILE={profile}), or give what is different a name of its own (-p profile NAME)"
+            )
+    return table.read_text(encoding="utf-8").strip()
 
 
 def _parameters(path: Path) -> dict[str, Any]:

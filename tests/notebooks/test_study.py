@@ -66,7 +66,7 @@ def test_the_demo_profile_is_what_the_notebooks_declare():
     assert StudyConfig.from_dict(load_profile("demo")) == StudyConfig()
 
 
-def test_the_papers_profiles_hold_the_reports_protocol():
+def test_the_papers_profiles_hold_its_protocol():
     paper, code, clean = (StudyConfig.from_dict(load_profile(name)) for name in ("paper", "paper-code", "clean"))
     assert (paper.lr, code.lr, clean.lr) == (4e-4, 1e-4, 4e-4)
     assert (paper.preprocess, code.preprocess, clean.preprocess) == ("timm", "paper-code", "timm")

@@ -15,7 +15,6 @@ from woofkit.stats.intervals import accuracy_interval
 from woofkit.train import evaluate, fit
 
 ACCURACIES = PROJECT_ROOT / "data" / "results" / "speed_accuracy.csv"
-NUM_VAL = 1000  # drawings; the test split stays untouched
 METHODS = {"full": "full fine-tuning", "lora": "LoRA"}
 VARIANTS = {  # the settings of each
     "as it is": {"precision": "bf16"},
@@ -25,10 +24,10 @@ VARIANTS = {  # the settings of each
 }
 
 
-def measure_accuracies(path: Path, seeds: int, num_val: int = NUM_VAL, **train_options: Any) -> pd.DataFrame:
+def measure_accuracies(path: Path, seeds: int, num_val: int = 1000, **train_options: Any) -> pd.DataFrame:
     """Train full and LoRA with every variant and seed: one row each in the CSV file `path`; what is there stays.
 
-    Accuracy and loss are those on validation drawings after the last epoch, with Wilson's 95 % interval.
+    Accuracy and loss are those on `num_val` validation drawings after the last epoch, with Wilson's 95 % interval.
     `train_options` are settings of TrainConfig other than the demo's.
     """
     rows = pd.read_csv(path).to_dict("records") if path.exists() else []

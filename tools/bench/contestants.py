@@ -14,9 +14,8 @@ from tools.bench import rivals
 from tools.bench.setting import LR, Setting, Step, build_vit, ready_batch, repeat_step, timm_config, train_on
 from woofkit.data import Images, batches, load_pixels, make_transform
 from woofkit.fast.forward import compiled_logits, plain_logits
+from woofkit.fast.runtime import pick_precision
 from woofkit.train import make_optimizer, train_step
-
-PRODUCTS = 5  # of each round of the yardstick; the fastest counts
 
 
 def prepare_steps(
@@ -57,13 +56,15 @@ def _our_step(setting: Setting, method: str, precision: str) -> tuple[Step, nn.M
 def prepare_peak(setting: Setting) -> Callable[[], dict[str, float]]:
     """The yardstick: the highest GFLOP/s of a few square products in either format; with it the FLOPs per image."""
     size = 2048 if setting.device == "cpu" else 8192
+    native = pick_precision("auto", torch.device(setting.device)) == "bf16"
+    small = size if native else 256  # large products in a bf16 that the device emulates would take minutes
+    operands = {"fp32": torch.randn(3, size, size).to(setting.device)}
+    operands["bf16"] = torch.randn(3, small, small).to(setting.device, torch.bfloat16)
     counts = {"flops_per_image": False, "model_flops_per_image": True}
     flops = {name: count_step_flops(setting, whole) / setting.batch_size for name, whole in counts.items()}
-    dtypes = {"bf16": torch.bfloat16, "fp32": torch.float32}
-    operands = {name: [torch.randn(size, size).to(setting.device, dtypes[name]) for _ in range(3)] for name in dtypes}
 
     def perform() -> dict[str, float]:
-        peaks = {name: max(_gflops(*matrices) for _ in range(PRODUCTS)) for name, matrices in operands.items()}
+        peaks = {name: max(_gflops(*matrices) for _ in range(5)) for name, matrices in operands.items()}
         return peaks | flops
 
     return perform

@@ -6,7 +6,6 @@ them, and computes in float32 with the optimiser's default settings.
 """
 
 from collections.abc import Callable
-from importlib import import_module
 
 import torch
 from PIL import Image
@@ -20,8 +19,6 @@ from tools.bench.setting import LR, RANK, Setting, build_vit, repeat_step, timm_
 from woofkit.data import IMAGENET_MEAN, IMAGENET_STD, WoofDataset
 from woofkit.fast.forward import prefer_fast_attention
 
-LOADER_WORKERS = 2
-
 
 def prepare_peft_steps(setting: Setting, our_attention: bool = False) -> Callable[[], int]:
     """bf16 training steps of PEFT's LoRA; `our_attention` gives it the attention kernel that ours use."""
@@ -33,7 +30,8 @@ def prepare_peft_steps(setting: Setting, our_attention: bool = False) -> Callabl
 
 def peft_vit(setting: Setting) -> nn.Module:
     """The model in PEFT's wrapping: the same targets and rank as ours, the final norm and the head trained too."""
-    peft = import_module("peft")  # a package for this comparison alone, so woofkit does not require it
+    import peft  # here, as its import takes seconds
+
     targets = ["attn.qkv", "attn.proj"]
     settings = peft.LoraConfig(r=RANK, lora_alpha=RANK, target_modules=targets, modules_to_save=["head"])
     model = peft.get_peft_model(build_vit(setting), settings)
@@ -51,7 +49,7 @@ def prepare_plain_epochs(setting: Setting) -> Callable[[], int]:
     """float32 epochs of full fine-tuning over a DataLoader whose workers read the files with timm's transform."""
     model = build_vit(setting)
     files = JpegFiles(setting.pictures, create_transform(**timm_config(model, setting)))
-    options = {"num_workers": LOADER_WORKERS, "pin_memory": setting.device != "cpu"}
+    options = {"num_workers": 2, "pin_memory": setting.device != "cpu"}
     loader = DataLoader(files, batch_size=setting.batch_size, shuffle=True, **options)
     return train_on(lambda: loader, _plain_step(model, setting.device))
 
@@ -100,16 +98,14 @@ class CopiedLoRA(nn.Module):
         nn.init.zeros_(self.B.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        base = F.linear(x, self.weight.to(x.device), self.bias.to(x.device))
-        return base + self.B(self.A(x))
+        return F.linear(x, self.weight.to(x.device), self.bias.to(x.device)) + self.B(self.A(x))
 
 
 class JpegFiles(Dataset):
     """The usual data set over files: each access reads, decodes and transforms one image anew."""
 
     def __init__(self, pictures: WoofDataset, transform: Callable[[Image.Image], Tensor]):
-        self.paths = [pictures.folder / key for key in pictures.keys]
-        self.labels = [int(label) for label in pictures.labels]
+        self.paths, self.labels = [pictures.folder / key for key in pictures.keys], pictures.labels.tolist()
         self.transform = transform
 
     def __len__(self) -> int:

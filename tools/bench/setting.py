@@ -14,7 +14,6 @@ from woofkit.fast.runtime import Runtime
 from woofkit.models import build_for, data_config
 
 Step = Callable[[Tensor, Tensor], object]  # takes images (B, 3, H, W) and targets (B,)
-
 LR = 4e-4
 RANK = 12  # the paper's
 SHORT_SIDE = 160  # of imagewoof2-160: the smallest files, whose decoding costs those least who do it in every epoch

@@ -12,25 +12,24 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from tools.bench.contestants import Contestant, synchronize
 from tools.bench.setting import Setting
 from woofkit.fast.memory import return_freed_memory
 from woofkit.progress import progress_bar
 
-Measured = TypeVar("Measured")
 STOP_SECONDS = 5  # for a round under way to end by itself
 
 
 def alternate(
-    performs: Mapping[str, Callable[[], Measured]], rounds: int, log: Callable[[str], None], title: str = ""
-) -> dict[str, list[Measured]]:
+    performs: Mapping[str, Callable[[], Any]], rounds: int, log: Callable[[str], None], title: str = ""
+) -> dict[str, list]:
     """Let all take turns for a warm-up round and `rounds` more; each list starts with the warm-up's result.
 
     Every other round goes backwards, so that nobody always follows the same neighbour.
     """
-    measured: dict[str, list[Measured]] = {key: [] for key in performs}
+    measured = {key: [] for key in performs}
     with progress_bar((rounds + 1) * len(performs), title, "turns", log) as bar:
         for number in range(rounds + 1):
             for key in list(performs)[:: -1 if number % 2 else 1]:

@@ -39,10 +39,6 @@ LOOK_ALIKE = (
     ("Old English sheepdog", "Samoyed", "Shih-Tzu"),
 )
 
-# ImageWoof was cut from ImageNet's training and validation images alike, and mixed. Only the files
-# with this prefix come from the validation images, which no ImageNet backbone was trained on.
-UNSEEN_PREFIX = "ILSVRC2012_val_"
-
 
 @dataclass(frozen=True)
 class Archive:
@@ -70,14 +66,17 @@ def label_of(key: str) -> int:
 
 
 def is_unseen(key: str) -> bool:
-    """Whether the file comes from ImageNet's validation images, unseen by an ImageNet backbone."""
-    return key.rsplit("/", 1)[-1].startswith(UNSEEN_PREFIX)
+    """Whether no ImageNet backbone was trained on the file.
+
+    ImageWoof was cut from ImageNet's training and validation images alike, and mixed; the prefix marks the latter.
+    """
+    return key.rsplit("/", 1)[-1].startswith("ILSVRC2012_val_")
 
 
 def list_images(folder: Path, split: str, wnids: tuple[str, ...] = WNIDS) -> list[str]:
     """Every image of `folder/split` ("train" or "val") as a sorted key "split/wnid/file.JPEG"."""
-    names = {wnid: sorted(glob("*.JPEG", root_dir=folder / split / wnid)) for wnid in wnids}
-    return [f"{split}/{wnid}/{name}" for wnid in wnids for name in names[wnid]]
+    names = {f"{split}/{wnid}": sorted(glob("*.JPEG", root_dir=folder / split / wnid)) for wnid in wnids}
+    return [f"{place}/{name}" for place in names for name in names[place]]
 
 
 def photographs(folder: Path, split: str, scheme: str) -> list[str]:
@@ -91,9 +90,9 @@ def photographs(folder: Path, split: str, scheme: str) -> list[str]:
 
 def read_image(folder: Path, key: str) -> Image.Image:
     """Read one image as RGB. Raises OSError that names the image."""
-    data = (folder / key).read_bytes()
+    data = io.BytesIO((folder / key).read_bytes())
     try:
-        return Image.open(io.BytesIO(data)).convert("RGB")
+        return Image.open(data).convert("RGB")
     except OSError as error:  # PIL does not say which file
         raise OSError(f"{key} cannot be read as an image: {error}") from error
 
@@ -137,8 +136,8 @@ def find_folder(data_dir: str, variant: str) -> Path:
 def fetch_archive(archive: Archive, root: Path) -> Path:
     """Download, check and unpack an archive below `root`; returns the unpacked folder.
 
-    A folder that is already there is only counted. A download that was cut off goes on where it
-    stopped. Nothing has its final name before it is whole, and the archive is deleted in the end.
+    A folder that is already there is only counted. A download that was cut off goes on where it stopped. Nothing has
+    its final name before it is whole, and the archive is deleted in the end.
 
     Raises:
         ConnectionError: the download broke off; what came so far is kept as `*.part`.

@@ -1,6 +1,6 @@
 """Adapters as folders of Hugging Face PEFT: adapter_config.json and adapter_model.safetensors.
 
-PEFT knows one A and one B a layer, so an adapter on parts of a fused projection is written as one on all of it:
+PEFT knows one A and one B per layer, so an adapter on parts of a fused projection is written as one on all of it:
 B gets rows of zeros where nothing is adapted, and where each part has its own A, the A's are stacked and B becomes
 block-diagonal. The update, scaling * B A, is the same matrix. Checked against PEFT 0.21.
 """
@@ -8,14 +8,14 @@ block-diagonal. The update, scaling * B A, is the same matrix. Checked against P
 import json
 import math
 import re
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from woofkit.config import ConfigError, LoRAConfig
 from woofkit.files import write_atomic
@@ -87,52 +87,48 @@ def read_peft(model: nn.Module, folder: Path) -> tuple[LoRAConfig, dict[str, Ten
         ConfigError: a file is missing or damaged, or the adapter does what LoRALinear cannot; the message names it.
     """
     settings, tensors = _read_settings(folder / CONFIG_FILE), _read_weights(folder / WEIGHTS_FILE)
-    layers = sorted({key.split(".lora_")[0] for key in tensors if ".lora_" in key})
-    if not layers:
-        raise ConfigError(f"{folder / WEIGHTS_FILE} holds no LoRA matrix")
-    saved = tuple(settings.get("modules_to_save") or ())
-    saved = tuple(name for name in saved if any(key.startswith(f"{name}.") for key in tensors))
-    rslora, bias = bool(settings.get("use_rslora")), bool(settings.get("lora_bias"))
-    ranks = {name: len(A) for name in layers if (A := tensors.get(f"{name}.lora_A.weight")) is not None and A.ndim}
-    if missing := [name for name in layers if name not in ranks or f"{name}.lora_B.weight" not in tensors]:
-        raise ConfigError(f"{folder / WEIGHTS_FILE} lacks a matrix of {missing[0]}")
-    for name in layers:
-        A, B = tensors[f"{name}.lora_A.weight"], tensors[f"{name}.lora_B.weight"]
-        if A.ndim != 2 or B.ndim != 2 or A.shape[0] != B.shape[1]:
-            raise ConfigError(f"{WEIGHTS_FILE}: A {tuple(A.shape)} and B {tuple(B.shape)} of {name} do not fit")
-    rank, scaling = max(ranks.values()), settings["lora_alpha"] / _divisor(settings["r"], rslora)
-    alpha = settings["lora_alpha"] if rank == settings["r"] else scaling * _divisor(rank, rslora)
+    ranks = _ranks(tensors, folder / WEIGHTS_FILE)
+    rank, r, alpha = max(ranks.values()), settings["r"], settings["lora_alpha"]
+    rslora = bool(settings.get("use_rslora"))
+    saved = settings.get("modules_to_save") or ()
     config = LoRAConfig(
         rank=rank,
-        alpha=alpha,
-        targets=_targets(model, settings, layers),
-        bias=bias,
+        alpha=alpha if rank == r else alpha / _divisor(r, rslora) * _divisor(rank, rslora),
+        targets=_targets(model, settings, sorted(ranks)),
+        bias=bool(settings.get("lora_bias")),
         rslora=rslora,
         dropout=float(settings.get("lora_dropout") or 0),
-        modules_to_save=saved,
+        modules_to_save=tuple(name for name in saved if any(key.startswith(f"{name}.") for key in tensors)),
     )
     renamed = {}
     for key, tensor in tensors.items():
         name, _, kind = key.partition(".lora_")
-        if not kind:
-            renamed[key] = tensor
-            continue
-        alpha_here = _pattern(settings.get("alpha_pattern"), name, settings["lora_alpha"])
-        factor = alpha_here / _divisor(ranks[name], rslora) / config.scaling
-        renamed |= _renamed(name, kind, tensor, rank, factor)
+        if name in ranks:
+            alpha_here = _pattern(settings.get("alpha_pattern"), name, alpha)
+            factor = alpha_here / _divisor(ranks[name], rslora) / config.scaling
+        if kind == "A.weight":
+            key, tensor = f"{name}.lora_A", F.pad(tensor, (0, 0, 0, rank - ranks[name]))
+        elif kind == "B.weight":
+            key, tensor = f"{name}.lora_B", factor * F.pad(tensor, (0, rank - ranks[name]))
+        elif kind == "B.bias":
+            key, tensor = f"{name}.lora_bias", factor * tensor
+        renamed[key] = tensor  # LoRALinear has no place for another kind, which is refused by name later
     return config, renamed
 
 
-def _renamed(name: str, kind: str, tensor: Tensor, rank: int, factor: float) -> dict[str, Tensor]:
-    """One LoRA tensor of PEFT by woofkit's name, filled up to `rank`, B and its bias times `factor`."""
-    if kind == "A.weight":
-        return {f"{name}.lora_A": torch.cat([tensor, tensor.new_zeros(rank - len(tensor), tensor.shape[1])])}
-    if kind == "B.weight":
-        filled = torch.cat([tensor, tensor.new_zeros(len(tensor), rank - tensor.shape[1])], dim=1)
-        return {f"{name}.lora_B": filled if factor == 1 else factor * filled}
-    if kind == "B.bias":
-        return {f"{name}.lora_bias": tensor if factor == 1 else factor * tensor}
-    return {f"{name}.lora_{kind}": tensor}  # something that LoRALinear has no place for: refused by name later
+def _ranks(tensors: dict[str, Tensor], path: Path) -> dict[str, int]:
+    """The rank of every layer with LoRA. Raises ConfigError unless each has an A and a B that fit."""
+    ranks = {}
+    for name in sorted({key.partition(".lora_")[0] for key in tensors if ".lora_" in key}):
+        A, B = (tensors.get(f"{name}.lora_{matrix}.weight") for matrix in "AB")
+        if A is None or B is None:
+            raise ConfigError(f"{path} lacks a matrix of {name}")
+        if A.ndim != 2 or B.ndim != 2 or A.shape[0] != B.shape[1]:
+            raise ConfigError(f"{path.name}: A {tuple(A.shape)} and B {tuple(B.shape)} of {name} do not fit")
+        ranks[name] = len(A)
+    if not ranks:
+        raise ConfigError(f"{path} holds no LoRA matrix")
+    return ranks
 
 
 def _divisor(rank: int, rslora: bool) -> float:
@@ -151,41 +147,35 @@ def _targets(model: nn.Module, settings: dict, layers: list[str]) -> tuple[str, 
     """PEFT's suffixes where they choose exactly the adapted layers of the model, else the layers' full names."""
     suffixes = settings.get("target_modules")
     if isinstance(suffixes, list) and suffixes:
-        suffixes = tuple(sorted(suffixes))
-        try:
-            if sorted(find_targets(model, LoRAConfig(targets=suffixes))) == layers:
-                return suffixes
-        except ValueError:
-            pass
+        with suppress(ValueError):
+            if sorted(find_targets(model, LoRAConfig(targets=tuple(suffixes)))) == layers:
+                return tuple(sorted(suffixes))
     return tuple(layers)
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
-    def read() -> dict:
-        return json.loads(path.read_text(encoding="utf-8"))
-
-    settings = _or_refuse(path, read, (OSError, ValueError))
-    if not isinstance(settings, dict) or settings.get("peft_type") != "LORA":
-        found = settings.get("peft_type") if isinstance(settings, dict) else None
-        raise ConfigError(f"{path} describes no LoRA adapter: its peft_type is {found!r}, not 'LORA'")
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} is missing or damaged: {error}") from error
+    kind = settings.get("peft_type") if isinstance(settings, dict) else None
+    if kind != "LORA":
+        raise ConfigError(f"{path} describes no LoRA adapter: its peft_type is {kind!r}, not 'LORA'")
     for name, allowed in REFUSED.items():
         if settings.get(name, allowed[0]) not in allowed:
             raise ConfigError(f"{path.name}: {name}={settings[name]!r} is not supported, only {allowed[0]!r}")
-
-    def strings(value: Any) -> bool:
-        return isinstance(value, list) and all(isinstance(item, str) for item in value)
-
     kinds = {
         "r": _positive,
         "lora_alpha": _positive,
         "lora_dropout": lambda value: type(value) in (int, float),
         "alpha_pattern": lambda value: isinstance(value, dict) and all(map(_positive, value.values())),
-        "modules_to_save": strings,
-        "target_modules": lambda value: isinstance(value, str) or strings(value),
+        "modules_to_save": _strings,
+        "target_modules": lambda value: isinstance(value, str) or _strings(value),
     }
     for name, fits in kinds.items():
         value = settings.get(name)
-        if not (value is None and name not in ("r", "lora_alpha")) and not fits(value):
+        left_out = value is None and name not in ("r", "lora_alpha")
+        if not left_out and not fits(value):
             raise ConfigError(f"{path.name}: {name}={value!r} is not what PEFT writes there")
     return settings
 
@@ -194,15 +184,15 @@ def _positive(value: Any) -> bool:
     return type(value) in (int, float) and value > 0
 
 
+def _strings(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
 def _read_weights(path: Path) -> dict[str, Tensor]:
-    tensors = _or_refuse(path, lambda: load_file(path), (OSError, SafetensorError))
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f"{path} is missing or damaged: {error}") from error
     if foreign := [key for key in tensors if not key.startswith(PREFIX)]:
         raise ConfigError(f"{path.name} is not a file of PEFT: {foreign[0]!r} does not begin with {PREFIX!r}")
     return {key.removeprefix(PREFIX): tensor for key, tensor in tensors.items()}
-
-
-def _or_refuse(path: Path, read: Callable[[], Any], errors: tuple[type[Exception], ...]) -> Any:
-    try:
-        return read()
-    except errors as error:
-        raise ConfigError(f"{path} is missing or damaged: {error}") from error
