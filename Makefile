@@ -46,6 +46,7 @@ PAGES := $(VENV_PY) -m pytest $(PAGED) -s
 
 test: $(INSTALLED)
 	$(VENV_PY) -m ruff check .
+	$(VENV_PY) -m ruff format --check .
 	$(LAWS)
 	$(PAGES)
 
