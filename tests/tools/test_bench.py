@@ -189,7 +189,6 @@ def test_a_contestant_that_fails_is_named(setting, prepare, message):
 def test_an_interrupted_command_leaves_no_process_and_no_result(tmp_path):
     script = """
 import sys
-from helpers import imagewoof_folder
 from tools.bench import __main__ as command
 from woofkit import progress
 if __name__ == "__main__":  # the one contestant whose process has processes of its own
