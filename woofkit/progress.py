@@ -83,6 +83,7 @@ def progress_bar(total: int, title: str, unit: str, log: Callable[[str], None]) 
     """A tqdm bar that logs lines: none at first, then one every PROGRESS_SECONDS, with rate and time left."""
     form = "{desc}  {n_fmt} of {total_fmt}{unit}  {rate_noinv_fmt}  {remaining} left"
     often = {"mininterval": PROGRESS_SECONDS, "maxinterval": math.inf, "miniters": 1, "delay": 1e-9, "smoothing": 0}
+    often["position"] = 0  # beside another open bar, tqdm would write cursor moves into the log
     return tqdm(total=total, desc=title, unit=f" {unit}", file=_Lines(log), leave=False, bar_format=form, **often)
 
 

@@ -6,7 +6,7 @@ from woofkit.progress import progress_bar
 
 def test_a_bar_speaks_now_and_then_and_neither_at_the_start_nor_at_the_end():
     now, lines = [0.0], []
-    with progress_bar(100, "deletion", "dogs", lines.append) as bar:
+    with progress_bar(9, "beside", "dogs", lines.append), progress_bar(100, "deletion", "dogs", lines.append) as bar:
         bar._time = lambda: now[0]  # tqdm's clock
         bar.start_t = bar.last_print_t = 0.0
         for done in range(1, 101):
