@@ -9,7 +9,7 @@ import helpers
 from woofkit import data
 from woofkit.config import TrainConfig
 
-os.environ["TORCH_COMPILE_DISABLE"] = "1"  # before PyTorch's compiler is loaded: it would take a minute a model
+os.environ["TORCH_COMPILE_DISABLE"] = "1"  # before PyTorch's compiler is loaded: it would take one minute per model
 
 
 @pytest.fixture(autouse=True)
