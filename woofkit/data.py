@@ -342,11 +342,17 @@ def batches(
         flips = torch.rand(len(pixels), generator=generator) < 0.5
         most = pixels.shape[-1] // 8 if augment == "flip-crop" else 0
         shifts = torch.randint(-most, most + 1, (len(pixels), 2), generator=generator)
-    for chosen in order.split(batch_size):
-        batch = pixels.index_select(0, chosen.to(pixels.device)).to(device)
+        flips, shifts = flips[order].to(device), shifts[order].to(device)
+    # All that is small goes to the device once: a copy in every step would have a GPU wait for it.
+    labels, order = labels[order.to(labels.device)].to(device), order.to(pixels.device)
+    pinned = pixels.device.type == "cpu" and torch.device(device).type == "cuda"  # copied while the GPU computes
+    for start in range(0, len(order), batch_size):
+        part = slice(start, start + batch_size)
+        batch = pixels.index_select(0, order[part])
+        batch = (batch.pin_memory() if pinned else batch).to(device, non_blocking=True)
         if augment != "none":
-            batch = flip_and_shift(batch, flips[chosen], shifts[chosen])
-        yield images.transform.normalize(batch), labels[chosen.to(labels.device)].to(device)
+            batch = flip_and_shift(batch, flips[part], shifts[part])
+        yield images.transform.normalize(batch), labels[part]
 
 
 def flip_and_shift(images: Tensor, flips: Tensor, shifts: Tensor) -> Tensor:
@@ -358,15 +364,15 @@ def flip_and_shift(images: Tensor, flips: Tensor, shifts: Tensor) -> Tensor:
     rows, columns = _reflected(shifts[:, 0], height), _reflected(shifts[:, 1], width)  # (B, H), (B, W): where from
     columns = torch.where(flips[:, None], width - 1 - columns, columns)
     # whole rows are copied as blocks; only the columns are picked one by one
-    planes = torch.arange(len(images) * channels).view(-1, channels, 1)  # (B, C, 1)
-    lines = (planes * height + rows[:, None]).flatten().to(images.device)
+    planes = torch.arange(len(images) * channels, device=images.device).view(-1, channels, 1)  # (B, C, 1)
+    lines = (planes * height + rows[:, None]).flatten()
     moved = images.reshape(-1, width).index_select(0, lines).view(images.shape)
-    return moved.gather(3, columns[:, None, None].to(images.device).expand(images.shape))
+    return moved.gather(3, columns[:, None, None].expand(images.shape))
 
 
 def _reflected(shifts: Tensor, side: int) -> Tensor:
     """The positions shift, shift + 1, ... of `side` pixels, reflected at both borders: (B,) to (B, side)."""
-    positions = (shifts[:, None] + torch.arange(side)).abs()
+    positions = (shifts[:, None] + torch.arange(side, device=shifts.device)).abs()
     return side - 1 - (side - 1 - positions).abs()
 
 

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from woofkit.adapters import save_run_model
 from woofkit.config import TrainConfig
 from woofkit.data import Images, WoofDataset, batches, cached_pixels, load_dataset, make_transform
-from woofkit.fast.forward import Forward
+from woofkit.fast.forward import Forward, Step
 from woofkit.fast.memory import measure_peak_memory, return_freed_memory
 from woofkit.fast.runtime import Runtime
 from woofkit.files import describe_environment, write_atomic, write_json
@@ -74,7 +74,7 @@ def run_training(config: TrainConfig, root: Path, monitor: Monitor | None = None
     images = {}
     for split, dataset in splits.items():
         pixels = cached_pixels(dataset, transform, fingerprint=identity["data"][split], log=monitor.log)
-        images[split] = Images(pixels, dataset.labels, transform)
+        images[split] = Images(runtime.near(pixels), dataset.labels, transform)
     environment = describe_environment(runtime.device)
     _write_config(run, config, identity, environment)
     try:
@@ -156,7 +156,6 @@ def _train(
         monitor.begin(config, 0, [])
         return [], {}
     runtime.prepare(model)
-    images["train"] = replace(images["train"], pixels=runtime.near(images["train"].pixels))
     with measure_peak_memory(runtime.device) as memory:  # what training takes beside the weights and the images
         history = fit(model, images, config, runtime, checkpoint=checkpoint, monitor=monitor)
     return history, {
@@ -228,16 +227,17 @@ def fit(
     Raises:
         FloatingPointError: the loss is no number.
     """
-    train, val = images["train"], images.get("val")
     runtime.prepare(model)
+    images = {split: replace(each, pixels=runtime.near(each.pixels)) for split, each in images.items()}
+    train, val = images["train"], images.get("val")
+    optimizer = make_optimizer(model, config.lr, runtime)
+    forward = runtime.forward(config.epochs * len(train), config.batch_size)
+
+    def step(batch: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        return train_step(model, batch, targets, optimizer, runtime, forward)
+
     run = _Loop(
-        model,
-        replace(train, pixels=runtime.near(train.pixels)),
-        config,
-        runtime,
-        make_optimizer(model, config.lr, runtime.fast),
-        runtime.forward(config.epochs * len(train), config.batch_size),
-        monitor or Monitor(),
+        model, train, config, runtime, optimizer, runtime.repeated(step, config.batch_size), monitor or Monitor()
     )
     trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     history, best = _resume(checkpoint, trainable, run.optimizer, runtime.device)
@@ -271,7 +271,7 @@ class _Loop:
     config: TrainConfig
     runtime: Runtime
     optimizer: torch.optim.Optimizer
-    forward: Forward
+    step: Step
     monitor: Monitor
 
 
@@ -291,9 +291,9 @@ def _train_epoch(run: _Loop, epoch: int) -> tuple[dict, bool]:
     start, watched = time.perf_counter(), 0.0
     loader = _Timed(batches(run.images, config.batch_size, device=device, generator_seed=seed, augment=config.augment))
     for step, (images, targets) in enumerate(loader, start=epoch * steps_per_epoch):
-        for group in run.optimizer.param_groups:
-            group["lr"] = learning_rate(config, step, config.epochs * steps_per_epoch)
-        loss, logits = train_step(run.model, images, targets, run.optimizer, run.runtime, run.forward)
+        lr = learning_rate(config, step, config.epochs * steps_per_epoch)
+        set_learning_rate(run.optimizer, lr)
+        loss, logits = run.step(images, targets)
         loss_sum += loss * len(targets)  # weighted: the last batch is smaller
         num_correct += (logits.argmax(1) == targets).sum()
         num_seen += len(targets)
@@ -310,7 +310,7 @@ def _train_epoch(run: _Loop, epoch: int) -> tuple[dict, bool]:
     record = {
         "epoch": epoch + 1,
         "images": num_seen,
-        "lr": run.optimizer.param_groups[0]["lr"],
+        "lr": lr,
         "train_loss": mean_loss,
         "train_accuracy": accuracy,
         "seconds": seconds,
@@ -340,8 +340,10 @@ def train_step(
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, images: Images, runtime: Runtime | None = None, batch_size: int = 64) -> Evaluation:
+def evaluate(model: nn.Module, images: Images, runtime: Runtime | None = None, batch_size: int = 0) -> Evaluation:
     """Classify every image in eval mode, by default on the CPU in float32; the model's mode is put back.
+
+    A `batch_size` of 0 is what suits the device.
 
     Raises:
         ValueError: there are no images.
@@ -353,19 +355,34 @@ def evaluate(model: nn.Module, images: Images, runtime: Runtime | None = None, b
     runtime.prepare(model).eval()
     try:
         logits = []
-        for batch, _ in batches(images, batch_size, device=runtime.device):
+        for batch, _ in batches(images, batch_size or runtime.evaluation_batch, device=runtime.device):
             with runtime.autocast():
-                logits.append(runtime.forward()(model, batch).float().cpu())
+                logits.append(runtime.forward()(model, batch).float())
     finally:
         model.train(was_training)
-    logits, labels = torch.cat(logits), torch.as_tensor(images.labels, dtype=torch.int64).cpu()
+    logits, labels = torch.cat(logits).cpu(), torch.as_tensor(images.labels, dtype=torch.int64).cpu()
     correct = (logits.argmax(1) == labels).float()
     return Evaluation(logits, labels, F.cross_entropy(logits, labels).item(), correct.mean().item())
 
 
-def make_optimizer(model: nn.Module, lr: float, fast: bool = True) -> torch.optim.Adam:
-    """Adam on what is trainable in `model`; with `fast`, one kernel updates all tensors."""
-    return torch.optim.Adam((p for p in model.parameters() if p.requires_grad), lr=lr, fused=fast or None)
+def make_optimizer(model: nn.Module, lr: float, runtime: Runtime) -> torch.optim.Adam:
+    """Adam on what is trainable in `model`; with `runtime.fast`, one kernel updates all tensors.
+
+    On a GPU it can be recorded in a CUDA graph: the learning rate and the count of steps are tensors there.
+    """
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if runtime.fast and runtime.device.type == "cuda":
+        return torch.optim.Adam(trainable, lr=torch.tensor(lr, device=runtime.device), fused=True, capturable=True)
+    return torch.optim.Adam(trainable, lr=lr, fused=runtime.fast or None)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Let the next steps use `lr`; where the rate is a tensor, in place, as a recorded step reads it there."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr
 
 
 def selected_epoch(history: list[dict]) -> int:

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from woofkit.attention import record_attention
 from woofkit.config import ConfigError, LoRAConfig
 from woofkit.fast import memory, runtime
-from woofkit.fast.forward import compiled_logits, fast_logits, plain_logits, prefer_fast_attention
+from woofkit.fast.forward import compiled_logits, fast_logits, patch_product, plain_logits, prefer_fast_attention
 from woofkit.fast.memory import keep_freed_memory
 from woofkit.fast.runtime import Runtime, pick_device, pick_precision
 from woofkit.lora import add_lora, merge_lora
@@ -36,6 +36,14 @@ def test_the_logits_and_gradients_are_the_models_own(small_vit, images, kind):
     assert torch.allclose(quick, whole, atol=1e-12, rtol=1e-10)
     expected, found = gradients(model, whole), gradients(model, quick)
     assert expected.keys() == found.keys()
+    assert all(torch.allclose(found[name], expected[name], atol=1e-10) for name in expected)
+
+
+def test_the_product_with_the_patches_is_the_convolution(small_vit, images):
+    embed, images = small_vit.patch_embed.double(), images.double()
+    product, convolution = patch_product(embed, images), embed(images)
+    assert torch.allclose(product, convolution, atol=1e-12)
+    expected, found = gradients(embed, convolution), gradients(embed, product)
     assert all(torch.allclose(found[name], expected[name], atol=1e-10) for name in expected)
 
 

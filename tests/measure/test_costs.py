@@ -58,7 +58,7 @@ def test_memory_is_summed_over_the_very_tensors(adapted):
     by_batch = []
     for size in (2, 4, 8):
         images, targets = torch.randn(size, 3, 48, 48), torch.arange(size)
-        by_batch.append(measure_memory(Step(model, images, targets, make_optimizer(model, 1e-3), Runtime())))
+        by_batch.append(measure_memory(Step(model, images, targets, make_optimizer(model, 1e-3, Runtime()), Runtime())))
     memory = by_batch[0]
     assert memory.weights == pytest.approx(4e-6 * sum(p.numel() for p in model.parameters()))
     assert memory.gradients == pytest.approx(4e-6 * count)

@@ -26,7 +26,8 @@ def prepare_steps(
     if other_attention:
         for block in model.blocks:
             block.attn.fused_attn = not block.attn.fused_attn
-    return repeat_step(partial(step, forward=compiled_logits(setting.batch_size)) if compiled else step, setting)
+    step = partial(step, forward=compiled_logits(setting.batch_size)) if compiled else step
+    return repeat_step(setting.runtime(precision).repeated(step, setting.batch_size), setting)
 
 
 def prepare_epochs(setting: Setting, method: str) -> Callable[[], int]:
@@ -43,14 +44,14 @@ def prepare_epochs(setting: Setting, method: str) -> Callable[[], int]:
     def shuffled() -> Iterator[tuple[Tensor, Tensor]]:
         return batches(images(), setting.batch_size, device=runtime.device, generator_seed=next(epochs))
 
-    return train_on(shuffled, step)
+    return train_on(shuffled, runtime.repeated(step, setting.batch_size))
 
 
 def _our_step(setting: Setting, method: str, precision: str) -> tuple[Step, nn.Module]:
     """What a run of the study does with a batch, and the model that it trains."""
     runtime = setting.runtime(precision)
     model = runtime.prepare(build_vit(setting, method))
-    return partial(train_step, model, optimizer=make_optimizer(model, LR), runtime=runtime), model
+    return partial(train_step, model, optimizer=make_optimizer(model, LR, runtime), runtime=runtime), model
 
 
 def prepare_peak(setting: Setting) -> Callable[[], dict[str, float]]:

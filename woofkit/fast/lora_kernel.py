@@ -7,6 +7,8 @@ from torch.nn import functional as F
 
 from woofkit.lora import LoRALinear, lora_layers
 
+COLUMNS = 8  # matrix units of CPUs and GPUs take columns by eights
+
 
 def use_fast_lora(model: nn.Module, fast: bool = True) -> nn.Module:
     """Let every LoRA layer compute as `FastLoRALinear`, or, with `fast=False`, as the formula stands; in place."""
@@ -44,7 +46,8 @@ class _OneProduct(torch.autograd.Function):
 
     Forward and backward cost what the frozen layer costs, and products with R columns: the weight's own gradient,
     (out, in), is never made. For many tokens and a small rank this order of products is the cheapest (Cherniuk et al.
-    2023, https://arxiv.org/abs/2312.03415). The frozen weight and bias get no gradient.
+    2023, https://arxiv.org/abs/2312.03415). The frozen weight and bias get no gradient. R is rounded up to `COLUMNS`
+    for them, and one of the columns added gives the bias its gradient, which would else take a pass over dy.
 
     Shapes: x (..., in), weight (out, in), bias (out,) or None, A (R, in), B (out, R), lora_bias (out,) or None.
     """
@@ -72,7 +75,13 @@ class _OneProduct(torch.autograd.Function):
         if not any(ctx.needs_input_grad[3:6]):
             return dx, None, None, None, None, None, None
         x, dy = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])  # (tokens, in), (tokens, out)
-        dA = ctx.scaling * ((dy @ B.to(x.dtype)).T @ x)  # (R, in)
-        dB = ctx.scaling * ((x @ A.to(x.dtype).T).T @ dy).T  # (out, R)
-        dbias = ctx.scaling * dy.sum(0) if ctx.has_bias else None
-        return dx, None, None, dA.to(A.dtype), dB.to(B.dtype), None if dbias is None else dbias.to(B.dtype), None
+        rank = len(A)
+        spare = -rank % COLUMNS or COLUMNS  # at least one column is left, for the bias
+        A_wide = F.pad(A.to(x.dtype), (0, 0, 0, spare))  # (R + spare, in)
+        B_wide = F.pad(B.to(x.dtype), (0, spare))  # (out, R + spare)
+        down = x @ A_wide.T  # (tokens, R + spare)
+        down[:, rank] = 1  # its product with dy is the sum of dy over the tokens
+        dB = ctx.scaling * (down.T @ dy)  # (R + spare, out)
+        dA = ctx.scaling * ((dy @ B_wide).T @ x)[:rank]  # (R, in)
+        dbias = dB[rank].to(B.dtype) if ctx.has_bias else None
+        return dx, None, None, dA.to(A.dtype), dB[:rank].T.to(B.dtype), dbias, None

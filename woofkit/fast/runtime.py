@@ -13,6 +13,7 @@ from woofkit.config import ConfigError, TrainConfig
 from woofkit.fast.forward import (
     COMPILE_FROM,
     Forward,
+    Step,
     compiled_logits,
     fast_logits,
     plain_logits,
@@ -21,6 +22,8 @@ from woofkit.fast.forward import (
 from woofkit.fast.lora_kernel import use_fast_lora
 from woofkit.fast.memory import keep_freed_memory
 
+# Images per batch where nothing is trained. On a CPU more would leave the caches; a GPU needs many to be busy.
+EVALUATION_BATCH = {"cpu": 64, "cuda": 512}
 BF16_CPUS = ("avx512_bf16", "amx_bf16")  # instruction sets that multiply in bf16; others would emulate it, slowly
 
 
@@ -62,9 +65,22 @@ class Runtime:
             return plain_logits
         return compiled_logits(batch_size) if num_images >= COMPILE_FROM[self.device.type] else fast_logits
 
+    def repeated(self, step: Step, batch_size: int) -> Step:
+        """A training step that is to be repeated on batches of `batch_size`: on a GPU recorded and replayed."""
+        if not self.fast or self.device.type != "cuda":
+            return step
+        from woofkit.fast.cuda_graph import CudaRecorder, GraphedStep
+
+        return GraphedStep(step, batch_size, CudaRecorder(self.device))
+
     def autocast(self) -> AbstractContextManager:
         """bf16 mixed precision on the device, or nothing for "fp32"."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    @property
+    def evaluation_batch(self) -> int:
+        """Images per batch where nothing is trained."""
+        return EVALUATION_BATCH[self.device.type]
 
     def near(self, pixels: Tensor) -> Tensor:
         """`pixels` on the GPU, where they take at most half of its free memory, and otherwise where they are.
