@@ -26,7 +26,7 @@ NUM_BREEDS = 10
 DATASETS = ("sketchwoof", "imagewoof")
 SCHEMES = ("clean", "paper")
 IMAGE_VARIANTS = ("160", "320", "full")
-PREPROCESSES = ("timm", "paper-code")
+PREPROCESSES = ("timm", "grey", "squeeze", "imagenet-norm", "paper-code")
 METHODS = ("zero-shot", "probe", "bitfit", "norm", "last", "full", "lora")
 LABELS = ("breed", "pose")
 SCHEDULES = ("constant", "cosine")
@@ -194,7 +194,7 @@ class LoRAConfig:
 class RunSettings:
     """What a study and each of its runs have in common.
 
-    0 stands for "all" in `num_train` and `num_test`, "" for "download" in `data_dir`.
+    0 stands for "all" in `num_train`, `num_val` and `num_test`, "" for "download" in `data_dir`.
     """
 
     dataset: Literal[DATASETS] = "sketchwoof"
@@ -203,6 +203,7 @@ class RunSettings:
     image_variant: Literal[IMAGE_VARIANTS] = "160"
     preprocess: Literal[PREPROCESSES] = "timm"
     num_train: _images(NUM_BREEDS) = 600
+    num_val: _images(NUM_BREEDS) = 0
     num_test: _images(NUM_BREEDS) = 500
     label_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     model_name: ModelName = "vit_tiny_patch16_224"

@@ -10,8 +10,7 @@ A dataset names images, `load_pixels` decodes or draws them once, `batches` hand
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +35,7 @@ from woofkit.config import (
     require_range,
 )
 from woofkit.datasets import imagewoof
-from woofkit.fast.pixel_cache import kept_pixels, pixels_in_memory
+from woofkit.fast.kept_rows import kept_rows, rows_in_memory
 
 if TYPE_CHECKING:
     from woofkit import sketch
@@ -44,9 +43,8 @@ if TYPE_CHECKING:
 SPLITS = ("train", "val", "test")
 SKETCH_SIZES = {"train": 600, "val": 200, "test": 500}  # what num=0 means for drawings
 
-# The seed of a drawing. Validation and test have one seed each for ever; training seed s is 1000 + s.
-# No two splits share a seed, so no drawing is in two of them, and every model faces the same test.
-_SKETCH_SEED = {"val": 1, "test": 3, "train": 1000}
+# The seed of a drawing; training seed s is 1000 + s. No two splits share one, so every model faces the same test.
+_SKETCH_SEED = {"val": 1, "test": 5, "train": 1000}
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,9 +202,8 @@ def stratified_subset(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-MAX_WORKERS = 8  # processes that draw; with batches of 8 they need 20 MB of shared memory, containers have 64
-FEW = 100  # drawings so few that they are done before other processes have started
-AHEAD = 256  # photographs decoded before the first of them is taken: 40 MB
+MAX_WORKERS = 8  # processes that draw or read
+FEW, FEW_FILES = 100, 1000  # drawings and photographs so few that they are done before other processes have started
 
 
 @dataclass(frozen=True)
@@ -259,24 +256,26 @@ class Transform:
 def make_transform(data_config: dict[str, Any], preprocess: str = "timm") -> Transform:
     """The transform for a model with this timm data config (`models.data_config(model)`).
 
-    "timm": what the model was trained for; equal to timm.data.create_transform(**data_config).
-    "paper-code": what the paper's code did: greyscale in three equal channels, squeezed to the square by
-    bilinear resizing, ImageNet's mean and std whatever the model wants. (That code resized last, on
-    floats; here the resized image is rounded to 8 bits.)
+    "timm": what the model was trained for; equal to timm.data.create_transform(**data_config). "paper-code": what the
+    paper's code did: "grey" (three equal channels), "squeeze" (the whole image into the square, by bilinear resizing)
+    and "imagenet-norm" (ImageNet's mean and std whatever the model wants), each of which may be had by itself. (That
+    code resized last, on floats; here the resized image is rounded to 8 bits.)
 
-    Raises ConfigError for an unknown `preprocess`, an input that is not square, or a crop mode other
-    than "center".
+    Raises ConfigError for an unknown `preprocess`, an input that is not square, or a crop mode other than "center".
     """
     require_choice("preprocess", preprocess, PREPROCESSES)
     channels, height, width = data_config["input_size"]
     if (channels, height) != (3, width):
         raise ConfigError(f"input_size {data_config['input_size']} is not supported: allowed is (3, n, n)")
-    if preprocess == "paper-code":
-        return Transform(height, None, Image.Resampling.BILINEAR, True, IMAGENET_MEAN, IMAGENET_STD)
     require_choice("crop_mode", data_config.get("crop_mode", "center"), ("center",))
-    mean, std = tuple(data_config["mean"]), tuple(data_config["std"])
     resize, interpolation = math.floor(height / data_config["crop_pct"]), data_config["interpolation"].upper()
-    return Transform(height, resize, Image.Resampling[interpolation], False, mean, std)
+    mean, std = tuple(data_config["mean"]), tuple(data_config["std"])
+    if preprocess in ("squeeze", "paper-code"):
+        resize, interpolation = None, "BILINEAR"
+    if preprocess in ("imagenet-norm", "paper-code"):
+        mean, std = IMAGENET_MEAN, IMAGENET_STD
+    greyscale = preprocess in ("grey", "paper-code")
+    return Transform(height, resize, Image.Resampling[interpolation], greyscale, mean, std)
 
 
 def iter_pixels(dataset: WoofDataset, transform: Transform, progress: bool = True) -> Iterator[Tensor]:
@@ -287,15 +286,14 @@ def iter_pixels(dataset: WoofDataset, transform: Transform, progress: bool = Tru
     """
     from tqdm.auto import tqdm
 
-    verb = "Drawing" if dataset.drawn else "Reading"
-    images = _in_processes(dataset, transform) if dataset.drawn else _in_threads(dataset, transform)
-    yield from tqdm(images, f"{verb} {dataset.split}", len(dataset), unit=" images", disable=not progress)
+    title = f"{'Drawing' if dataset.drawn else 'Reading'} {dataset.split}"
+    yield from tqdm(_in_processes(dataset, transform), title, len(dataset), unit=" images", disable=not progress)
 
 
 def load_pixels(dataset: WoofDataset, transform: Transform, progress: bool = True) -> Tensor:
     """Every image of `iter_pixels` in memory, 150 kB each at 224 pixels: uint8 (N, 3, H, W)."""
     shape = (len(dataset), 3, transform.size, transform.size)
-    return pixels_in_memory(shape, iter_pixels(dataset, transform, progress))
+    return rows_in_memory(shape, iter_pixels(dataset, transform, progress))
 
 
 @dataclass(frozen=True)
@@ -376,23 +374,19 @@ def _reflected(shifts: Tensor, side: int) -> Tensor:
     return side - 1 - (side - 1 - positions).abs()
 
 
-def _in_threads(dataset: WoofDataset, transform: Transform) -> Iterable[Tensor]:
-    # PIL lets other threads run while it decodes and resizes
+def _in_processes(dataset: WoofDataset, transform: Transform) -> Iterator[Tensor]:
+    # Drawing is Python, and Pillow decodes with Python's lock held: threads would wait for each other.
+    workers = min(torch.get_num_threads(), MAX_WORKERS) if len(dataset) > (FEW if dataset.drawn else FEW_FILES) else 1
     cut = _Cut(dataset, transform)
-    with ThreadPoolExecutor() as pool:
-        for start in range(0, len(dataset), AHEAD):  # a map over all would hold all where the taker is slower
-            yield from pool.map(cut.__getitem__, range(start, min(start + AHEAD, len(dataset))))
-
-
-def _in_processes(dataset: WoofDataset, transform: Transform) -> Iterable[Tensor]:
-    # drawing is Python, one thread at a time; torch's number of threads respects limits set for this process
-    workers = min(torch.get_num_threads(), MAX_WORKERS) if len(dataset) > FEW else 1
-    for batch in DataLoader(_Cut(dataset, transform), batch_size=8, num_workers=workers if workers > 1 else 0):
-        yield from batch
+    for part in DataLoader(cut, batch_size=8, num_workers=workers if workers > 1 else 0, collate_fn=list):
+        for image in part:
+            if isinstance(image, OSError):
+                raise image
+            yield torch.from_numpy(image).permute(2, 0, 1)
 
 
 class _Cut:
-    """The images of a dataset as the DataLoader wants them: uint8 (3, H, W), by index."""
+    """Images by index, uint8 (H, W, 3), or why one cannot be read. Arrays, as tensors would need shared memory."""
 
     def __init__(self, dataset: WoofDataset, transform: Transform):
         self.dataset, self.transform = dataset, transform
@@ -400,8 +394,11 @@ class _Cut:
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> Tensor:
-        return torch.from_numpy(self.transform.geometry(self.dataset.image(index))).permute(2, 0, 1)
+    def __getitem__(self, index: int) -> np.ndarray | OSError:
+        try:
+            return self.transform.geometry(self.dataset.image(index))
+        except OSError as error:
+            return error
 
 
 CACHE = PROJECT_ROOT / "data" / "cache"
@@ -418,8 +415,7 @@ def cached_pixels(
 ) -> Tensor:
     """The pixels that `load_pixels` gives, uint8 (N, 3, H, W), from a file where an earlier call has left one.
 
-    The tensor is a private view of the file: it takes no memory of its own, and what is written into it stays
-    in this process. A damaged file is made again; where none can be written, the pixels stay in memory.
+    The tensor is a private view of the file, as `kept_rows` says.
 
     Args:
         fingerprint: `dataset.fingerprint()`, which callers have at hand and which reads every photograph.
@@ -433,11 +429,12 @@ def cached_pixels(
     shape = (len(dataset), 3, transform.size, transform.size)
     if not len(dataset):
         return torch.empty(shape, dtype=torch.uint8)
-    path = _cache_file(folder or CACHE, dataset, transform, fingerprint)
-    return kept_pixels(path, shape, lambda: iter_pixels(dataset, transform, progress), log)
+    path = cache_file(dataset, transform, fingerprint, folder)
+    return kept_rows(path, shape, lambda: iter_pixels(dataset, transform, progress), log)
 
 
-def _cache_file(folder: Path, dataset: WoofDataset, transform: Transform, fingerprint: str) -> Path:
+def cache_file(dataset: WoofDataset, transform: Transform, fingerprint: str, folder: Path | None = None) -> Path:
+    """Where `cached_pixels` keeps a split; the name stands for everything that decides the pixels."""
     geometry = {field.name: str(getattr(transform, field.name)) for field in fields(transform)}
     del geometry["mean"], geometry["std"]  # applied to each batch
     # Pillow decodes and resizes; a sample shows a change of how it, or this package, does so
@@ -450,4 +447,4 @@ def _cache_file(folder: Path, dataset: WoofDataset, transform: Transform, finger
         code = sketch.code_hash()
     decisive = json.dumps([fingerprint, geometry, PIL.__version__, cut, code], sort_keys=True)
     digest = hashlib.sha256(decisive.encode()).hexdigest()[:12]
-    return folder / f"{dataset.name}-{dataset.split}-{transform.size}px-{len(dataset)}-{digest}.npy"
+    return (folder or CACHE) / f"{dataset.name}-{dataset.split}-{transform.size}px-{len(dataset)}-{digest}.npy"

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from woofkit.adapters import save_run_model
 from woofkit.config import TrainConfig
-from woofkit.data import Images, WoofDataset, batches, cached_pixels, load_dataset, make_transform
+from woofkit.data import Images, WoofDataset, batches, cache_file, cached_pixels, load_dataset, make_transform
 from woofkit.fast.forward import Forward, Step
 from woofkit.fast.memory import measure_peak_memory, return_freed_memory
 from woofkit.fast.runtime import Runtime
@@ -33,7 +33,7 @@ from woofkit.storage.weights import hash_tensors
 # Where the images and weights come from, and on what they run, is not part of what a run is: their hashes are.
 NOT_IDENTITY = ("data_dir", "weights", "device")
 # Nothing is trained in zero-shot, so nothing about training makes two of them different.
-NOT_ZERO_SHOT = ("num_train", "label_fraction", "epochs", "batch_size", "lr", "schedule", "augment")
+NOT_ZERO_SHOT = ("num_train", "num_val", "label_fraction", "epochs", "batch_size", "lr", "schedule", "augment")
 
 
 class Evaluation(NamedTuple):
@@ -58,6 +58,8 @@ def run_training(config: TrainConfig, root: Path, monitor: Monitor | None = None
     Raises:
         ConfigError: as `load_dataset`, `build_model` and `add_lora`.
     """
+    from woofkit.fast.frozen import start_late
+
     monitor = monitor or ProgressLines()
     runtime = Runtime.of(config)
     model = build_for(config)
@@ -71,10 +73,16 @@ def run_training(config: TrainConfig, root: Path, monitor: Monitor | None = None
         monitor.end(f"{config.method}: found finished in {run.name}")
         return run
 
-    images = {}
+    images, files = {}, {}
     for split, dataset in splits.items():
-        pixels = cached_pixels(dataset, transform, fingerprint=identity["data"][split], log=monitor.log)
+        fingerprint = identity["data"][split]
+        files[split] = cache_file(dataset, transform, fingerprint)
+        pixels = cached_pixels(dataset, transform, fingerprint=fingerprint, log=monitor.log)
         images[split] = Images(runtime.near(pixels), dataset.labels, transform)
+    begin = time.perf_counter()
+    if config.method != "zero-shot":  # which sees each image once
+        runtime, images = start_late(model, images, runtime, config.augment, files, monitor.log)
+    frozen = {"frozen_blocks": runtime.start, "frozen_seconds": time.perf_counter() - begin}
     environment = describe_environment(runtime.device)
     _write_config(run, config, identity, environment)
     try:
@@ -93,7 +101,7 @@ def run_training(config: TrainConfig, root: Path, monitor: Monitor | None = None
             write_history(run, history)
         metrics["checkpoint_bytes"] = save_run_model(run, model.cpu(), config).stat().st_size
         write_predictions(run, splits["test"].keys, test.labels.numpy(), test.logits.numpy())
-        write_json(run / "metrics.json", {**metrics, **costs, **stopped, **environment})
+        write_json(run / "metrics.json", {**metrics, **costs, **frozen, **stopped, **environment})
         (run / "checkpoint.pt").unlink(missing_ok=True)
     except BaseException as error:  # an interrupt, too
         monitor.end(f"{config.method}: broken off ({str(error) or type(error).__name__})")
@@ -114,7 +122,7 @@ def load_splits(config: TrainConfig, image_size: int) -> dict[str, WoofDataset]:
             config.dataset, split="train", num=config.num_train, label_fraction=fraction, **shared
         )
         if config.scheme == "clean":
-            splits["val"] = load_dataset(config.dataset, split="val", **shared)
+            splits["val"] = load_dataset(config.dataset, split="val", num=config.num_val, **shared)
     splits["test"] = load_dataset(config.dataset, split="test", num=config.num_test, **shared)
     return splits
 

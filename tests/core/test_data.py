@@ -1,7 +1,8 @@
 """What a split holds, and what happens to its images on the way to the model."""
 
+import re
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +173,20 @@ def test_the_paper_codes_preprocessing():
     torch.testing.assert_close(transform(image), expected.float())
 
 
+def test_each_step_of_the_paper_codes_preprocessing_can_be_had_alone():
+    timms, papers = asdict(make_transform(VIT_TINY)), asdict(make_transform(VIT_TINY, "paper-code"))
+    changed = {}
+    for step in ("grey", "squeeze", "imagenet-norm"):
+        transform = asdict(make_transform(VIT_TINY, step))
+        mine = {name for name, value in transform.items() if value != timms[name]}
+        assert all(transform[name] == papers[name] for name in mine)
+        changed[step] = mine
+    assert changed["grey"] == {"greyscale"}
+    assert changed["squeeze"] == {"resize", "interpolation"}
+    assert changed["imagenet-norm"] == {"mean", "std"}
+    assert set.union(*changed.values()) == {name for name in timms if papers[name] != timms[name]}
+
+
 @pytest.mark.parametrize("preprocess", ["timm", "paper-code"])
 def test_a_mask_is_cut_like_its_image(preprocess):
     transform = make_transform(VIT_TINY, preprocess)
@@ -184,7 +199,7 @@ def test_a_mask_is_cut_like_its_image(preprocess):
 
 
 def test_an_unsupported_transform_is_refused():
-    with pytest.raises(ConfigError, match="preprocess 'none'.*'timm', 'paper-code'"):
+    with pytest.raises(ConfigError, match="preprocess 'none'.*'timm', 'grey', .*'paper-code'"):
         make_transform(VIT_TINY, "none")
     with pytest.raises(ConfigError, match="crop_mode 'border'.*'center'"):
         make_transform(VIT_TINY | {"crop_mode": "border"})
@@ -227,11 +242,16 @@ def test_batches_cover_everything_once_in_an_order_the_seed_decides():
         torch.testing.assert_close(x[:, 0, 0, 0], (y / 255 - 0.5) / 0.5)
 
 
-def test_every_photograph_comes_once_and_in_order_when_few_are_read_ahead(small, monkeypatch):
+def test_several_processes_read_every_photograph_once_and_in_order(small, monkeypatch):
     dataset, transform = load_dataset("imagewoof", split="test", data_dir=small), make_transform(VIT_TINY)
     whole = load_pixels(dataset, transform, progress=False)
-    monkeypatch.setattr("woofkit.data.AHEAD", 7)  # 20 photographs: 7, 7 and 6
+    monkeypatch.setattr("woofkit.data.FEW_FILES", 7)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     assert torch.equal(load_pixels(dataset, transform, progress=False), whole)
+    (dataset.folder / dataset.keys[9]).write_bytes(b"no picture")
+    with pytest.raises(OSError, match=re.escape(dataset.keys[9].rsplit("/", 1)[-1])) as caught:
+        load_pixels(dataset, transform, progress=False)
+    assert "Traceback" not in str(caught.value)
 
 
 # ---------------------------------------------------------------- augmentation

@@ -142,7 +142,8 @@ def test_words_come_before_code(notebook):
 def test_code_cells_are_short_and_define_no_class(notebook):
     for cell in code_cells(notebook):
         lines = cell.source.splitlines()
-        assert len(lines) <= 20, f"{len(lines)} lines: {lines[0]}"
+        parameters = "parameters" in cell.metadata.get("tags", [])  # a table rather than code
+        assert len(lines) <= 20 or parameters, f"{len(lines)} lines: {lines[0]}"
         tree = ast.parse("\n".join(line for line in lines if not line.lstrip().startswith(("%", "!"))))
         assert not any(isinstance(node, ast.ClassDef) for node in ast.walk(tree)), f"a class: {lines[0]}"
 

@@ -13,7 +13,7 @@ from PIL import Image
 from helpers import data_config
 from woofkit import data
 from woofkit.data import WoofDataset, cached_pixels, load_dataset, load_pixels, make_transform
-from woofkit.fast import pixel_cache as cache
+from woofkit.fast import kept_rows as cache
 from woofkit.files import write_atomic
 
 CONFIG = data_config(32)

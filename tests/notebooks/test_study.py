@@ -108,7 +108,7 @@ def test_a_malformed_override_is_refused(given, message):
 
 
 def test_an_unknown_profile_lists_the_known_ones():
-    known = "allowed are clean, demo, paper, paper-code, rigor, seeds, test, or the path of a .yaml file that exists"
+    known = f"allowed are {', '.join(available_profiles())}, or the path of a .yaml file that exists"
     for name in ("demmo", "absent.yaml"):
         with pytest.raises(ConfigError, match=f"unknown profile '{name}': {known}"):
             load_profile(name)

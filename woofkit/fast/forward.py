@@ -31,10 +31,32 @@ def fast_logits(model: nn.Module, images: Tensor) -> Tensor:
     others' attention, projection and MLP are left out, forward and backward, and no number changes but by rounding.
     Every other model is called as it is, and so is one with hooks there, which would see less.
     """
-    if not _reads_class_token_alone(model):
+    if not reads_class_token_alone(model):
         return model(images)
-    x = model.norm_pre(model.patch_drop(model._pos_embed(_patch_tokens(model.patch_embed, images))))
-    x = model.blocks[:-1](x)  # (B, N, D)
+    return logits_from(model, embed(model, images), 0)
+
+
+def embed(model: nn.Module, images: Tensor) -> Tensor:
+    """The tokens that enter the first block: (B, 3, H, W) -> (B, N, D)."""
+    return model.norm_pre(model.patch_drop(model._pos_embed(_patch_tokens(model.patch_embed, images))))
+
+
+def logits_from(model: nn.Module, tokens: Tensor, start: int) -> Tensor:
+    """The logits (B, C) of a model that `reads_class_token_alone`, from the tokens (B, N, D) that enter block `start`.
+
+    Behind the last block, at `start` = depth, the class token alone goes on: (B, 1, D).
+    """
+    return model.forward_head(model.norm(tokens_after(model, tokens, start, len(model.blocks))))
+
+
+def tokens_after(model: nn.Module, x: Tensor, start: int, end: int) -> Tensor:
+    """The tokens (B, N, D) that enter block `end`, from those that enter block `start`; at the depth (B, 1, D)."""
+    depth = len(model.blocks)
+    if start in (depth, end):
+        return x
+    if end < depth:
+        return model.blocks[start:end](x)
+    x = model.blocks[start:-1](x)  # (B, N, D)
     last, attn = model.blocks[-1], model.blocks[-1].attn
     batch, tokens, _ = x.shape
     qkv = attn.qkv(last.norm1(x)).reshape(batch, tokens, 3, attn.num_heads, attn.head_dim)
@@ -43,8 +65,7 @@ def fast_logits(model: nn.Module, images: Tensor) -> Tensor:
     attention = attn.attn_drop(((q * attn.scale) @ k.transpose(-2, -1)).softmax(-1))  # (B, heads, 1, N)
     y = attn.norm((attention @ v).transpose(1, 2).reshape(batch, 1, attn.attn_dim))
     x = x[:, :1] + last.drop_path1(last.ls1(attn.proj_drop(attn.proj(y))))
-    x = x + last.drop_path2(last.ls2(last.mlp(last.norm2(x))))
-    return model.forward_head(model.norm(x))
+    return x + last.drop_path2(last.ls2(last.mlp(last.norm2(x))))
 
 
 def _patch_tokens(embed: nn.Module, images: Tensor) -> Tensor:
@@ -103,7 +124,8 @@ def prefer_fast_attention(model: nn.Module, device: torch.device, fast: bool = T
     return model
 
 
-def _reads_class_token_alone(model: nn.Module) -> bool:
+def reads_class_token_alone(model: nn.Module) -> bool:
+    """Whether the head reads the class token alone, and nothing watches what this room leaves out."""
     if type(model) is not VisionTransformer or model.cls_token is None or model.attn_pool is not None:
         return False
     last = model.blocks[-1]

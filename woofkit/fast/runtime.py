@@ -5,6 +5,7 @@ The faster forms of this room are chosen here and nowhere else; `fast=False` com
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from woofkit.fast.forward import (
     Step,
     compiled_logits,
     fast_logits,
+    logits_from,
     plain_logits,
     prefer_fast_attention,
 )
@@ -29,11 +31,15 @@ BF16_CPUS = ("avx512_bf16", "amx_bf16")  # instruction sets that multiply in bf1
 
 @dataclass(frozen=True)
 class Runtime:
-    """The device, the number format ("fp32" or "bf16"), and whether the faster forms are used."""
+    """The device, the number format ("fp32" or "bf16"), whether the faster forms are used, and where they start.
+
+    With a `start` above 0, tokens that enter that block take the images' place (`fast.frozen`).
+    """
 
     device: torch.device = torch.device("cpu")
     precision: str = "fp32"
     fast: bool = True
+    start: int = 0
 
     @classmethod
     def pick(cls, device: str = "auto", precision: str = "auto", fast: bool = True) -> "Runtime":
@@ -61,6 +67,8 @@ class Runtime:
 
         For a training on `num_images` (epochs times images) that is long enough to pay for it, compiled.
         """
+        if self.start:
+            return partial(logits_from, start=self.start)
         if not self.fast:
             return plain_logits
         return compiled_logits(batch_size) if num_images >= COMPILE_FROM[self.device.type] else fast_logits

@@ -62,3 +62,13 @@ def subspace_overlap(one: Tensor, other: Tensor, i: int, j: int) -> float:
 def chance_overlap(inputs: int, i: int, j: int) -> float:
     """The mean of `subspace_overlap` over random subspaces of `inputs` dimensions: max(i, j) / inputs."""
     return max(i, j) / inputs
+
+
+def intruder_dimensions(before: Tensor, after: Tensor, top: int = 10, threshold: float = 0.6) -> int:
+    """How many of the `top` strongest output directions of a tuned matrix (out, in) are new.
+
+    A left singular vector of `after` is an intruder where its cosine with every one of `before` stays below the
+    threshold (Shuttleworth et al. 2024, https://arxiv.org/abs/2410.21228).
+    """
+    old, new = (torch.linalg.svd(weight.double(), full_matrices=False).U for weight in (before, after))
+    return int(((old.T @ new[:, :top]).abs().amax(0) < threshold).sum())

@@ -229,7 +229,7 @@ def expected_seconds(config: TrainConfig, rates: dict[str, float]) -> float:
     if config.method == "zero-shot":
         return seconds
     train = config.label_fraction * (config.num_train or sizes["train"])
-    val = sizes["val"] if config.scheme == "clean" else 0
+    val = (config.num_val or sizes["val"]) if config.scheme == "clean" else 0
     return seconds + config.epochs * (train / rates[config.method] + val / EVALUATION_RATE)
 
 
