@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from tools.bench.accuracy import accuracies_markdown
-from tools.bench.result import as_markdown
+from tools.bench.result import as_markdown, gpu_markdown
 from tools.command import run_on_study
 from tools.overview import answer_markdown, overview_markdown
 from woofkit.config import PROJECT_ROOT, ConfigError, resolve_path
@@ -121,6 +121,10 @@ def _bench(path: Path) -> str:
     return as_markdown(json.loads(path.read_text(encoding="utf-8")))
 
 
+def _gpu(path: Path) -> str:
+    return gpu_markdown(json.loads(path.read_text(encoding="utf-8")))
+
+
 def _accuracies(path: Path) -> str:
     return accuracies_markdown(pd.read_csv(path))
 
@@ -139,6 +143,7 @@ RENDERED = {
     "answer": ("bench.json", lambda _: answer_markdown()),
     "overview": ("sweep_rigor-small.csv", lambda _: overview_markdown()),
     "bench": ("bench.json", _bench),
+    "gpu": ("gpu.json", _gpu),
     "speed_accuracy": ("speed_accuracy.csv", _accuracies),
     "sweep-drawings": ("sweep_rigor-small.csv", lambda _: kept_markdown(kept_runs("sketchwoof"))),
     "sweep-photographs": ("sweep_imagewoof.csv", lambda _: kept_markdown(kept_runs("imagewoof"))),

@@ -19,6 +19,7 @@ from woofkit.config import (
     parse_override,
     resolve_path,
 )
+from woofkit.fast.cores import share_cores
 
 RUN_COLUMNS = ("method", "dataset", "scheme", "epochs", "lr", "test_accuracy", "test_loss", "trainable_parameters")
 RUN_COLUMNS += ("train_seconds", "run")
@@ -28,6 +29,7 @@ TOOLS = "Beside these, `make help` lists what works on a finished study or on th
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status, as `exit_status` has it."""
     options = _parser().parse_args(arguments)
+    share_cores()  # before anything imports PyTorch
     return exit_status(partial(options.command, options))
 
 

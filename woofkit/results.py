@@ -13,6 +13,7 @@ Its name is <method>-r<rank>-s<seed>-<hash>.
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ METHOD_NAMES = {
     "full": "full fine-tuning",
     "lora": "LoRA",
 }
+INDEX = ".runs.json"  # see `load_runs`
 NOT_SETTINGS = ("method", "seed", "data_dir", "device", "lora")  # named elsewhere, or they say where and not what
 
 
@@ -97,8 +99,38 @@ def load_runs(root: Path, stopped: bool = False) -> pd.DataFrame:
 
     With `stopped`, runs that somebody stopped before their end are included; they have a `stopped_epoch`.
     """
-    rows = [load_run(file.parent) for file in sorted(Path(root).rglob("metrics.json"))]
+    rows = _indexed_rows(Path(root))
     return pd.DataFrame([row for row in rows if stopped or "stopped_epoch" not in row])
+
+
+def _indexed_rows(root: Path) -> list[dict[str, Any]]:
+    """`load_run` of every finished run below `root`, in the order of their paths.
+
+    The index, a file in `root`, spares reading what has not changed since. It heals itself: a run whose files have
+    another date or size is read again, and a damaged index is made anew. Where it cannot be written, there is none.
+    """
+    index = root / INDEX
+    try:
+        known = json.loads(index.read_bytes())
+    except (OSError, ValueError):
+        known = {}
+    found = {}
+    for file in sorted(root.rglob("metrics.json")):
+        run = file.parent
+        name, stamp = str(run.relative_to(root)), _stamp(file) + _stamp(run / "config.json")
+        row = known.get(name)
+        if not row or row["stamp"] != stamp:
+            row = {"stamp": stamp, "row": load_run(run)}
+        found[name] = row
+    if found != known:
+        with suppress(OSError):
+            write_atomic(index, lambda temporary: temporary.write_text(json.dumps(found)))
+    return [row["row"] | {"run": str(root / name)} for name, row in found.items()]
+
+
+def _stamp(file: Path) -> list[int]:
+    status = file.stat()
+    return [status.st_mtime_ns, status.st_size]
 
 
 def other_settings(run: Mapping[str, Any], named: Collection[str] = ()) -> str:

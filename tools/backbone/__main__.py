@@ -20,6 +20,7 @@ from tools.backbone.tasks import accuracies, trait_table
 from tools.backbone.training import resize_input, train
 from tools.backbone.weights import write_weights
 from woofkit.config import PROJECT_ROOT, ConfigError
+from woofkit.fast.runtime import pick_precision
 from woofkit.files import describe_environment, write_json
 from woofkit.sketch import litter
 
@@ -79,7 +80,7 @@ def make_backbone(options: Namespace) -> None:
         "seeds": {"litter": LITTER_SEED, "train": TRAIN_SEED, "val": VAL_SEED},
         "threads": options.threads,
         **describe_environment(device),
-        "precision": "bf16 autocast",
+        "precision": pick_precision("auto", device),
     }
     options.result.parent.mkdir(parents=True, exist_ok=True)
     write_json(options.result, result)

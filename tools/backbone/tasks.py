@@ -1,5 +1,7 @@
 """What the model is taught at once, and judged by: the breed, its traits, the parts of the dog in each patch."""
 
+from contextlib import AbstractContextManager
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -7,6 +9,7 @@ from torch import Tensor, nn
 
 from tools.backbone.batches import Batch
 from tools.backbone.recipe import Recipe
+from woofkit.fast.runtime import Runtime, pick_precision
 from woofkit.sketch.layers import PARTS
 from woofkit.sketch.litter import SIBLINGS
 from woofkit.sketch.traits import CHOICES, NUMBERS, Traits
@@ -26,6 +29,11 @@ def new_heads(num_features: int, num_traits: int) -> nn.ModuleDict:
     return nn.ModuleDict({"traits": nn.Linear(num_features, num_traits), "parts": nn.Linear(num_features, len(PARTS))})
 
 
+def mixed_precision(device: torch.device) -> AbstractContextManager:
+    """bf16 where the device multiplies in it; elsewhere float32, as an emulated bf16 takes ten times as long."""
+    return Runtime(device, pick_precision("auto", device)).autocast()
+
+
 def task_loss(
     model: nn.Module, heads: nn.ModuleDict, batch: Batch, traits: Tensor, recipe: Recipe
 ) -> tuple[Tensor, float, float]:
@@ -35,7 +43,7 @@ def task_loss(
     """
     device = traits.device
     labels = torch.from_numpy(batch.drawings % recipe.num_breeds).to(device)
-    with torch.autocast(device.type, torch.bfloat16):
+    with mixed_precision(device):
         tokens = model.forward_features(batch.images.to(device))
         features = model.forward_head(tokens, pre_logits=True)
         logits = model.head(features).float()
@@ -60,7 +68,7 @@ def accuracies(model: nn.Module, pictures: np.ndarray, num_breeds: int, batch_si
     logits = []
     for start in range(0, len(pictures), batch_size):
         batch = torch.tensor(pictures[start : start + batch_size]).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
-        with torch.autocast(device.type, torch.bfloat16):
+        with mixed_precision(device):
             logits.append(model(batch.to(device)).float().cpu())
     scores = torch.cat(logits)
     truth = (torch.arange(len(pictures)) % num_breeds)[:, None]

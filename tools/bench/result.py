@@ -9,6 +9,7 @@ import pandas as pd
 
 from tools.bench.contestants import PAIRS, PARTS
 from tools.bench.setting import Setting
+from woofkit.results import METHOD_NAMES, percent
 
 COMPARED_TO_PEAK = {"full_bf16": "bf16", "full_bf16_compiled": "bf16", "full_fp32": "fp32"}
 
@@ -101,5 +102,30 @@ def as_markdown(result: Mapping[str, Any]) -> str:
         f"an image that a step of ours runs (by the whole model's {result['model_flops_per_image'] / 1e9:.1f}): "
         f"{', '.join(shares)}. "
         f"Measured {environment['date'][:10]}, {environment['machine']}, PyTorch {environment['torch']}."
+    )
+    return "\n".join([*lines, "", notes])
+
+
+def gpu_markdown(result: Mapping[str, Any]) -> str:
+    """Training images/s on a GPU by method, batch size and form of a step, and the paper's protocol, in markdown."""
+    rates = pd.DataFrame(result["rates"])
+    forms = list(dict.fromkeys(rates["form"]))
+    table = rates.pivot(index=["method", "batch_size"], columns="form", values="images_per_second")[forms]
+    lines = [f"| method | batch | {' | '.join(forms)} |", f"|---|---:|{'---:|' * len(forms)}"]
+    for (method, batch), row in table.iterrows():
+        cells = ["" if np.isnan(value) else f"{value:,.0f}" for value in row]
+        lines.append(f"| {METHOD_NAMES[method]} | {batch} | {' | '.join(cells)} |")
+    ratios = (table.loc["lora"] / table.loc["full"]).stack().dropna().items()
+    ahead = ", ".join(f"{ratio:.2f} ({form}, batches of {batch})" for (batch, form), ratio in ratios)
+    about, protocol = result["environment"], result["protocol"]
+    trained = "; ".join(
+        f"{METHOD_NAMES[method]} {one['train_seconds']:.1f} s ({one['images_per_second']:,.0f} images/s, "
+        f"{one['peak_memory_mb'] / 1000:.1f} GB; test {percent(one['test_accuracy'])})"
+        for method, one in protocol.items()
+    )
+    notes = (
+        f"Training images/s, input included, {result['precision']}. LoRA is so many times as fast as full fine-tuning: "
+        f"{ahead}. The paper's protocol on all of ImageWoof, training alone: {trained}. "
+        f"Measured {about['date'][:10]}, {about['machine']}, PyTorch {about['torch']}."
     )
     return "\n".join([*lines, "", notes])

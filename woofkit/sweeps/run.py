@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 
 from woofkit.config import PROJECT_ROOT, ConfigError, TrainConfig, parse_override, require_range
+from woofkit.fast.cores import share_cores
 from woofkit.files import write_json
 from woofkit.results import load_runs, read_history, read_metrics
 from woofkit.sweeps.grid import SETTINGS, Sweep, load_sweep, settings_hash
@@ -119,6 +120,7 @@ def hold(path: Path, busy: str, wait: bool = False) -> Iterator[None]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do one job, TASK AGENDA NAME; return 0 (done), 1 (failed) or 130 (interrupted)."""
+    share_cores()  # before anything imports PyTorch
     task, agenda, name = sys.argv[1:] if arguments is None else arguments
     path = Path(agenda).resolve()
     try:
