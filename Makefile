@@ -9,13 +9,19 @@
 # make sweep            train what a sweep names (SWEEP=rigor-small; sweeps/ has others), one run after the other
 # make bench            measure our training beside what others use, on this machine (BENCH="--rounds 9" adds options)
 # Every target first makes .venv and installs requirements.txt, once. Another Python: make PYTHON=python3.12 study
+# On Linux without a GPU, make TORCH=cpu study installs PyTorch's CPU build, a third of the size.
 
 PYTHON  ?= python3
+TORCH   ?=
 PROFILE ?= demo
 PARAMS  ?=
 BENCH   ?=
 ATTENTION ?=
 SWEEP   ?= rigor-small
+
+# An index beside the usual one; of equal versions pip takes the build with the longer name, 2.14.1+cpu.
+TORCH_INDEX ?= https://download.pytorch.org/whl/$(TORCH)
+WHEELS      := $(if $(TORCH),--extra-index-url $(TORCH_INDEX))
 
 VENV      := .venv
 VENV_PY   := $(VENV)/bin/python
@@ -33,7 +39,7 @@ install: $(INSTALLED)
 $(INSTALLED): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "woofkit needs Python 3.11 or newer; try: make PYTHON=python3.11 $(MAKECMDGOALS)")'
 	test -x $(VENV_PY) || $(PYTHON) -m venv $(VENV)
-	$(VENV_PY) -m pip install --disable-pip-version-check -r requirements.txt
+	$(VENV_PY) -m pip install --disable-pip-version-check $(WHEELS) -r requirements.txt
 	@touch $@
 
 study: $(INSTALLED)

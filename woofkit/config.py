@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, dataclass_transform, get_args
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic.dataclasses import dataclass
+from pydantic.dataclasses import dataclass, rebuild_dataclass
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 PROFILES_DIR = PROJECT_ROOT / "notebooks" / "profiles"
@@ -76,12 +76,15 @@ def settings(cls: type) -> type:
 
     What a field allows stands in its annotation alone: a type, a Literal, a Field's limits, or the words of `checked`.
     """
-    config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+    config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, defer_build=True)  # --help does without
     cls = dataclass(frozen=True, kw_only=True, config=config)(cls)
     check = cls.__init__
 
     @wraps(check)
     def init(self: Any, /, **given: Any) -> None:
+        if not cls.__pydantic_complete__:
+            rebuild_dataclass(cls)
+            cls.__init__ = init  # which that has replaced
         try:
             check(self, **given)
         except ValidationError as error:

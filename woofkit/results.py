@@ -111,21 +111,19 @@ def _indexed_rows(root: Path) -> list[dict[str, Any]]:
     """
     index = root / INDEX
     try:
-        known = json.loads(index.read_bytes())
-    except (OSError, ValueError):
+        known = {name: [stamp, dict(row)] for name, (stamp, row) in json.loads(index.read_bytes()).items()}
+    except (OSError, ValueError, TypeError, AttributeError):  # there is none, or it is no index
         known = {}
     found = {}
     for file in sorted(root.rglob("metrics.json")):
         run = file.parent
         name, stamp = str(run.relative_to(root)), _stamp(file) + _stamp(run / "config.json")
-        row = known.get(name)
-        if not row or row["stamp"] != stamp:
-            row = {"stamp": stamp, "row": load_run(run)}
-        found[name] = row
+        entry = known.get(name)
+        found[name] = entry if entry and entry[0] == stamp else [stamp, load_run(run)]
     if found != known:
         with suppress(OSError):
             write_atomic(index, lambda temporary: temporary.write_text(json.dumps(found)))
-    return [row["row"] | {"run": str(root / name)} for name, row in found.items()]
+    return [row | {"run": str(root / name)} for name, (_, row) in found.items()]
 
 
 def _stamp(file: Path) -> list[int]:

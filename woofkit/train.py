@@ -30,6 +30,7 @@ from woofkit.progress import Means, Monitor, ProgressLines
 from woofkit.results import is_finished, read_history, write_history, write_predictions
 from woofkit.storage.weights import hash_tensors
 
+SECONDS_TO_JUDGE = 5.0  # an epoch that is shorter says little of the machine
 # Where the images and weights come from, and on what they run, is not part of what a run is: their hashes are.
 NOT_IDENTITY = ("data_dir", "weights", "device")
 # Nothing is trained in zero-shot, so nothing about training makes two of them different.
@@ -296,7 +297,7 @@ def _train_epoch(run: _Loop, epoch: int) -> tuple[dict, bool]:
         return Means(loss_sum.item() / num_seen, num_correct.item() / num_seen)  # waits for a GPU
 
     run.model.train()
-    start, watched = time.perf_counter(), 0.0
+    start, watched, computed = time.perf_counter(), 0.0, time.process_time()
     loader = _Timed(batches(run.images, config.batch_size, device=device, generator_seed=seed, augment=config.augment))
     for step, (images, targets) in enumerate(loader, start=epoch * steps_per_epoch):
         lr = learning_rate(config, step, config.epochs * steps_per_epoch)
@@ -312,6 +313,7 @@ def _train_epoch(run: _Loop, epoch: int) -> tuple[dict, bool]:
             break
     mean_loss, accuracy = means()
     seconds = max(time.perf_counter() - start - watched, 1e-9)
+    got = (time.process_time() - computed) / (seconds * torch.get_num_threads())
     run.model.eval()
     if not math.isfinite(mean_loss):
         raise FloatingPointError(f"the loss is {mean_loss} in epoch {epoch + 1}: try a lower lr than {config.lr:g}")
@@ -325,6 +327,11 @@ def _train_epoch(run: _Loop, epoch: int) -> tuple[dict, bool]:
         "images_per_second": num_seen / seconds,
         "data_share": loader.seconds / seconds,
     }
+    if device.type == "cpu" and seconds > SECONDS_TO_JUDGE and got < 0.5:
+        run.monitor.log(
+            f"epoch {epoch + 1} got {got:.0%} of its {torch.get_num_threads()} cores: other programs are at work, and "
+            f"{record['images_per_second']:.1f} images/s are less than half of what this machine gives"
+        )
     return record, stopped
 
 

@@ -1,6 +1,7 @@
 """The training loop: what it computes, selects and resumes."""
 
 import math
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -235,3 +236,14 @@ def test_a_training_that_has_ended_is_not_continued(tmp_path):
     history = run_fit(again, checkpoint=tmp_path / "c.pt", epoch=seen.append)
     assert (len(history), len(expected), seen) == (4, 4, [])
     assert all(tensor.equal(state(first)[name]) for name, tensor in state(again).items())
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.3, True), (0.9, False)])
+def test_a_line_says_when_other_programs_have_the_cores(monkeypatch, share, said):
+    monkeypatch.setattr(loop, "SECONDS_TO_JUDGE", 0.0)
+    start = time.perf_counter()
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(loop.time, "process_time", lambda: share * threads * (time.perf_counter() - start))
+    lines = []
+    run_fit(new_model(), replace(CONFIG, epochs=1), log=lines.append)
+    assert any("other programs are at work" in line for line in lines) == said

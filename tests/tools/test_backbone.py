@@ -3,9 +3,11 @@
 import json
 import multiprocessing.dummy
 from dataclasses import asdict
+from functools import partial
 
 import numpy as np
 import pytest
+import timm
 import torch
 from safetensors import safe_open
 
@@ -35,6 +37,12 @@ def caches():
         masks = rng.integers(0, len(PARTS), (number, size, size), np.uint8)
         made[size] = DrawingCache(images, masks, seconds=0.0)
     return made
+
+
+@pytest.fixture
+def one_block(monkeypatch):
+    """Models of one block: Muon computes in bf16, which many CPUs only emulate."""
+    monkeypatch.setattr(training.timm, "create_model", partial(timm.create_model, depth=1))
 
 
 def test_the_learning_rate_warms_up_to_its_peak_and_falls_to_zero():
@@ -100,7 +108,7 @@ def test_traits_become_numbers_from_0_to_1_that_tell_the_breeds_apart():
     assert len({tuple(row) for row in table.tolist()}) == 10
 
 
-def test_a_resumed_run_equals_an_unbroken_one(caches, tmp_path, monkeypatch):
+def test_a_resumed_run_equals_an_unbroken_one(caches, one_block, tmp_path, monkeypatch):
     traits = trait_table(litter(5, 0))
     whole, log = train(TINY, caches, traits, minutes=60, state_path=tmp_path / "whole.pt")
     assert log["seen"] == [16, 8]
@@ -123,7 +131,7 @@ def test_a_resumed_run_equals_an_unbroken_one(caches, tmp_path, monkeypatch):
         assert torch.equal(tensor, resumed.state_dict()[name]), name
 
 
-def test_weights_are_written_in_half_precision_with_their_transform(caches, tmp_path):
+def test_weights_are_written_in_half_precision_with_their_transform(caches, one_block, tmp_path):
     model, _ = train(TINY, caches, trait_table(litter(5, 0)), minutes=0.0001, state_path=tmp_path / "s.pt")
     path = tmp_path / "model.safetensors"
     digest = write_weights(model, path, 5)
