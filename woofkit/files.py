@@ -1,18 +1,18 @@
-"""Files that are written whole or not at all, and what is noted beside every measurement: machine, versions, commit."""
+"""Files that are written whole or not at all, locks that end with their process, and what is noted of a measurement."""
 
 import json
 import os
 import platform
 import secrets
 import subprocess
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from woofkit.config import PROJECT_ROOT
+from woofkit.config import PROJECT_ROOT, ConfigError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,6 +44,35 @@ def write_json(path: Path, value: Any) -> None:
 def write_table(table: "pd.DataFrame", path: Path) -> None:
     """Write a table as CSV, atomically."""
     write_atomic(path, lambda temporary: table.to_csv(temporary, index=False))
+
+
+@contextmanager
+def hold(path: Path, busy: str, wait: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Hold a file's lock, which the operating system releases when this process ends, however it ends.
+
+    Where the file cannot be made, or on Windows, nothing is held. While another process holds it, `wait` gets the
+    sentence `busy`, and this one waits.
+
+    Raises:
+        ConfigError: another process holds it, and there is no `wait`; the message is `busy`.
+    """
+    try:
+        import fcntl
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a")
+    except (ImportError, OSError):
+        yield
+        return
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not wait:
+                raise ConfigError(busy) from None
+            wait(busy)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def describe_machine(device: "torch.device") -> str:

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ from woofkit.data import Images, WoofDataset, batches, cache_file, cached_pixels
 from woofkit.fast.forward import Forward, Step
 from woofkit.fast.memory import measure_peak_memory, return_freed_memory
 from woofkit.fast.runtime import Runtime
-from woofkit.files import describe_environment, write_atomic, write_json
+from woofkit.files import describe_environment, hold, write_atomic, write_json
 from woofkit.models import build_for, count_parameters, data_config
 from woofkit.progress import Means, Monitor, ProgressLines
 from woofkit.results import is_finished, read_history, write_history, write_predictions
@@ -49,8 +50,8 @@ class Evaluation(NamedTuple):
 def run_training(config: TrainConfig, root: Path, monitor: Monitor | None = None) -> Path:
     """Train, evaluate on test and write the run's folder below `root`; return the folder.
 
-    A finished equal run is handed back at once; an unfinished one continues after its last epoch. Nothing is
-    written before settings, images and weights have been found in order.
+    A finished equal run is handed back at once; an unfinished one continues after its last epoch; one that another
+    process trains is waited for. Nothing is written before settings, images and weights have been found in order.
 
     A monitor (by default `ProgressLines`) may stop the training. What was learned by then is tested and kept in a
     folder of its own, which is returned, and is never taken for the whole run: the same call goes on after the last
@@ -69,46 +70,54 @@ def run_training(config: TrainConfig, root: Path, monitor: Monitor | None = None
     identity = run_identity(config, splits, model, runtime)
     run = run_folder(config, identity, Path(root))
     if is_finished(run):
-        history = [] if config.method == "zero-shot" else read_history(run).to_dict("records")
-        monitor.begin(config, len(splits.get("train", ())), history)
-        monitor.end(f"{config.method}: found finished in {run.name}")
-        return run
+        return _found(run, config, splits, monitor)
 
     images, files = {}, {}
     for split, dataset in splits.items():
-        fingerprint = identity["data"][split]
-        files[split] = cache_file(dataset, transform, fingerprint)
-        pixels = cached_pixels(dataset, transform, fingerprint=fingerprint, log=monitor.log)
+        files[split] = cache_file(dataset, transform, identity["data"][split])
+        pixels = cached_pixels(dataset, transform, fingerprint=identity["data"][split], log=monitor.log)
         images[split] = Images(runtime.near(pixels), dataset.labels, transform)
     begin = time.perf_counter()
     if config.method != "zero-shot":  # which sees each image once
         runtime, images = start_late(model, images, runtime, config.augment, files, monitor.log)
     frozen = {"frozen_blocks": runtime.start, "frozen_seconds": time.perf_counter() - begin}
     environment = describe_environment(runtime.device)
-    _write_config(run, config, identity, environment)
-    try:
-        history, costs = _train(model, images, config, runtime, run / "checkpoint.pt", monitor)
-        test = evaluate(model, images["test"], runtime)
-        ended = f"test accuracy {test.accuracy:.1%}, loss {test.loss:.3f}"
-        if stopped := _where_stopped(history, config, images):
-            run = run_folder(config, identity | stopped, Path(root))
-            (run / "metrics.json").unlink(missing_ok=True)
-            _write_config(run, config, identity, environment)
-            ended += (
-                f", stopped in epoch {stopped['stopped_epoch']}; the same settings go on after the last whole epoch"
-            )
-        metrics = _test_metrics(test, splits["test"], model) | {"precision": runtime.precision}
-        if history:
-            write_history(run, history)
-        metrics["checkpoint_bytes"] = save_run_model(run, model.cpu(), config).stat().st_size
-        write_predictions(run, splits["test"].keys, test.labels.numpy(), test.logits.numpy())
-        write_json(run / "metrics.json", {**metrics, **costs, **frozen, **stopped, **environment})
-        (run / "checkpoint.pt").unlink(missing_ok=True)
-    except BaseException as error:  # an interrupt, too
-        monitor.end(f"{config.method}: broken off ({str(error) or type(error).__name__})")
-        raise
+    with hold(lock := run / "lock", f"another process trains {run.name}: waiting for it", wait=monitor.log):
+        if is_finished(run):
+            return _found(run, config, splits, monitor)
+        _write_config(run, config, identity, environment)
+        try:
+            history, costs = _train(model, images, config, runtime, run / "checkpoint.pt", monitor)
+            test = evaluate(model, images["test"], runtime)
+            ended = f"test accuracy {test.accuracy:.1%}, loss {test.loss:.3f}"
+            if stopped := _where_stopped(history, config, images):
+                run = run_folder(config, identity | stopped, Path(root))
+                (run / "metrics.json").unlink(missing_ok=True)
+                _write_config(run, config, identity, environment)
+                ended += (
+                    f", stopped in epoch {stopped['stopped_epoch']}; the same settings go on after the last whole epoch"
+                )
+            metrics = _test_metrics(test, splits["test"], model) | {"precision": runtime.precision}
+            if history:
+                write_history(run, history)
+            metrics["checkpoint_bytes"] = save_run_model(run, model.cpu(), config).stat().st_size
+            write_predictions(run, splits["test"].keys, test.labels.numpy(), test.logits.numpy())
+            write_json(run / "metrics.json", {**metrics, **costs, **frozen, **stopped, **environment})
+            for file in (run / "checkpoint.pt", lock):
+                file.unlink(missing_ok=True)
+        except BaseException as error:  # an interrupt, too
+            monitor.end(f"{config.method}: broken off ({str(error) or type(error).__name__})")
+            raise
     return_freed_memory()  # an open notebook would hold a gigabyte that it no longer needs
     monitor.end(f"{config.method}: {ended}, in {run.name}")
+    return run
+
+
+def _found(run: Path, config: TrainConfig, splits: dict[str, WoofDataset], monitor: Monitor) -> Path:
+    """A finished run, which the monitor hears of as if it had just been trained."""
+    history = [] if config.method == "zero-shot" else read_history(run).to_dict("records")
+    monitor.begin(config, len(splits.get("train", ())), history)
+    monitor.end(f"{config.method}: found finished in {run.name}")
     return run
 
 
@@ -241,13 +250,9 @@ def fit(
     train, val = images["train"], images.get("val")
     optimizer = make_optimizer(model, config.lr, runtime)
     forward = runtime.forward(config.epochs * len(train), config.batch_size)
-
-    def step(batch: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        return train_step(model, batch, targets, optimizer, runtime, forward)
-
-    run = _Loop(
-        model, train, config, runtime, optimizer, runtime.repeated(step, config.batch_size), monitor or Monitor()
-    )
+    step = partial(train_step, model, optimizer=optimizer, runtime=runtime, forward=forward)
+    step = runtime.repeated(step, config.batch_size)
+    run = _Loop(model, train, config, runtime, optimizer, step, monitor or Monitor())
     trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     history, best = _resume(checkpoint, trainable, run.optimizer, runtime.device)
     run.monitor.begin(config, len(train), list(history))
@@ -402,9 +407,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 def selected_epoch(history: list[dict]) -> int:
     """The epoch (from 1) whose weights `fit` left in the model: best on validation, or the last."""
-    validated = [record for record in history if not math.isnan(record["val_accuracy"])]
-    if not validated:
-        return history[-1]["epoch"]
+    validated = [record for record in history if not math.isnan(record["val_accuracy"])] or history[-1:]
     return max(validated, key=lambda record: (record["val_accuracy"], -record["val_loss"], -record["epoch"]))["epoch"]
 
 

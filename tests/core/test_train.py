@@ -1,6 +1,9 @@
 """A run and its folder: identity, reuse, resumption, and the model it leaves behind."""
 
 import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -252,3 +255,27 @@ def test_long_epochs_report_in_between(tiny_run, tmp_path, monkeypatch):
     assert [line[6:].rsplit("  ", 2)[0].strip() for line in steps] == expected
     assert all(line.endswith("left") for line in steps)
     assert steps[-1].endswith("00:00 left")
+
+
+def test_two_processes_that_want_the_same_run_train_it_once(tiny_run, tmp_path, monkeypatch):
+    """The second waits for the first, and then finds what that has trained."""
+    trained, waiting = [], threading.Event()
+    whole = train._train
+
+    def slowly(*arguments):
+        trained.append(1)
+        assert waiting.wait(60)
+        return whole(*arguments)
+
+    class Second(Monitor):
+        def log(self, line):
+            if "another process trains" in line:
+                waiting.set()
+
+    monkeypatch.setattr(train, "_train", slowly)
+    with ThreadPoolExecutor() as pool:  # each call opens the lock's file anew, as another process does
+        first = pool.submit(run_training, tiny_run, tmp_path)
+        while not trained:
+            time.sleep(0.01)
+        assert run_training(tiny_run, tmp_path, Second()) == first.result()
+    assert trained == [1]

@@ -144,9 +144,20 @@ def press_on_slider(widget, name, key):
     widget.page.keyboard.press(key)
 
 
-def run_notebook(page, lab, study, name, minutes=6):
-    """Open a copy of the notebook, and run all of it without a complaint."""
-    notebook = Notebook(page, lab, study.copy(f"lab-{name[:2]}", [name]) / f"{name}.ipynb")
+def cut_after(path, words):
+    """Leave out what stands below the first code cell with these words."""
+    notebook = nbformat.read(path, 4)
+    codes = [number for number, cell in enumerate(notebook.cells) if cell.cell_type == "code" and words in cell.source]
+    notebook.cells = notebook.cells[: codes[0] + 1]
+    nbformat.write(notebook, path)
+
+
+def run_notebook(page, lab, study, name, until="", minutes=6):
+    """Open a copy of the notebook, and run it, whole or as far as the words `until`, without a complaint."""
+    path = study.copy(f"lab-{name[:2]}{'-part' if until else ''}", [name]) / f"{name}.ipynb"
+    if until:
+        cut_after(path, until)
+    notebook = Notebook(page, lab, path)
     notebook.restart_and_run_all()
     notebook.wait_until_done(minutes)
     require_no_complaints(notebook.outputs())
@@ -154,7 +165,7 @@ def run_notebook(page, lab, study, name, minutes=6):
 
 
 def test_notebook_03_runs_and_the_rank_slider_changes_the_number(page, lab, test_study):
-    notebook = run_notebook(page, lab, test_study, "03_lora_finetune")
+    notebook = run_notebook(page, lab, test_study, "03_lora_finetune", until="lora_calculator(plain")
     calculator = notebook.widget("of the model")
     before = calculator.inner_text()
     assert "177,418 of 5,526,346 parameters" in before
@@ -164,7 +175,7 @@ def test_notebook_03_runs_and_the_rank_slider_changes_the_number(page, lab, test
 
 
 def test_notebook_04_runs_and_the_explorers_block_changes_the_picture(page, lab, test_study):
-    notebook = run_notebook(page, lab, test_study, "04_attention_maps")
+    notebook = run_notebook(page, lab, test_study, "04_attention_maps", until="attention_explorer(models")
     explorer = notebook.widget("1 = even share").or_(notebook.widget("patches are shown")).first
     picture = explorer.locator("img").last
     before, words = picture.get_attribute("src"), picture.get_attribute("alt")
@@ -180,10 +191,7 @@ def test_stop_in_the_monitor_saves_what_was_learned(page, lab, test_study):
     runs = test_study.folder / "stopped"
     folder = test_study.copy("lab-stop", ["03_lora_finetune"], epochs=500, runs_dir=str(runs))
     path = folder / "03_lora_finetune.ipynb"
-    cut = nbformat.read(path, 4)
-    last = next(number for number, cell in enumerate(cut.cells) if "learning_curves" in cell.source)
-    cut.cells = cut.cells[: last + 1]
-    nbformat.write(cut, path)
+    cut_after(path, "learning_curves")
     notebook = Notebook(page, lab, path)
     notebook.restart_and_run_all()
     monitor = notebook.widget("images/s")
@@ -204,8 +212,8 @@ def test_stop_in_the_monitor_saves_what_was_learned(page, lab, test_study):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", [name for name in NOTEBOOKS if not name.startswith(("03", "04"))])
-def test_the_other_notebooks_run_in_jupyterlab(page, lab, test_study, name):
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_every_notebook_runs_whole_in_jupyterlab(page, lab, test_study, name):
     run_notebook(page, lab, test_study, name, minutes=10)
 
 

@@ -522,7 +522,7 @@ def test_a_killed_sweep_goes_on_where_it_was_and_never_beside_a_job_that_lives_o
     killed.wait()
 
     again = start(path, "second.log")
-    wait_for("(another process trains this run)", tmp_path / "second.log")
+    wait_for("(another process trains) ", tmp_path / "second.log")
     job.kill()
     first = wait_for(r"epoch (\d+)/25", tmp_path / "second.log")
     assert int(first) > int(epoch)

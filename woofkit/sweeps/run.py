@@ -5,13 +5,12 @@ The command writes the sweep's agenda, a JSON file with the settings of all runs
 `woofkit.sweeps.results` reads. `run_training` finds a finished equal run, so a lost file costs only a look.
 """
 
-import fcntl
 import json
 import math
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import chdir, contextmanager
+from collections.abc import Sequence
+from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,9 @@ import pandas as pd
 
 from woofkit.config import PROJECT_ROOT, ConfigError, TrainConfig, parse_override, require_range
 from woofkit.fast.cores import share_cores
-from woofkit.files import write_json
+from woofkit.files import hold, write_json
 from woofkit.results import load_runs, read_history, read_metrics
-from woofkit.sweeps.grid import SETTINGS, Sweep, load_sweep, settings_hash
+from woofkit.sweeps.grid import SETTINGS, Sweep, load_sweep
 from woofkit.sweeps.results import keep as keep_runs
 from woofkit.sweeps.results import outcome_path, read_outcome
 
@@ -98,23 +97,6 @@ def write_agenda(sweep: Sweep) -> Path:
     return path
 
 
-@contextmanager
-def hold(path: Path, busy: str, wait: bool = False) -> Iterator[None]:
-    """Hold a file's lock, which the operating system releases when this process ends, however it ends.
-
-    Raises ConfigError with the sentence `busy` while another process holds it; with `wait` it prints that and waits.
-    """
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not wait:
-                raise ConfigError(busy) from None
-            print(busy, flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 # --- a job ---
 
 
@@ -140,16 +122,14 @@ def train(root: Path, agenda: dict[str, Any], name: str) -> None:
     config, search = TrainConfig(**agenda["runs"][name]["settings"]), agenda["runs"][name]["search"]
     if search:
         config = replace(config, lr=json.loads((root / "best_lr" / f"{search}.json").read_text())["lr"])
-    # A job outlives a Snakemake that is killed. The next job of the same run waits, instead of writing beside it.
-    busy = "another process trains this run: waiting for it to end"
-    with hold(root / "jobs" / f"{settings_hash(config.to_dict())}.lock", busy, wait=True):
-        try:
-            run = run_training(config, root)
-            outcome = {"run": run.name, "val_accuracy": val_accuracy(run)}
-        except FloatingPointError as error:  # it would diverge again
-            print(f"diverged: {error}", flush=True)
-            outcome = {"diverged": str(error)}
-        write_json(outcome_path(root, name), outcome)
+    try:
+        # A job outlives a Snakemake that is killed. The next job of the same run waits, instead of writing beside it.
+        run = run_training(config, root)
+        outcome = {"run": run.name, "val_accuracy": val_accuracy(run)}
+    except FloatingPointError as error:  # it would diverge again
+        print(f"diverged: {error}", flush=True)
+        outcome = {"diverged": str(error)}
+    write_json(outcome_path(root, name), outcome)
 
 
 def val_accuracy(run: Path) -> float | None:
