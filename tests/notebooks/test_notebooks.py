@@ -1,7 +1,7 @@
 """The five notebooks from end to end: nbmake runs copies that carry the shrunk parameters of profile `test`.
 
 nbmake cannot pass parameters, so papermill writes them into copies first. The copies share one runs folder
-and train each model once; they run last to first and two at once, so that none leans on another having run before.
+and train each model once; they run two at once and the late ones first, so that none leans on another having run before.
 """
 
 import os
@@ -29,8 +29,9 @@ def test_nbmake_runs_every_notebook(copies):
     check_kernel()
     (copies.parent / "pytest.ini").write_text("[pytest]\n")  # not the project's own settings
     command = [sys.executable, "-m", "pytest", "--nbmake", "--overwrite", f"--nbmake-timeout={SECONDS_A_CELL}"]
-    command += ["-c", "pytest.ini", "-p", "no:cacheprovider", "-v", "--durations=0", "-n", "2"]
-    command += [f"notebooks/{name}.ipynb" for name in reversed(NOTEBOOKS)]
+    command += ["-c", "pytest.ini", "-p", "no:cacheprovider", "-v", "--durations=0"]
+    longest_first = sorted(reversed(NOTEBOOKS), key=lambda name: name != "04_attention_maps")
+    command += ["-n", "2", "--dist", "worksteal", *(f"notebooks/{name}.ipynb" for name in longest_first)]
     started = time.monotonic()
     # Two at once with a thread each: a model that both want is trained by one of them, and the other waits.
     done = subprocess.run(command, cwd=copies.parent, env=os.environ | {"OMP_NUM_THREADS": "1"})
