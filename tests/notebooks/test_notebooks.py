@@ -1,7 +1,7 @@
 """The five notebooks from end to end: nbmake runs copies that carry the shrunk parameters of profile `test`.
 
-nbmake cannot pass parameters, so papermill writes them into copies first. The copies share one runs folder
-and train each model once; they run two at once and the late ones first, so that none leans on another having run before.
+nbmake cannot pass parameters, so papermill writes them into copies first. The copies share one runs folder and train
+each model once. Two run at once, and the late ones first, so that none leans on another having run before.
 """
 
 import os

@@ -44,6 +44,7 @@ BATCHES = (128, 32, 512, 1024)
 COMPILED_BATCHES = (128, 32)
 IMAGES = 4096  # in the GPU's memory; their content costs no time
 ROUND_SECONDS = 0.4
+CPU_THREADS = 2  # of each worker; more would wait for each other beside those that draw and read
 COMPILE_PAYS = 12  # runs of one kind in one process: each kind is compiled once
 # Who does which runs: one process per line. A search and the runs that wait for it are of one method.
 WORKERS = (
@@ -151,6 +152,7 @@ def _work(options: Namespace, name: str, methods: Sequence[str], number: int, de
     """Do a sweep's runs of some methods, in the order of its file."""
     from woofkit.sweeps.run import train
 
+    torch.set_num_threads(CPU_THREADS)
     sweep = the_sweeps(options)[name]
     (sweep.root / "jobs").mkdir(parents=True, exist_ok=True)
     jobs = [job for job in sweep.jobs if job.config.method in methods]
