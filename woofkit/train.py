@@ -77,10 +77,7 @@ def run_training(config: TrainConfig, root: Path, monitor: Monitor | None = None
         files[split] = cache_file(dataset, transform, identity["data"][split])
         pixels = cached_pixels(dataset, transform, fingerprint=identity["data"][split], log=monitor.log)
         images[split] = Images(runtime.near(pixels), dataset.labels, transform)
-    begin = time.perf_counter()
-    if config.method != "zero-shot":  # which sees each image once
-        runtime, images = start_late(model, images, runtime, config.augment, files, monitor.log)
-    frozen = {"frozen_blocks": runtime.start, "frozen_seconds": time.perf_counter() - begin}
+    runtime, images, frozen = start_late(model, images, runtime, config.augment, files, monitor.log)
     environment = describe_environment(runtime.device)
     with hold(lock := run / "lock", f"another process trains {run.name}: waiting for it", wait=monitor.log):
         if is_finished(run):
@@ -102,7 +99,7 @@ def run_training(config: TrainConfig, root: Path, monitor: Monitor | None = None
                 write_history(run, history)
             metrics["checkpoint_bytes"] = save_run_model(run, model.cpu(), config).stat().st_size
             write_predictions(run, splits["test"].keys, test.labels.numpy(), test.logits.numpy())
-            write_json(run / "metrics.json", {**metrics, **costs, **frozen, **stopped, **environment})
+            write_json(run / "metrics.json", {**metrics, **frozen.added_to(costs), **stopped, **environment})
             for file in (run / "checkpoint.pt", lock):
                 file.unlink(missing_ok=True)
         except BaseException as error:  # an interrupt, too

@@ -12,9 +12,10 @@ from torch import nn
 from woofkit.config import LoRAConfig, TrainConfig
 from woofkit.data import Images, Transform
 from woofkit.fast import frozen
-from woofkit.fast.frozen import first_trained_block, frozen_hash, start_late, where_to_start
+from woofkit.fast.frozen import FrozenCost, first_trained_block, frozen_hash, start_late, where_to_start
 from woofkit.fast.runtime import Runtime
 from woofkit.lora import add_lora
+from woofkit.results import read_metrics
 from woofkit.train import evaluate, fit, run_training
 
 DEPTH = 2
@@ -54,7 +55,7 @@ STARTS = {"probe": DEPTH, "norm": DEPTH, "last": DEPTH - 1, "adapter": DEPTH - 1
 def test_logits_and_training_are_the_same_to_rounding(small_vit, split, files, method, precision):
     assert len(small_vit.blocks) == DEPTH
     model, runtime = trains(small_vit, method), Runtime(precision=precision)
-    late, kept = start_late(model, {"train": split, "val": split}, runtime, "none", files, print)
+    late, kept, _ = start_late(model, {"train": split, "val": split}, runtime, "none", files, print)
     assert late.start == STARTS[method]
     tolerance = 1e-5 if precision == "fp32" else 0.05
     plain, quick = evaluate(model, split, runtime), evaluate(model, kept["val"], late)
@@ -110,20 +111,25 @@ def test_it_is_left_alone_where_the_tokens_would_differ_from_epoch_to_epoch(smal
 def test_without_room_nothing_is_kept_and_a_line_says_so(small_vit, split, files, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("usage", "free")(1000))
     lines = []
-    late, kept = start_late(trains(small_vit, "last"), {"train": split}, Runtime(), "none", files, lines.append)
+    late, kept, cost = start_late(trains(small_vit, "last"), {"train": split}, Runtime(), "none", files, lines.append)
+    assert cost == FrozenCost()
     assert late == Runtime()
     assert kept["train"] is split
     assert "frozen blocks are computed in every epoch" in lines[0]
     assert not list(files["train"].parent.glob("*.npy"))
 
 
-def test_a_run_says_what_it_did_not_compute_again(tiny_run, tmp_path):
-    import json
-
+def test_what_is_computed_once_counts_as_training(tiny_run, tmp_path):
     metrics = {}
     for method in ("probe", "full"):
-        run = run_training(TrainConfig(**{**tiny_run.to_dict(), "method": method, "lora": None}), tmp_path)
-        metrics[method] = json.loads((run / "metrics.json").read_text())
-    assert metrics["probe"]["frozen_blocks"] > 0
-    assert metrics["full"]["frozen_blocks"] == 0
-    assert metrics["probe"]["frozen_seconds"] > 0
+        run = run_training(TrainConfig(**{**tiny_run.to_dict(), "method": method, "epochs": 2}), tmp_path)
+        metrics[method] = read_metrics(run)
+    probe = metrics["probe"]
+    assert "frozen_blocks" not in metrics["full"]
+    assert probe["frozen_blocks"] > 0
+    assert probe["train_seconds"] > probe["frozen_seconds"] > 0
+    assert probe["images_per_second"] < 2 * 10 / probe["frozen_seconds"]
+
+
+def test_nothing_is_gained_where_nothing_trains(small_vit):
+    assert where_to_start(small_vit.requires_grad_(False), Runtime(), "none") == 0

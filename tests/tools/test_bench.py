@@ -241,7 +241,12 @@ def test_a_complete_run_leaves_every_contestant_every_ratio_and_a_chart(tmp_path
         assert share == pytest.approx(reached / result["peak_gflops"][precision]["median"])
     assert result["settings"]["precision"] == "fp32"
     assert {"date", "machine", "torch"} <= result["environment"].keys()
-    assert (tmp_path / "bench.png").read_bytes()[:4] == b"\x89PNG"
+    for name in ("bench", "bench_limit"):
+        assert (tmp_path / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+    where = pd.DataFrame(result["where_time_goes"]).pivot(index="method", columns="kind", values="ms_per_image")
+    assert set(where.index) == {"full", "lora", "probe"}
+    assert (where["matrix products"] > 0).all()
+    assert (where["the rest"] < 0.3 * where.sum(axis=1)).all(), "the names of operations have changed"
     printed = capsys.readouterr().out
     for title in (*(one["title"] for one in result["steps"].values()), "our LoRA : the paper's LoRA", "of the peak"):
         assert title in printed

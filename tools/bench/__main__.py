@@ -9,10 +9,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tools.bench.accuracy import ACCURACIES, measure_accuracies
-from tools.bench.chart import throughput_figure
+from tools.bench.chart import limit_figure, throughput_figure
 from tools.bench.contestants import PARTS, PEAK
 from tools.bench.result import as_text, collect
 from tools.bench.setting import Setting, jpeg_pictures
+from tools.bench.shares import step_shares
 from tools.bench.workers import alternate, started_workers
 from woofkit.__main__ import exit_status
 from woofkit.config import DEVICES, PRECISIONS, ConfigError, require_choice, require_range, resolve_path
@@ -30,7 +31,7 @@ OPTIONS = {  # the default and the help
     "precision": ("auto", "of our epochs: " + ", ".join(PRECISIONS)),
     "data_dir": ("", "folder with ImageWoof; without it drawings are saved as JPEG files"),
     "output": ("data/results/bench.json", "file for the result"),
-    "figures": ("figures", "folder for the chart, bench.png"),
+    "figures": ("figures", "folder for the charts, bench.png and bench_limit.png"),
     "accuracy": (0, "instead: train with and without the optimisations, with so many seeds; takes an hour or more"),
 }
 SIZES = {"rounds": (1, 1000), "batch_size": (1, 65_536), "images": (1, 100_000), "image_size": (2 * PATCH, 1024)}
@@ -94,12 +95,15 @@ def _run(options: Namespace) -> int:
     settings = {name: getattr(options, name) for name in (*SIZES, "data_dir")}
     settings |= {"device": device.type, "precision": precision, "steps_per_round": setting.steps_per_round}
     result = {"settings": settings, "environment": describe_environment(device), **collect(turns, setting)}
+    result["where_time_goes"] = step_shares(setting).to_dict("records")
     print(as_text(result))
     output = resolve_path(options.output)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_json(output, result)
     use_style()
-    print(f"\n{output}\n{save_figure(throughput_figure(result), resolve_path(options.figures), 'bench')}")
+    figures = {"bench": throughput_figure(result), "bench_limit": limit_figure(result)}
+    drawn = [save_figure(figure, resolve_path(options.figures), name) for name, figure in figures.items()]
+    print("", output, *drawn, sep="\n")
     return 0
 
 

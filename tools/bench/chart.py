@@ -4,12 +4,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from woofkit.plots.style import OTHER, method_color, method_name, row_axis
+
+HATCHES = ("", "//", "", "..", "")  # beside the colours, for who prints in grey
 
 
 def throughput_bars(contestants: Sequence[Mapping[str, Any]], ax: Axes, title: str) -> Axes:
@@ -48,4 +51,28 @@ def throughput_figure(result: Mapping[str, Any]) -> Figure:
     fig.legend(handles=entries, loc="outside lower center", ncols=len(entries), fontsize=14, frameon=False)
     batches = f"batches of {settings['batch_size']} at {settings['image_size']} px"
     fig.suptitle(f"Training speed: {machine}\n{batches}; median and range of {rounds} rounds", fontsize=16)
+    return fig
+
+
+def limit_figure(result: Mapping[str, Any]) -> Figure:
+    """Draw where the time of a step goes, one bar per method, and how long full's products take at the peak."""
+    shares = pd.DataFrame(result["where_time_goes"]).pivot(index="method", columns="kind", values="ms_per_image")
+    shares = shares.loc[list(dict.fromkeys(row["method"] for row in result["where_time_goes"]))]
+    kinds = list(dict.fromkeys(row["kind"] for row in result["where_time_goes"]))
+    fig, ax = plt.subplots(figsize=(12, 4.6), layout="constrained")
+    start = pd.Series(0.0, shares.index)
+    colors = plt.get_cmap("cividis")(np.linspace(0.05, 0.95, len(kinds)))
+    for kind, color, hatch in zip(kinds, colors, HATCHES, strict=True):
+        ax.barh(range(len(shares)), shares[kind], 0.62, start, color=color, hatch=hatch, edgecolor="white", label=kind)
+        start += shares[kind]
+    settings = result["settings"]
+    limit = 1e3 * result["flops_per_image"] / (1e9 * result["peak_gflops"][settings["precision"]]["median"])
+    ax.axvline(limit, color="black", linestyle="--")
+    ax.annotate(
+        "full's products\nat the peak", (limit, -0.62), ha="center", va="bottom", fontsize=14, annotation_clip=False
+    )
+    row_axis(ax, pd.Series([method_name(method) for method in shares.index]), fontsize=16)
+    ax.set(xlabel="milliseconds per image")
+    ax.legend(fontsize=14, ncols=len(kinds), loc="lower center", bbox_to_anchor=(0.5, -0.48))
+    fig.suptitle(f"Where a training step spends its time: {result['environment']['machine']}", fontsize=17)
     return fig

@@ -22,7 +22,7 @@ def prepare_steps(
     setting: Setting, method: str, precision: str, other_attention: bool = False, compiled: bool = False
 ) -> Callable[[], int]:
     """Training steps on a ready batch; `other_attention` takes the kernel that `prefer_fast_attention` passes over."""
-    step, model = _our_step(setting, method, precision)
+    step, model = our_step(setting, method, precision)
     if other_attention:
         for block in model.blocks:
             block.attn.fused_attn = not block.attn.fused_attn
@@ -32,7 +32,7 @@ def prepare_steps(
 
 def prepare_epochs(setting: Setting, method: str) -> Callable[[], int]:
     """Epochs over the files, which are read in the first one."""
-    step, model = _our_step(setting, method, setting.precision)
+    step, model = our_step(setting, method, setting.precision)
     runtime, epochs = setting.runtime(setting.precision), count()
 
     @cache
@@ -47,7 +47,7 @@ def prepare_epochs(setting: Setting, method: str) -> Callable[[], int]:
     return train_on(shuffled, runtime.repeated(step, setting.batch_size))
 
 
-def _our_step(setting: Setting, method: str, precision: str) -> tuple[Step, nn.Module]:
+def our_step(setting: Setting, method: str, precision: str) -> tuple[Step, nn.Module]:
     """What a run of the study does with a batch, and the model that it trains."""
     runtime = setting.runtime(precision)
     model = runtime.prepare(build_vit(setting, method))
@@ -55,20 +55,38 @@ def _our_step(setting: Setting, method: str, precision: str) -> tuple[Step, nn.M
 
 
 def prepare_peak(setting: Setting) -> Callable[[], dict[str, float]]:
-    """The yardstick: the highest GFLOP/s of a few square products in either format; with it the FLOPs per image."""
-    size = 2048 if setting.device == "cpu" else 8192
+    """The yardstick: GFLOP/s of a block's four products with a batch's tokens, in either format; and FLOPs per image.
+
+    These are the step's own shapes, so a step without anything else would reach it.
+    """
+    shapes, formats = _block_products(setting), {"fp32": torch.float32, "bf16": torch.bfloat16}
     native = pick_precision("auto", torch.device(setting.device)) == "bf16"
-    small = size if native else 256  # large products in a bf16 that the device emulates would take minutes
-    operands = {"fp32": torch.randn(3, size, size).to(setting.device)}
-    operands["bf16"] = torch.randn(3, small, small).to(setting.device, torch.bfloat16)
+    operands = {}
+    for precision, dtype in formats.items():
+        tokens = (
+            1 if native or precision == "fp32" else 16
+        )  # an emulated bf16 takes its time: a sixteenth tells as much
+        pairs = [(torch.randn(rows // tokens, inner), torch.randn(inner, out)) for rows, inner, out in shapes]
+        operands[precision] = [tuple(each.to(setting.device, dtype) for each in pair) for pair in pairs]
     counts = {"flops_per_image": False, "model_flops_per_image": True}
     flops = {name: count_step_flops(setting, whole) / setting.batch_size for name, whole in counts.items()}
 
     def perform() -> dict[str, float]:
-        peaks = {name: max(_gflops(*matrices) for _ in range(5)) for name, matrices in operands.items()}
+        peaks = {}
+        for precision, pairs in operands.items():
+            speeds = [_gflops(pairs) for _ in range(6)]
+            peaks[precision] = max(speeds[1:])  # the first warms up
         return peaks | flops
 
     return perform
+
+
+def _block_products(setting: Setting) -> list[tuple[int, int, int]]:
+    """(tokens, in, out) of the linear layers of a block, for a batch."""
+    model = build_vit(setting)
+    tokens = setting.batch_size * (model.patch_embed.num_patches + model.num_prefix_tokens)
+    layers = [layer for layer in model.blocks[0].modules() if isinstance(layer, nn.Linear)]
+    return [(tokens, layer.in_features, layer.out_features) for layer in layers]
 
 
 def count_step_flops(setting: Setting, whole: bool = False) -> int:
@@ -77,7 +95,7 @@ def count_step_flops(setting: Setting, whole: bool = False) -> int:
     What the step leaves out is not counted, so that a share of the peak says how busy the device was; `whole` counts
     the step of the model as timm calls it, the usual yardstick of training speed (model FLOPs utilisation).
     """
-    step, _ = _our_step(setting, "full", "bf16")
+    step, _ = our_step(setting, "full", "bf16")
     with FlopCounterMode(display=False) as counter:
         step(*ready_batch(setting), forward=plain_logits if whole else None)
     return counter.get_total_flops()
@@ -89,12 +107,15 @@ def synchronize(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def _gflops(a: Tensor, b: Tensor, out: Tensor) -> float:
-    synchronize(a.device.type)
+def _gflops(pairs: list[tuple[Tensor, Tensor]]) -> float:
+    device = pairs[0][0].device.type
+    synchronize(device)
     start = time.perf_counter()
-    torch.mm(a, b, out=out)
-    synchronize(a.device.type)
-    return 2 * len(a) ** 3 / (time.perf_counter() - start) / 1e9
+    for a, b in pairs:
+        a @ b
+    synchronize(device)
+    seconds = time.perf_counter() - start
+    return sum(2 * len(a) * b.numel() for a, b in pairs) / seconds / 1e9
 
 
 class Contestant(NamedTuple):

@@ -9,10 +9,11 @@ the images' place, and a training begins where something changes:
 
 import hashlib
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import timm
 import torch
@@ -22,6 +23,7 @@ from tqdm.auto import tqdm
 
 from woofkit.fast.forward import embed, reads_class_token_alone, tokens_after
 from woofkit.fast.kept_rows import kept_rows
+from woofkit.fast.memory import measure_peak_memory
 from woofkit.fast.runtime import Runtime
 
 KEPT_AS = {"fp32": torch.float32, "bf16": torch.bfloat16}  # the format in which a run computes
@@ -35,6 +37,24 @@ class Images(Protocol):
     transform: Any
 
     def __len__(self) -> int: ...
+
+
+class FrozenCost(NamedTuple):
+    """What it took to compute what is frozen: blocks, seconds, and the highest use of memory in MB; 0 if nothing is."""
+
+    blocks: int = 0
+    seconds: float = 0.0
+    megabytes: float = 0.0
+
+    def added_to(self, costs: dict[str, Any]) -> dict[str, Any]:
+        """The costs of a training, as metrics.json has them, with this as a part of them."""
+        if not self.blocks or not costs:
+            return costs
+        seen = costs["images_per_second"] * costs["train_seconds"]
+        seconds = costs["train_seconds"] + self.seconds
+        whole = {"train_seconds": seconds, "images_per_second": seen / seconds}
+        peak = {"peak_memory_mb": max(costs["peak_memory_mb"], self.megabytes)}
+        return costs | whole | peak | {"frozen_blocks": self.blocks, "frozen_seconds": self.seconds}
 
 
 class AsTheyAre:
@@ -52,15 +72,15 @@ def start_late(
     augment: str,
     files: Mapping[str, Path],
     log: Callable[[str], None],
-) -> tuple[Runtime, dict[str, Images]]:
-    """A runtime that starts at the first block that trains, and the tokens that enter it, split by split.
+) -> tuple[Runtime, dict[str, Images], FrozenCost]:
+    """A runtime that starts at the first block that trains, the tokens that enter it, split by split, and their cost.
 
-    Both are as they were given where nothing is gained, or where the disk has no room. The model is moved to the
-    runtime's device; `files` has, for each split, the file of its pixels, beside which its tokens are kept.
+    The first two are as they were given where nothing is gained, or where the disk has no room. The model is moved to
+    the runtime's device; `files` has, for each split, the file of its pixels, beside which its tokens are kept.
     """
     start = where_to_start(model, runtime, augment)
     if not start:
-        return runtime, dict(images)
+        return runtime, dict(images), FrozenCost()
     late = replace(runtime, start=start)
     shapes = {split: _shape(model, len(each), start) for split, each in images.items()}
     size = sum(torch.Size(shape).numel() for shape in shapes.values()) * KEPT_AS[runtime.precision].itemsize
@@ -71,25 +91,25 @@ def start_late(
             f"frozen blocks are computed in every epoch: to keep what they give takes {size / 1e6:,.0f} MB twice over, "
             f"and {folder} has {free / 1e6:,.0f} MB left"
         )
-        return runtime, dict(images)
+        return runtime, dict(images), FrozenCost()
     log(f"blocks 1 to {start} are frozen: what they give is computed once and kept ({size / 1e6:,.0f} MB)")
-    runtime.prepare(model).eval()
-    kept, weights = {}, frozen_hash(model, start)
-    for split, each in images.items():
-        decisive = f"{weights} {each.transform} {runtime.device.type}"
-        name = (
-            f"{files[split].stem}-block{start}-{runtime.precision}-{hashlib.sha256(decisive.encode()).hexdigest()[:12]}"
-        )
-        tokens = kept_tokens(model, each, shapes[split], files[split].with_name(f"{name}.npy"), late, log)
-        kept[split] = replace(each, pixels=late.near(tokens), transform=AsTheyAre())
-    return late, kept
+    begin, kept = time.perf_counter(), {}
+    with measure_peak_memory(runtime.device) as memory:
+        runtime.prepare(model).eval()
+        weights = frozen_hash(model, start)
+        for split, each in images.items():
+            decisive = hashlib.sha256(f"{weights} {each.transform} {runtime.device.type}".encode()).hexdigest()[:12]
+            name = f"{files[split].stem}-block{start}-{runtime.precision}-{decisive}.npy"
+            tokens = kept_tokens(model, each, shapes[split], files[split].with_name(name), late, log)
+            kept[split] = replace(each, pixels=late.near(tokens), transform=AsTheyAre())
+    return late, kept, FrozenCost(start, time.perf_counter() - begin, memory.megabytes)
 
 
 def where_to_start(model: nn.Module, runtime: Runtime, augment: str) -> int:
     """The block at which a training may begin; 0 where what lies below is not the same in every epoch."""
     if not runtime.fast or augment != "none" or not reads_class_token_alone(model):
         return 0
-    start = first_trained_block(model)
+    start = first_trained_block(model) if any(each.requires_grad for each in model.parameters()) else 0
     below = [
         model.patch_drop,
         model.pos_drop,
