@@ -99,7 +99,8 @@ def run_training(config: TrainConfig, root: Path, monitor: Monitor | None = None
                 write_history(run, history)
             metrics["checkpoint_bytes"] = save_run_model(run, model.cpu(), config).stat().st_size
             write_predictions(run, splits["test"].keys, test.labels.numpy(), test.logits.numpy())
-            write_json(run / "metrics.json", {**metrics, **frozen.added_to(costs), **stopped, **environment})
+            costs = frozen.added_to(costs, sum(record["images"] for record in history))
+            write_json(run / "metrics.json", {**metrics, **costs, **stopped, **environment})
             for file in (run / "checkpoint.pt", lock):
                 file.unlink(missing_ok=True)
         except BaseException as error:  # an interrupt, too

@@ -46,13 +46,12 @@ class FrozenCost(NamedTuple):
     seconds: float = 0.0
     megabytes: float = 0.0
 
-    def added_to(self, costs: dict[str, Any]) -> dict[str, Any]:
-        """The costs of a training, as metrics.json has them, with this as a part of them."""
+    def added_to(self, costs: dict[str, Any], images: int) -> dict[str, Any]:
+        """The costs of a training on so many images, as metrics.json has them, with this as a part of them."""
         if not self.blocks or not costs:
             return costs
-        seen = costs["images_per_second"] * costs["train_seconds"]
         seconds = costs["train_seconds"] + self.seconds
-        whole = {"train_seconds": seconds, "images_per_second": seen / seconds}
+        whole = {"train_seconds": seconds, "images_per_second": images / seconds}
         peak = {"peak_memory_mb": max(costs["peak_memory_mb"], self.megabytes)}
         return costs | whole | peak | {"frozen_blocks": self.blocks, "frozen_seconds": self.seconds}
 
