@@ -119,6 +119,14 @@ def test_without_room_nothing_is_kept_and_a_line_says_so(small_vit, split, files
     assert not list(files["train"].parent.glob("*.npy"))
 
 
+def test_without_a_folder_to_write_to_training_goes_its_usual_way(small_vit, split, tmp_path):
+    (tmp_path / "file").touch()
+    files = {"train": tmp_path / "file" / "train.npy"}  # a folder that cannot be made
+    late, kept, _ = start_late(trains(small_vit, "probe"), {"train": split}, Runtime(), "none", files, print)
+    assert late == Runtime()
+    assert kept["train"] is split
+
+
 def test_what_is_computed_once_counts_as_training(tiny_run, tmp_path):
     metrics = {}
     for method in ("probe", "full"):

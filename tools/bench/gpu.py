@@ -27,7 +27,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from tools.bench.contestants import count_step_flops
+from tools.bench.contestants import count_step_flops, synchronize
 from tools.bench.setting import Setting
 from woofkit.__main__ import parse_parameters
 from woofkit.config import PROJECT_ROOT, StudyConfig, TrainConfig
@@ -327,7 +327,7 @@ def _rate(images: Images, runtime: Runtime, config: TrainConfig, form: str) -> d
     start = time.time()
     for seen, targets in islice(_endless(images, batch, runtime), 8):
         step(seen, targets)
-    _wait(runtime)
+    synchronize(runtime.device.type)
     warm, rates = time.time() - start, []
     for _ in range(5):
         count, start = 0, time.time()
@@ -335,10 +335,10 @@ def _rate(images: Images, runtime: Runtime, config: TrainConfig, form: str) -> d
             step(seen, targets)
             count += batch
             if count % (8 * batch) == 0:
-                _wait(runtime)
+                synchronize(runtime.device.type)
                 if time.time() - start > ROUND_SECONDS / 5 * 2:
                     break
-        _wait(runtime)
+        synchronize(runtime.device.type)
         rates.append(count / (time.time() - start))
     found = {"images_per_second": median(rates), "low": min(rates), "high": max(rates), "warm_up_seconds": warm}
     if runtime.device.type == "cuda":
@@ -359,22 +359,17 @@ def _held(runtime: Runtime) -> int:
     return torch.cuda.memory_allocated() if runtime.device.type == "cuda" else 0
 
 
-def _wait(runtime: Runtime) -> None:
-    if runtime.device.type == "cuda":
-        torch.cuda.synchronize()
-
-
 def _peak(runtime: Runtime) -> float:
     """TFLOP/s of a square product in the run's format."""
     size = 8192 if runtime.device.type == "cuda" else 1024
     dtype = torch.bfloat16 if runtime.precision == "bf16" else torch.float32
     a, b = (torch.randn(size, size, device=runtime.device, dtype=dtype) for _ in range(2))
     a @ b
-    _wait(runtime)
+    synchronize(runtime.device.type)
     start = time.time()
     for _ in range(10):
         a @ b
-    _wait(runtime)
+    synchronize(runtime.device.type)
     return 10 * 2 * size**3 / (time.time() - start) / 1e12
 
 

@@ -84,7 +84,10 @@ def start_late(
     shapes = {split: _shape(model, len(each), start) for split, each in images.items()}
     size = sum(torch.Size(shape).numel() for shape in shapes.values()) * KEPT_AS[runtime.precision].itemsize
     folder = next(iter(files.values())).parent
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:  # a folder that is only for reading; nothing can be kept there
+        return runtime, dict(images), FrozenCost()
     if 2 * size > (free := shutil.disk_usage(folder).free):
         log(
             f"frozen blocks are computed in every epoch: to keep what they give takes {size / 1e6:,.0f} MB twice over, "
