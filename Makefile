@@ -47,7 +47,7 @@ study: $(INSTALLED)
 
 # Two processes of one thread each take two thirds of the time of one process of two: most models here are tiny.
 PAGED := tests/notebooks/test_notebooks.py tests/notebooks/test_browser.py
-LAWS  := OMP_NUM_THREADS=1 $(VENV_PY) -m pytest tests $(addprefix --ignore ,$(PAGED)) -n 2 --dist loadfile
+LAWS  := OMP_NUM_THREADS=1 $(VENV_PY) -m pytest tests $(addprefix --ignore ,$(PAGED)) -n 2 --dist worksteal
 PAGES := $(VENV_PY) -m pytest $(PAGED) -s
 
 test: $(INSTALLED)

@@ -26,6 +26,7 @@ NUM_BREEDS = 10
 DATASETS = ("sketchwoof", "imagewoof")
 SCHEMES = ("clean", "paper")
 IMAGE_VARIANTS = ("160", "320", "full")
+SKETCH_SIZES = {"train": 600, "val": 200, "test": 500}  # what num=0 means for drawings
 PREPROCESSES = ("timm", "grey", "squeeze", "imagenet-norm", "paper-code")
 METHODS = ("zero-shot", "probe", "bitfit", "norm", "last", "full", "lora")
 LABELS = ("breed", "pose")

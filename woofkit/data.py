@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import PIL
@@ -22,6 +22,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from woofkit import sketch
 from woofkit.config import (
     AUGMENTS,
     DATASETS,
@@ -30,6 +31,7 @@ from woofkit.config import (
     PREPROCESSES,
     PROJECT_ROOT,
     SCHEMES,
+    SKETCH_SIZES,
     ConfigError,
     require_choice,
     require_range,
@@ -37,11 +39,7 @@ from woofkit.config import (
 from woofkit.datasets import imagewoof
 from woofkit.fast.kept_rows import kept_rows, rows_in_memory
 
-if TYPE_CHECKING:
-    from woofkit import sketch
-
 SPLITS = ("train", "val", "test")
-SKETCH_SIZES = {"train": 600, "val": 200, "test": 500}  # what num=0 means for drawings
 
 # The seed of a drawing; training seed s is 1000 + s. No two splits share one, so every model faces the same test.
 _SKETCH_SEED = {"val": 1, "test": 5, "train": 1000}
@@ -72,13 +70,15 @@ class WoofDataset:
         indices = np.asarray(indices, dtype=int)
         return replace(self, keys=tuple(self.keys[i] for i in indices), labels=self.labels[indices])
 
-    def draw(self, index: int) -> "sketch.Drawing":
+    def draw(self, index: int) -> sketch.Drawing:
         """The drawing at `index` (sketchwoof only), with its `image`, part `mask` and `pose`."""
-        from woofkit import sketch  # photographs do not need it
+        return sketch.draw_dog(**self._stream(index))
 
+    def _stream(self, index: int) -> dict[str, Any]:
+        """What decides a drawing."""
         number = int(self.keys[index].rsplit("-", 1)[1])
         traits = sketch.breed_traits(imagewoof.BREEDS[number % len(imagewoof.BREEDS)])
-        return sketch.draw_dog(traits, seed=self.draw_seed, index=number, size=self.image_size)
+        return {"traits": traits, "seed": self.draw_seed, "index": number, "size": self.image_size}
 
     def image(self, index: int) -> Image.Image:
         """The image at `index` as RGB; a greyscale photograph gets three equal channels."""
@@ -105,7 +105,7 @@ class WoofDataset:
         digest = hashlib.sha256(json.dumps([self.name, self.split, self.draw_seed, list(self.keys)]).encode())
         if self.drawn:  # twenty drawings: enough to notice that the drawing code has changed
             for index in np.unique(np.linspace(0, len(self) - 1, 20).astype(int)):
-                digest.update(self.draw(index).image.tobytes())
+                digest.update(sketch.drawing_hash(**self._stream(index)))
         else:
             for key in self.keys:
                 digest.update(hashlib.sha256((self.folder / key).read_bytes()).digest())
@@ -161,8 +161,6 @@ def load_dataset(
         keys = tuple(f"{split}-{index:06d}" for index in range(total))
         dataset = WoofDataset(name, split, scheme, keys, labels, draw_seed=draw_seed, image_size=image_size)
         if label == "pose":
-            from woofkit import sketch
-
             poses = [sketch.POSES.index(sketch.pose_of(draw_seed, index)) for index in range(total)]
             dataset = replace(dataset, labels=np.array(poses, dtype=np.int64), class_names=sketch.POSES)
     else:
@@ -203,7 +201,7 @@ def stratified_subset(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 MAX_WORKERS = 8  # processes that draw or read
-FEW, FEW_FILES = 100, 1000  # drawings and photographs so few that they are done before other processes have started
+FEW, FEW_FILES = 30, 1000  # drawings and photographs so few that they are done before other processes have started
 
 
 @dataclass(frozen=True)
@@ -442,8 +440,6 @@ def cache_file(dataset: WoofDataset, transform: Transform, fingerprint: str, fol
     cut = hashlib.sha256(transform.geometry(Image.fromarray(sample)).tobytes()).hexdigest()
     code = ""
     if dataset.drawn:  # the fingerprint has seen only a sample of the drawings
-        from woofkit import sketch
-
         code = sketch.code_hash()
     decisive = json.dumps([fingerprint, geometry, PIL.__version__, cut, code], sort_keys=True)
     digest = hashlib.sha256(decisive.encode()).hexdigest()[:12]

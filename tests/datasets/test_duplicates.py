@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from woofkit.data import load_dataset
-from woofkit.datasets.near_duplicates import BATCH, SIDE, nearest_images, relit_copies
+from woofkit.datasets.near_duplicates import BATCH, SIDE, nearest_images, relit_copies, thumbnails
 
 
 def noise(number, size=SIDE, seed=0):
@@ -26,6 +26,15 @@ def test_a_copy_is_found_at_similarity_one(drawings):
     assert found.index.tolist() == [7, 3]
     assert found.similarity == pytest.approx([1, 1], abs=1e-5)
     assert not found.mirrored.any()
+
+
+def test_a_thumbnail_is_as_similar_as_its_image(drawings):
+    small = thumbnails(drawings)
+    assert small.shape == (30, 3, SIDE, SIDE)
+    assert torch.equal(small[:, 0, 0, 0], drawings[:, 0, :2, :2].float().mean((1, 2)).round().to(torch.uint8))
+    expected, found = (nearest_images(each[:10], each[10:]) for each in (drawings, small))
+    assert found.index.tolist() == expected.index.tolist()
+    np.testing.assert_allclose(found.similarity, expected.similarity, atol=0.02)
 
 
 def test_a_mirrored_copy_is_found_and_said_to_be_mirrored(drawings):

@@ -219,6 +219,7 @@ if __name__ == "__main__":  # the one contestant whose process has processes of 
 # --- the command ---
 
 
+@pytest.mark.long
 def test_a_complete_run_leaves_every_contestant_every_ratio_and_a_chart(tmp_path, capsys):
     output = tmp_path / "results" / "small.json"
     options = ["--device", "cpu", "--precision", "fp32", "--output", str(output), "--figures", str(tmp_path)]

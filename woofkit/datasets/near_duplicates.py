@@ -47,6 +47,17 @@ def nearest_images(images: Tensor, known: Tensor) -> Nearest:
     return Nearest(*(torch.cat(parts).numpy() for parts in zip(*found, strict=True)))
 
 
+def thumbnails(images: Tensor) -> Tensor:
+    """`images` uint8 (N, 3, H, W), H and W at least 32, shrunk to (N, 3, 32, 32): each pixel the mean of its tile.
+
+    Raises:
+        ValueError: as `nearest_images`.
+    """
+    _require_images("images", images)
+    small = [F.adaptive_avg_pool2d(some.float(), SIDE).round_().to(torch.uint8) for some in images.split(BATCH)]
+    return torch.cat(small)
+
+
 def relit_copies(images: Tensor, seed: int = 0) -> Tensor:
     """Return `images` uint8 (N, 3, H, W) as copies in another light, to learn how similar a copy is.
 

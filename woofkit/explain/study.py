@@ -143,19 +143,21 @@ def _beyond_baseline(values: pd.DataFrame, baseline: str) -> pd.DataFrame:
 
 def _rows(model: str, against: str, each: list[pd.DataFrame]) -> Iterator[tuple]:
     """A row for each column of the seeds' frames (dogs, (map, measure)); a column may be missing for some seeds."""
-    together = pd.concat(each, keys=range(len(each)))
-    for kind, measure in together.columns:
-        values = together[kind, measure].unstack(level=0)  # dogs by seeds
-        by_seed = values.mean().dropna()
-        if by_seed.empty or (against and kind in BASELINES):  # a baseline is the same map for every model
+    columns = dict.fromkeys(column for frame in each for column in frame)
+    for kind, measure in columns:
+        if against and kind in BASELINES:  # a baseline is the same map for every model
             continue
-        known = values[by_seed.index].dropna().to_numpy().T  # (seeds, dogs)
+        seeds = [frame[kind, measure].to_numpy() for frame in each if (kind, measure) in frame]
+        values = np.array([seed for seed in seeds if not np.isnan(seed).all()])  # (seeds, dogs)
+        if values.size == 0:
+            continue
+        known = values[:, ~np.isnan(values).any(axis=0)]
         if known.size == 0:  # a part too small on every dog
             continue
         several = min(known.shape) > 1
         found = crossed_mean(known, np.zeros(known.shape[1])) if several else mean_interval(known.mean(axis=0))
         freedom = found.freedom if several else float("inf")
-        means = " ".join(f"{mean:.4g}" for mean in by_seed)
+        means = " ".join(f"{mean:.4g}" for mean in np.nanmean(values, axis=1))
         yield model, against, kind, measure, found.value, found.low, found.high, freedom, known.shape[1], means
 
 

@@ -1,6 +1,6 @@
 """Every figure of the study: arrays or frames and Axes in, Axes out, in one style.
 
-The only room of woofkit that imports pyplot or seaborn. Accuracies and shares come as fractions (0 to 1) and
+The only room of woofkit that imports pyplot. Accuracies and shares come as fractions (0 to 1) and
 are shown in per cent. Colours are those of Okabe and Ito (https://jfly.uni-koeln.de/color/), which
 colour-blind readers can tell apart, and text is large enough for the back of a lecture hall.
 """

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -50,7 +50,10 @@ def use_style() -> None:
     look = {"font.size": 13, "axes.labelsize": 14, "axes.titlesize": 15, "figure.titlesize": 17}
     look |= dict.fromkeys(small, 12) | {"lines.linewidth": 2.5, "lines.markersize": 8}
     look |= {"axes.spines.top": False, "axes.spines.right": False, "figure.constrained_layout.use": True}
-    sns.set_theme(style="whitegrid", palette=[look.color for look in METHODS.values()], rc=look)
+    look["axes.prop_cycle"] = plt.cycler(color=[look.color for look in METHODS.values()])
+    look |= {"axes.linewidth": 1.25, "grid.linewidth": 1.0, "patch.edgecolor": "white", "patch.force_edgecolor": True}
+    look |= {"legend.frameon": True, "image.cmap": "viridis", "font.sans-serif": "DejaVu Sans"}  # comes with matplotlib
+    plt.style.use(["seaborn-v0_8-whitegrid", look])
 
 
 def save_figure(fig: Figure, folder: str | Path, name: str, dpi: int = 150) -> Path:

@@ -1,6 +1,7 @@
 """Draw one dog: traits, skeleton, layers, scene, photograph."""
 
 import hashlib
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +32,12 @@ def code_hash() -> str:
     """sha256 of the code that draws: where it differs, drawings may."""
     sources = sorted(Path(__file__).parent.glob("*.py"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+
+
+@cache
+def drawing_hash(traits: Traits, seed: int, index: int, size: int) -> bytes:
+    """sha256 of a drawing's pixels; a process draws it once, however many runs ask for the same images."""
+    return hashlib.sha256(draw_dog(traits, seed=seed, index=index, size=size).image.tobytes()).digest()
 
 
 def pose_of(seed: int, index: int) -> str:

@@ -7,6 +7,7 @@ The command writes the sweep's agenda, a JSON file with the settings of all runs
 
 import json
 import math
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from woofkit.config import PROJECT_ROOT, ConfigError, TrainConfig, parse_override, require_range
+from woofkit.config import PROJECT_ROOT, SKETCH_SIZES, ConfigError, TrainConfig, parse_override, require_range
 from woofkit.fast.cores import share_cores
 from woofkit.files import hold, write_json
 from woofkit.results import load_runs, read_history, read_metrics
@@ -61,7 +62,6 @@ def run_sweep(
 
 def run_jobs(sweep: Sweep, cores: int | None = None) -> int:
     """Let Snakemake do the jobs that are left, in this process; return its exit status."""
-    import torch
     from snakemake import cli  # takes a second
 
     busy = f"another sweep is at work in {sweep.root}: wait for it, or stop it"
@@ -74,7 +74,7 @@ def run_jobs(sweep: Sweep, cores: int | None = None) -> int:
                 outcome_path(sweep.root, job.name).unlink(missing_ok=True)
         options = ["--snakefile", str(PROJECT_ROOT / "Snakefile"), "--directory", str(sweep.root)]
         options += ["--configfile", str(write_agenda(sweep)), "--workflow-profile", str(PROFILE)]
-        options += ["--cores", str(cores or torch.get_num_threads())]
+        options += ["--cores", str(cores or os.cpu_count())]
         if sweep.searches:  # other runs wait for them
             options += ["--prioritize", *(f"best_lr/{search}.json" for search in sweep.searches)]
         try:
@@ -204,8 +204,6 @@ def measured_rates(root: Path) -> dict[str, float]:
 
 def expected_seconds(config: TrainConfig, rates: dict[str, float]) -> float:
     """How long a run takes, from its settings: to start, to train and validate in each epoch, and to test."""
-    from woofkit.data import SKETCH_SIZES
-
     sizes = SKETCH_SIZES if config.dataset == "sketchwoof" else IMAGEWOOF_SIZES[config.scheme]
     seconds = START_SECONDS + (config.num_test or sizes["test"]) / EVALUATION_RATE
     if config.method == "zero-shot":
