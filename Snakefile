@@ -19,7 +19,7 @@ def best_lr(wildcards):
     return f"best_lr/{search}.json" if search else []
 
 
-localrules: all, choose
+localrules: all
 
 
 rule all:

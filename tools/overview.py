@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 
-from woofkit.claims.effects import BEST_LR, Effect, Key, Quantity, kept_effects
+from woofkit.claims.effects import BEST_LR, WORLDS, Effect, Key, Quantity, kept_effects
 from woofkit.config import METHODS
 from woofkit.files import RESULTS
 from woofkit.results import METHOD_NAMES, percent
@@ -12,7 +12,6 @@ from woofkit.sweeps.results import kept_runs
 from woofkit.tables import markdown_table
 
 BEST_GRIDS = ("seeds-best-lr", "full-best-lr")  # of sweeps: each method at its own best learning rate
-WORLDS = {"sketchwoof": "drawings", "imagewoof": "photographs"}
 
 
 def best_rates(dataset: str) -> pd.DataFrame:
@@ -51,8 +50,8 @@ def overview_markdown() -> str:
 def answer_markdown() -> str:
     """The answer to the study's question in four sentences, with the numbers of the committed measurements."""
     effects, tables = kept_effects("sketchwoof"), {dataset: best_rates(dataset) for dataset in WORLDS}
-    accuracy = effects[Key(Quantity.ACCURACY, "lora", "full", BEST_LR)]
-    kept = effects[Key(Quantity.KEPT, "lora", "full")]
+    accuracy = effects[Key(Quantity.ACCURACY, "lora", "full", BEST_LR, "drawings")]
+    kept = effects[Key(Quantity.KEPT, "lora", "full", world="drawings")]
     lora, full = (percent(tables["imagewoof"].loc[method].accuracy) for method in ("lora", "full"))
     speed = json.loads((RESULTS / "bench.json").read_text(encoding="utf-8"))["ratios"]["lora_vs_full_bf16"]
     seeds = pd.read_csv(RESULTS / "sketchwoof_seeds.csv").groupby("method")

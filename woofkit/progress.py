@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from tqdm import tqdm
@@ -10,6 +10,23 @@ from tqdm import tqdm
 from woofkit.config import TrainConfig
 
 PROGRESS_SECONDS = 30  # between two lines of progress
+
+
+class Timed:
+    """An iterator that knows how many seconds were spent waiting for its items."""
+
+    def __init__(self, items: Iterable):
+        self.items, self.seconds = iter(items), 0.0
+
+    def __iter__(self) -> Iterator:
+        return self
+
+    def __next__(self):
+        start = time.perf_counter()
+        try:
+            return next(self.items)
+        finally:
+            self.seconds += time.perf_counter() - start
 
 
 class Means(NamedTuple):

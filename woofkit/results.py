@@ -42,10 +42,16 @@ def write_history(run: Path, history: list[dict]) -> None:
     write_table(pd.DataFrame(history), run / "history.csv")
 
 
-def write_predictions(run: Path, keys: tuple[str, ...], labels: np.ndarray, logits: np.ndarray) -> None:
-    """Write predictions.parquet: keys (N,), labels (N,), logits (N, C)."""
+def write_predictions(
+    run: Path, keys: tuple[str, ...], labels: np.ndarray, logits: np.ndarray, last: np.ndarray | None = None
+) -> None:
+    """Write predictions.parquet: keys (N,), labels (N,), logits (N, C) of the selected epoch.
+
+    `last` (N,) is what the weights of the last epoch predict; without it, the two epochs are the same.
+    """
     columns = {f"logit_{index}": logits[:, index] for index in range(logits.shape[1])}
     frame = pd.DataFrame({"key": keys, "label": labels, **columns})
+    frame["last"] = logits.argmax(axis=1) if last is None else last
     write_atomic(run / "predictions.parquet", lambda temporary: frame.to_parquet(temporary, index=False))
 
 
@@ -76,7 +82,10 @@ def read_history(run: Path) -> pd.DataFrame:
 
 
 def read_predictions(run: Path) -> pd.DataFrame:
-    """One row per test image: key, label, logit_0, logit_1, ..., and `predicted`, the class with the highest logit."""
+    """One row per test image: key, label, logit_0, logit_1, ..., predicted (the highest logit's class), and last.
+
+    `predicted` is the answer of the selected epoch, `last` that of the last one.
+    """
     frame = pd.read_parquet(run / "predictions.parquet")
     logits = frame.filter(regex=r"^logit_\d+$").to_numpy()
     return frame.assign(predicted=logits.argmax(axis=1))
@@ -165,8 +174,10 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.1f} %"
 
 
-def read_answers(runs: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
+def read_answers(runs: Sequence[Path], last: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Which test images each run got right, bool (runs, images), and the images' labels (images,).
+
+    The answers are those of the selected epoch, or, with `last`, of the last one.
 
     Raises:
         ValueError: the runs were not tested on the same images.
@@ -175,5 +186,8 @@ def read_answers(runs: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
     for run, frame in zip(runs, predictions, strict=True):
         if not frame["key"].equals(predictions[0]["key"]):
             raise ValueError(f"{run.name} and {runs[0].name} were tested on different images")
-    correct = np.stack([(frame["predicted"] == frame["label"]).to_numpy() for frame in predictions])
+    answers = "last" if last else "predicted"
+    if lacking := [run.name for run, frame in zip(runs, predictions, strict=True) if answers not in frame]:
+        raise ValueError(f"{lacking[0]} has no answers of its last epoch: it was trained before they were kept")
+    correct = np.stack([(frame[answers] == frame["label"]).to_numpy() for frame in predictions])
     return correct, predictions[0]["label"].to_numpy()

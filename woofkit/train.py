@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from woofkit.fast.memory import measure_peak_memory, return_freed_memory
 from woofkit.fast.runtime import Runtime
 from woofkit.files import describe_environment, hold, write_atomic, write_json
 from woofkit.models import build_for, count_parameters, data_config
-from woofkit.progress import Means, Monitor, ProgressLines
+from woofkit.progress import Means, Monitor, ProgressLines, Timed
 from woofkit.results import is_finished, read_history, write_history, write_predictions
 from woofkit.storage.weights import hash_tensors
 
@@ -94,11 +94,15 @@ def run_training(config: TrainConfig, root: Path, monitor: Monitor | None = None
                 ended += (
                     f", stopped in epoch {stopped['stopped_epoch']}; the same settings go on after the last whole epoch"
                 )
-            metrics = _test_metrics(test, splits["test"], model) | {"precision": runtime.precision}
+            metrics, last = _test_metrics(test, splits["test"], model) | {"precision": runtime.precision}, test
             if history:
                 write_history(run, history)
+                if not stopped and costs["selected_epoch"] < config.epochs:
+                    last = _test_last_epoch(model, images["test"], runtime, run / "checkpoint.pt")
+                metrics["last_test_accuracy"] = last.accuracy
             metrics["checkpoint_bytes"] = save_run_model(run, model.cpu(), config).stat().st_size
-            write_predictions(run, splits["test"].keys, test.labels.numpy(), test.logits.numpy())
+            keys, labels = splits["test"].keys, test.labels.numpy()
+            write_predictions(run, keys, labels, test.logits.numpy(), last.logits.argmax(1).numpy())
             costs = frozen.added_to(costs, sum(record["images"] for record in history))
             write_json(run / "metrics.json", {**metrics, **costs, **stopped, **environment})
             for file in (run / "checkpoint.pt", lock):
@@ -183,6 +187,16 @@ def _train(
         "train_accuracy": history[-1]["train_accuracy"],
         "train_loss": history[-1]["train_loss"],
     }
+
+
+def _test_last_epoch(model: nn.Module, test: Images, runtime: Runtime, checkpoint: Path) -> Evaluation:
+    """Test the weights of the last epoch, which the checkpoint still has; the model keeps the selected ones."""
+    trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    selected = {name: parameter.detach().clone() for name, parameter in trainable.items()}
+    _copy_into(trainable, torch.load(checkpoint, map_location=runtime.device, weights_only=True)["tensors"])
+    found = evaluate(model, test, runtime)
+    _copy_into(trainable, selected)
+    return found
 
 
 def _where_stopped(history: list[dict], config: TrainConfig, images: dict[str, Images]) -> dict[str, int]:
@@ -301,7 +315,7 @@ def _train_epoch(run: _Loop, epoch: int) -> tuple[dict, bool]:
 
     run.model.train()
     start, watched, computed = time.perf_counter(), 0.0, time.process_time()
-    loader = _Timed(batches(run.images, config.batch_size, device=device, generator_seed=seed, augment=config.augment))
+    loader = Timed(batches(run.images, config.batch_size, device=device, generator_seed=seed, augment=config.augment))
     for step, (images, targets) in enumerate(loader, start=epoch * steps_per_epoch):
         lr = learning_rate(config, step, config.epochs * steps_per_epoch)
         set_learning_rate(run.optimizer, lr)
@@ -414,23 +428,6 @@ def learning_rate(config: TrainConfig, step: int, num_steps: int) -> float:
     if config.schedule == "constant":
         return config.lr
     return config.lr * 0.5 * (1 + math.cos(math.pi * step / num_steps))
-
-
-class _Timed:
-    """An iterator that knows how many seconds were spent waiting for its items."""
-
-    def __init__(self, items: Iterator):
-        self.items, self.seconds = items, 0.0
-
-    def __iter__(self) -> Iterator:
-        return self
-
-    def __next__(self):
-        start = time.perf_counter()
-        try:
-            return next(self.items)
-        finally:
-            self.seconds += time.perf_counter() - start
 
 
 def _resume(checkpoint, trainable, optimizer, device) -> tuple[list[dict], dict]:

@@ -1,6 +1,9 @@
 """Effects measured on planted runs: what was planted is found with its size, what was not is not."""
 
 import json
+import re
+from itertools import permutations
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,22 +17,23 @@ from woofkit.claims.effects import (
     FEW_LABELS,
     FEW_MINUS_ALL,
     MORE_EPOCHS,
+    WORLDS,
     Effect,
     Key,
     Quantity,
     effect_as_json,
+    in_world,
     kept_effects,
 )
 from woofkit.claims.evidence import accuracy_effects, cost_effects, difference, sweep_effects
 from woofkit.claims.hypotheses import HYPOTHESES
-from woofkit.claims.recommendations import NEEDS, decide
-from woofkit.claims.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED, UNMEASURED, judge_all
+from woofkit.claims.recommendations import NEEDS, Need, advise
+from woofkit.claims.verdicts import CONTRADICTED, SUPPORTED, UNMEASURED, judge_all
 from woofkit.config import ConfigError, StudyConfig
-from woofkit.explain.maps import KINDS
 from woofkit.files import write_json
 from woofkit.measure.source_tasks import SourceTask
 from woofkit.results import read_answers, write_predictions
-from woofkit.tables.claims import decisions_markdown, verdict_frame
+from woofkit.tables.claims import decisions_markdown, sentence, verdict_frame
 
 AHEAD, BEHIND = Key(Quantity.ACCURACY, "full", "lora"), Key(Quantity.ACCURACY, "lora", "full")
 TRAINED = Key(Quantity.ACCURACY, "full", "untouched")
@@ -120,96 +124,99 @@ def cost(quantity):
     return Key(quantity, "full", "lora")
 
 
-def test_costs_are_ratios_of_full_to_lora(runs):
-    effects = cost_effects(COSTS, {method: folders[0] for method, folders in runs.items()})
+def test_costs_are_ratios_of_every_pair(runs):
+    first = {method: folders[0] for method, folders in runs.items()}
+    effects = cost_effects(COSTS, first)
     assert effects[cost(Quantity.OPERATIONS)][:3] == (1.5, 1.5, 1.5)
     assert effects[cost(Quantity.MEMORY)].value == 1.5
     assert effects[cost(Quantity.TIME)][:3] == pytest.approx((1.5, 1.4, 1.65))  # of three rounds, the first and last
+    assert effects[Key(Quantity.TIME, "lora", "full")][:3] == pytest.approx((1 / 1.5, 1 / 1.65, 1 / 1.4))
     nine = [(9.0, 1, 2, 3, 4, 5, 6, 7, 8), (1,) * 9]
-    time = cost_effects(COSTS.assign(round_seconds=nine), {m: folders[0] for m, folders in runs.items()})
+    time = cost_effects(COSTS.assign(round_seconds=nine), first)
     assert time[cost(Quantity.TIME)][:3] == (5, 2, 8)
     assert time[cost(Quantity.TIME)].freedom == 8
     assert effects[cost(Quantity.PARAMETERS)].value == 31
     judged = {each.hypothesis.id: each.verdict for each in judge_all(HYPOTHESES, effects)}
-    assert (judged["H2"], judged["H3"], judged["H1"]) == (SUPPORTED, SUPPORTED, UNMEASURED)
+    assert (judged["H2"], judged["H1"]) == (SUPPORTED, UNMEASURED)
+    surely = cost_effects(COSTS.assign(round_seconds=[np.linspace(2.9, 3.1, 9), (2.0,) * 9]), first)
+    judged = {each.hypothesis.id: each.verdict for each in judge_all(HYPOTHESES, surely)}
+    assert judged["H3"] == SUPPORTED
 
 
 def sweep_frame(tmp_path):
     """Runs in which LoRA leads by 3 points with a tenth of the labels and trails by 2 with all; 20 epochs gain 4."""
     rows = []
     grids = {
-        "seeds-paper-lr": [("full", 1.0, 5, 0.90), ("lora", 1.0, 5, 0.88)],
-        "labels": [("full", 0.1, 5, 0.60), ("lora", 0.1, 5, 0.63), ("full", 1.0, 5, 0.90), ("lora", 1.0, 5, 0.88)],
-        "epochs": [("full", 1.0, 5, 0.90), ("full", 1.0, 20, 0.94)],
+        "seeds-best-lr": [("full", 0.90), ("lora", 0.88)],
+        "labels-10": [("full", 0.60), ("lora", 0.63), ("probe", 0.65)],
+        "epochs-20": [("full", 0.94)],
+        "ranks": [("lora", 0.5), ("lora", 0.6)],
     }
     for grid, cells in grids.items():
         for seed in range(3):
-            for number, (method, fraction, epochs, accuracy) in enumerate(cells):
+            for number, (method, accuracy) in enumerate(cells):
                 run = planted_run(tmp_path / f"{grid}-{number}-{seed}", accuracy + 0.002 * (seed - 1), seed)
-                rows.append(
-                    {
-                        "grid": grid,
-                        "method": method,
-                        "label_fraction": fraction,
-                        "epochs": epochs,
-                        "seed": seed,
-                        "run": str(run),
-                    }
-                )
+                rows.append({"grid": grid, "method": method, "seed": seed, "run": str(run)})
     return pd.DataFrame(rows).sample(frac=1, random_state=0)  # in any order
 
 
 def test_a_sweeps_effects_are_those_that_were_planted(tmp_path):
     effects = sweep_effects(sweep_frame(tmp_path))
-    assert effects[AHEAD].value == pytest.approx(0.02)
+    assert effects[AHEAD._replace(setting=BEST_LR)].value == pytest.approx(0.02)
     lead = effects[LEAD]
     assert lead.value == pytest.approx(0.05)
+    assert 0.02 < lead.low < 0.05 < lead.high
     assert effects[AHEAD_FEW].value == pytest.approx(0.03)
-    assert 0 < lead.low < 0.05 < lead.high
+    assert effects[AHEAD_FEW._replace(first="probe")].value == pytest.approx(0.05)
     assert effects[Key(Quantity.GAIN, "full", setting=MORE_EPOCHS)].value == pytest.approx(0.04)
     assert Key(Quantity.GAIN, "lora", setting=MORE_EPOCHS) not in effects
-    assert not any(key.setting == BEST_LR for key in effects)
+    assert not any(key.setting == "" for key in effects)
     judged = {each.hypothesis.id: each.verdict for each in judge_all(HYPOTHESES, effects)}
     assert judged["H4"] == SUPPORTED
-    assert judged["H7"] == CONTRADICTED
-    assert judged["H8"] == CONTRADICTED
+    assert judged["H7"] == UNMEASURED  # of LoRA
+
+
+def test_the_gain_of_more_epochs_is_that_of_the_last_epochs(tmp_path):
+    """Both trainings select an early epoch, which is the same; by their last epochs the longer one has lost."""
+    frame = sweep_frame(tmp_path)
+    for path in frame.loc[frame["grid"] == "epochs-20", "run"]:
+        file = Path(path) / "predictions.parquet"
+        kept = pd.read_parquet(file)
+        kept.loc[:199, "last"] = (kept.loc[:199, "label"] + 1) % 10
+        kept.to_parquet(file)
+    gain = sweep_effects(frame)[Key(Quantity.GAIN, "full", setting=MORE_EPOCHS)]
+    assert gain.value < -0.1
+
+
+def test_a_run_whose_last_epoch_was_not_tested_is_named(runs):
+    file = runs["full"][1] / "predictions.parquet"
+    pd.read_parquet(file).drop(columns="last").to_parquet(file)
+    assert read_answers(runs["full"])[0].shape == (3, IMAGES)
+    with pytest.raises(ValueError, match="full-1 has no answers of its last epoch"):
+        read_answers(runs["full"], last=True)
 
 
 def test_a_method_that_lacks_seeds_is_not_measured_yet(tmp_path):
     frame = sweep_frame(tmp_path)
-    lora = (frame["grid"] == "seeds-paper-lr") & (frame["method"] == "lora")
-    assert AHEAD in sweep_effects(frame)
-    assert AHEAD not in sweep_effects(frame[~lora | (frame["seed"] == 0)])
+    lora = (frame["grid"] == "seeds-best-lr") & (frame["method"] == "lora")
+    best = AHEAD._replace(setting=BEST_LR)
+    assert best in sweep_effects(frame)
+    assert best not in sweep_effects(frame[~lora | (frame["seed"] == 0)])
 
 
 def test_seeds_are_paired_by_their_number(tmp_path):
     frame = sweep_frame(tmp_path)
-    few = (frame["grid"] == "labels") & (frame["method"] == "lora") & (frame["label_fraction"] == 0.1)
-    effect = sweep_effects(frame[~few | (frame["seed"] != 1)])[AHEAD_FEW]
+    few = (frame["grid"] == "labels-10") & (frame["method"] == "lora")
+    effect = sweep_effects(frame[~few | (frame["seed"] != 1)])[LEAD]
     assert effect.source == "2 seeds, 1,000 test images"
-    assert effect.by_seed == pytest.approx((0.03, 0.03))  # place by place it would be 0.03 and 0.032
+    assert effect.by_seed == pytest.approx((0.05, 0.05))  # place by place it would be 0.05 and 0.052
 
 
 def test_two_runs_of_one_seed_are_refused(tmp_path):
     frame = sweep_frame(tmp_path)
-    twice = frame[(frame["grid"] == "labels") & (frame["seed"] == 0)]
-    with pytest.raises(ConfigError, match="'labels' has two runs of one seed for method full, label_fraction"):
+    twice = frame[(frame["grid"] == "labels-10") & (frame["seed"] == 0)]
+    with pytest.raises(ConfigError, match="'labels-10' has two runs of one seed for method full: let nothing else"):
         sweep_effects(pd.concat([frame, twice]))
-
-
-def test_few_labels_are_answered_by_who_is_ahead_there():
-    """LoRA 20 points behind with all labels and 10 behind with few has gained, and is still behind."""
-    effects = {AHEAD_FEW: Effect(-0.1, -0.12, -0.08, (), "3 seeds"), LEAD: Effect(0.1, 0.08, 0.12, (), "3 seeds")}
-    assert "| Few labels? | **full fine-tuning** |" in decisions_markdown(effects)
-
-
-def test_whether_to_train_is_answered_at_each_methods_best_rate_where_that_is_known():
-    usual = {TRAINED: Effect(0.03, 0.02, 0.05)}
-    assert "**train it** | accuracy, full minus untouched: +3.0" in decisions_markdown(usual)
-    best = {TRAINED._replace(setting=BEST_LR): Effect(0.0, -0.02, 0.02)}
-    assert "**a linear probe first: it may be enough** | accuracy, full minus untouched, best lr" in decisions_markdown(
-        usual | best
-    )
 
 
 def test_verdicts_as_a_frame_have_one_row_per_condition():
@@ -219,6 +226,53 @@ def test_verdicts_as_a_frame_have_one_row_per_condition():
     row = frame[frame["hypothesis"] == "H1"].iloc[0]
     assert (row["verdict"], row["value"], row["margin"], row["source"]) == (SUPPORTED, 0.05, 0.01, "here")
     assert frame[frame["hypothesis"] == "H5"]["value"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (
+            0.05,
+            "Full fine-tuning is ahead of LoRA: full fine-tuning is ahead at the paper's learning rate (5 (4 to 6) ",
+        ),
+        (
+            -0.05,
+            "It is not so that full fine-tuning is ahead of LoRA: accuracy, full minus lora is −5 (−6 to −4) points",
+        ),
+        (0.01, "Whether full fine-tuning is ahead of LoRA stays open: the interval of 2 of 2 conditions lies on both"),
+        (None, "Whether full fine-tuning is ahead of LoRA has not been measured."),
+    ],
+)
+def test_what_a_student_would_say_follows_from_the_rows(value, says):
+    effects = {} if value is None else {AHEAD: Effect(value, value - 0.01, value + 0.01)}
+    effects |= {key._replace(setting=BEST_LR): effect for key, effect in effects.items()}
+    judged = {each.hypothesis.id: each for each in judge_all(HYPOTHESES, effects)}
+    assert sentence(judged["H1"]).startswith(says)
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_every_sentence_agrees_with_its_rows(side):
+    """Effects far beyond every threshold, or far short of it: the sentence cites a number on the side it claims."""
+    effects = {}
+    for condition in (condition for each in HYPOTHESES for condition in each.conditions):
+        value = condition.threshold + side * (5 if condition.above else -5)
+        effects[condition.key] = Effect(value, value - 0.1, value + 0.1)
+    for judged in judge_all(HYPOTHESES, effects):
+        assert judged.verdict == (SUPPORTED if side > 0 else CONTRADICTED)
+        assert sentence(judged).startswith("It is not so that") == (side < 0)
+        assert judged.p_value < 1e-6
+        numbers = re.findall(r"(−?\d[\d.e+]*) \(−?[\d.e+]+ to", sentence(judged))
+        rows = (
+            judged.findings
+            if side > 0
+            else [finding for finding in judged.findings if finding.verdict == CONTRADICTED][:1]
+        )
+        units = [condition.key.quantity.unit for condition, _, _ in rows]
+        shown = [
+            effect.value * (100 if unit in ("points", "%") else 1)
+            for (_, effect, _), unit in zip(rows, units, strict=True)
+        ]
+        assert [float(number.replace("−", "-")) for number in numbers] == pytest.approx(shown, rel=0.01)
 
 
 # --- what is kept, and the answer ---
@@ -235,7 +289,9 @@ def test_kept_effects_come_back_as_they_were(tmp_path):
     measured = {AHEAD: Effect(0.1, 0.0, 0.2, (0.1, 0.1), "3 seeds", 2.5), LEAD: Effect(31.0, 31.0, 31.0)}
     write_kept(tmp_path, "rigor", "2026-01-01", measured)
     kept = kept_effects("sketchwoof", tmp_path)
-    assert kept == {key: effect._replace(source=f"{effect.source} (sweep rigor)") for key, effect in measured.items()}
+    expected = {key: effect._replace(source=f"{effect.source} (sweep rigor)") for key, effect in measured.items()}
+    assert kept == in_world(expected, "sketchwoof")
+    assert {key.world for key in kept} == {"drawings"}
     assert all(isinstance(key.quantity, Quantity) for key in kept)
     assert kept_effects("imagewoof", tmp_path) == {}
     json.loads((tmp_path / "evidence_sketchwoof_rigor.json").read_text(), parse_constant=pytest.fail)  # strict JSON
@@ -249,33 +305,62 @@ def test_kept_effects_come_back_as_they_were(tmp_path):
 def test_of_two_files_the_one_over_more_seeds_counts_then_the_later(seeds, winner, names, tmp_path):
     for name, date, count, value in zip(names, ("2026-01-01", "2026-02-01"), seeds, (0.1, 0.2), strict=True):
         write_kept(tmp_path, name, date, {AHEAD: Effect(value, value, value, (value,) * count)})
-    assert kept_effects("sketchwoof", tmp_path)[AHEAD].value == (0.1, 0.2)[winner]
+    assert kept_effects("sketchwoof", tmp_path)[AHEAD._replace(world="drawings")].value == (0.1, 0.2)[winner]
 
 
-def test_what_the_repository_keeps_is_read_and_answers_all_but_the_costs():
-    asked = {condition.key for hypothesis in HYPOTHESES for condition in hypothesis.conditions}
-    missing = asked - kept_effects("sketchwoof").keys()
-    assert {key.quantity.unit for key in missing} == {"times"}
-    assert kept_effects("imagewoof")
+def test_a_confirmatory_effect_counts_before_one_over_more_seeds(tmp_path):
+    write_kept(tmp_path, "confirm", "2026-01-01", {AHEAD: Effect(0.1, 0.0, 0.2, (0.1,) * 2)})
+    write_kept(tmp_path, "rigor", "2026-02-01", {AHEAD: Effect(0.3, 0.2, 0.4, (0.3,) * 9)})
+    kept = kept_effects("sketchwoof", tmp_path)[AHEAD._replace(world="drawings")]
+    assert (kept.value, kept.confirmatory) == (0.1, True)
 
 
-def test_an_answer_follows_its_effect_and_cites_it():
-    need = next(need for need in NEEDS if need.question.startswith("Must the old task"))
-    assert decide(need, Effect(0.15, 0.1, 0.2)) == "LoRA"
-    assert decide(need, Effect(-0.15, -0.2, -0.1)) == "full fine-tuning"
-    assert "no difference" in decide(need, Effect(0.01, -0.1, 0.1))
-    assert decide(need, None) == "not measured"
-    text = decisions_markdown({need.keys[0]: Effect(0.15, 0.1, 0.2, (), "3 seeds")})
-    assert "| Must the old task survive? | **LoRA** |" in text
-    assert "+15.0 points (+10.0 to +20.0); 3 seeds" in text
-    assert text.count("not measured") == len(NEEDS) - 1
+def test_what_the_repository_keeps_is_read():
+    for dataset in WORLDS:
+        kept = kept_effects(dataset)
+        assert kept
+        assert all(effect.low <= effect.value <= effect.high for effect in kept.values())
 
 
-def test_an_undecided_effect_is_undecided():
-    effects = {AHEAD: Effect(0.01, -0.02, 0.04), BEHIND: Effect(-0.01, -0.04, 0.02)}
-    effects |= {key._replace(setting=BEST_LR): effect for key, effect in effects.items()}
-    judged = {each.hypothesis.id: each.verdict for each in judge_all(HYPOTHESES, effects)}
-    assert (judged["H1"], judged["H8"]) == (UNDECIDED, UNDECIDED)
+# --- the recommendations ---
+
+NEED = Need("accuracy", Quantity.ACCURACY)
+
+
+def pairs(quantity, **values):
+    """Effects of every pair of methods whose values are these, each with an interval of 1 to either side."""
+    found = {}
+    for (first, ours), (second, theirs) in permutations(values.items(), 2):
+        found[Key(quantity, first, second)] = Effect(ours - theirs, ours - theirs - 1, ours - theirs + 1, (), "here")
+    return found
+
+
+def test_all_methods_that_nothing_beats_are_named_and_the_cheapest_first():
+    advice = advise(NEED, pairs(Quantity.ACCURACY, full=5.0, probe=4.5, lora=2.0), "")
+    assert advice.unbeaten == ("probe", "full")
+    assert list(advice.beaten) == ["lora"]
+    assert advice.beaten["lora"][0] == Key(Quantity.ACCURACY, "full", "lora")  # by the one that is surest
+    assert advise(NEED, {}, "") == ((), {})
+    assert advise(NEED, pairs(Quantity.ACCURACY, full=5.0, probe=1.0), "drawings") == ((), {})
+
+
+def test_of_what_is_spent_less_is_better():
+    ratios = {
+        Key(Quantity.TIME, "full", "lora"): Effect(1.3, 1.2, 1.4),
+        Key(Quantity.TIME, "lora", "full"): Effect(0.8, 0.7, 0.9),
+    }
+    assert advise(Need("", Quantity.TIME), ratios, "").unbeaten == ("lora",)
+
+
+def test_the_recommendations_stand_side_by_side_for_both_worlds():
+    effects = in_world(pairs(Quantity.KEPT, lora=0.15, full=-5.0), "sketchwoof")
+    text = decisions_markdown(effects, tuple(WORLDS.values()))
+    assert "| if you need | take, by the drawings | take, by the photographs |" in text
+    row = (
+        "| the earlier task must survive | **LoRA**<br>full fine-tuning is 515.0 (415.0 to 615.0) points behind LoRA |"
+    )
+    assert f"{row} not measured |" in text
+    assert text.count("not measured") == 2 * len(NEEDS) - 1
 
 
 @pytest.mark.parametrize(
@@ -285,7 +370,7 @@ def test_an_undecided_effect_is_undecided():
         (Key(Quantity.NO_DOG, "lora"), "share without dog, lora", "%"),
         (Key(Quantity.TIME, "full", "lora"), "time, full over lora", "times"),
         (Key(Quantity.LEGS, "full", "lora", "attention"), "density on legs, full minus lora, attention", "even shares"),
-        (Key(Quantity.GAIN, "full", setting=MORE_EPOCHS), "gain, full, 20 epochs over 5", "points"),
+        (Key(Quantity.GAIN, "full", setting=MORE_EPOCHS), "gain, full, 20 epochs over 5, last epochs", "points"),
         (Key(Quantity.DELETION, "lora", "centre"), "area under deletion, lora minus centre", ""),
     ],
 )
@@ -314,55 +399,13 @@ def forgetting(monkeypatch, tmp_path):
     return lambda frame: evidence_study.forgetting_effects(sweep, frame, "", lambda line: None)
 
 
-def test_what_is_kept_is_compared_seed_by_seed(forgetting):
-    """A seed that only one of the methods has does not count."""
+def test_what_every_method_keeps_is_compared(forgetting):
     cells = [("lora", 0), ("lora", 1), ("lora", 2), ("full", 2), ("full", 0)]
     rows = [
         {"grid": "seeds-best-lr", "method": method, "seed": seed, "run": f"{method}-{seed}-x"} for method, seed in cells
     ]
     effects = forgetting(pd.DataFrame(rows))
-    assert list(effects) == [KEPT._replace(setting=BEST_LR)]
-    (effect,) = effects.values()
-    assert effect.value == pytest.approx(0.1)
-    assert effect.by_seed == pytest.approx((0.1, 0.1))
-    assert effect.source == "2 seeds, 1,000 images of toy"
-
-
-def test_what_the_command_writes_is_what_is_read(monkeypatch, tmp_path):
-    frame = sweep_frame(tmp_path / "runs")
-    monkeypatch.setattr(evidence_study, "collect", lambda sweep: frame)
-    monkeypatch.setattr(evidence_study, "forgetting_effects", lambda *_: {})
-    monkeypatch.setattr(evidence_study, "study_forgetting", lambda *_, **__: None)
-    sweep, lines = SimpleNamespace(name="toy", study=StudyConfig()), []
-    path = evidence_study.study_evidence(sweep, folder=tmp_path, log=lines.append)
-    assert path.name == "evidence_sketchwoof_toy.json"
-    expected = {
-        key: effect._replace(source=f"{effect.source} (sweep toy)") for key, effect in sweep_effects(frame).items()
-    }
-    assert kept_effects("sketchwoof", tmp_path) == expected
-    assert any(line.startswith("accuracy, full minus lora: 0.0200 (") for line in lines)
-    monkeypatch.setattr(evidence_study, "collect", lambda sweep: frame[:0])
-    with pytest.raises(ConfigError, match="no run of sweep 'toy' has finished: python -m woofkit sweep toy"):
-        evidence_study.study_evidence(sweep, folder=tmp_path)
-
-
-# --- what is asked for and what is measured ---
-
-
-def test_every_key_that_is_asked_for_is_one_that_a_measurement_makes(runs, forgetting):
-    """Those of maps: tests/explain/test_attention_study.py."""
-    grids = {"seeds-paper-lr": [(1.0, 5)], "seeds-best-lr": [(1.0, 5)], "labels": [(0.1, 5), (1.0, 5)]}
-    grids["epochs"] = [(1.0, 5), (1.0, 20)]
-    rows = [
-        {"grid": grid, "method": method, "label_fraction": share, "epochs": epochs, "seed": seed, "run": str(run)}
-        for grid, settings in grids.items()
-        for share, epochs in settings
-        for method, folders in {"full": runs["full"], "lora": runs["lora"], "zero-shot": runs["probe"]}.items()
-        for seed, run in enumerate(folders)
-    ]
-    frame = pd.DataFrame(rows)
-    made = sweep_effects(frame) | forgetting(frame)
-    made |= cost_effects(COSTS, {method: folders[0] for method, folders in runs.items()})
-    asked = {condition.key for hypothesis in HYPOTHESES for condition in hypothesis.conditions}
-    asked |= {key for need in NEEDS for key in need.keys}
-    assert {key for key in asked if key.setting not in KINDS} <= made.keys()
+    best = KEPT._replace(setting=BEST_LR)
+    assert set(effects) == {best, best._replace(first="full", second="lora")}
+    assert effects[best].value == pytest.approx(0.1)
+    assert effects[best].source == "2 and 3 seeds, 1,000 images of toy"

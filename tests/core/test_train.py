@@ -13,12 +13,12 @@ from safetensors.torch import save_file
 from helpers import imagewoof_folder
 from woofkit import progress, train
 from woofkit.adapters import load_run_model
-from woofkit.config import ConfigError, LoRAConfig
+from woofkit.config import SCHEMES, ConfigError, LoRAConfig
 from woofkit.data import Images, load_dataset, load_pixels, make_transform
 from woofkit.fast.runtime import Runtime
 from woofkit.models import build_model, data_config
 from woofkit.progress import Monitor, ProgressLines
-from woofkit.results import load_runs, read_history, read_metrics, read_predictions
+from woofkit.results import load_runs, read_answers, read_history, read_metrics, read_predictions
 from woofkit.train import evaluate, run_training
 
 
@@ -55,6 +55,20 @@ def test_a_run_leaves_a_whole_folder_and_its_model_gives_the_same_logits(tiny_ru
     assert metrics["test_accuracy_low"] <= metrics["test_accuracy"] <= metrics["test_accuracy_high"]
     assert metrics["checkpoint_bytes"] == (run / weights).stat().st_size
     assert metrics["train_seconds"] == pytest.approx(read_history(run).seconds.sum())
+
+
+def test_the_last_epoch_is_tested_beside_the_selected_one(tiny_run, tmp_path):
+    config = replace(tiny_run, epochs=4, lr=0.01, num_train=20, seed=3)
+    selecting, whole = (run_training(replace(config, scheme=scheme), tmp_path, Monitor()) for scheme in SCHEMES)
+    metrics, answers = read_metrics(selecting), read_predictions(selecting)
+    assert metrics["selected_epoch"] < 4
+    assert not answers["last"].equals(answers["predicted"])
+    trained = read_predictions(whole)  # without a validation split nothing is selected
+    assert answers["last"].tolist() == trained["last"].tolist() == trained["predicted"].tolist()
+    assert metrics["last_test_accuracy"] == pytest.approx(read_metrics(whole)["test_accuracy"])
+    correct, _ = read_answers([selecting], last=True)
+    assert correct.mean() == pytest.approx(metrics["last_test_accuracy"])
+    assert not load_run_model(selecting).head.bias.equal(load_run_model(whole).head.bias)
 
 
 def test_an_equal_finished_run_is_handed_back_untouched(tiny_run, tmp_path, monkeypatch):

@@ -144,13 +144,18 @@ def test_a_line_of_forgetting_runs_through_the_means_in_the_order_of_its_setting
 
 def verdicts(**changes):
     columns = {
-        "claim": ["C1", "C3", "C4", "C6"],
+        "hypothesis": ["H1", "H1", "H4", "H6"],
+        "claim": ["C1", "C1", "C4", ""],
+        "says": ["one is ahead", "one is ahead", "few images", "only the dog"],
         "statement": ["higher", "less time", "fewer images", "only the dog"],
         "verdict": ["supported", "contradicted", "undecided", "not measured"],
+        "of_the_claim": ["contradicted", "contradicted", "undecided", "not measured"],
+        "p_value": [0.003, 0.003, np.nan, np.nan],
+        "why": ["", "", "the interval lies on both sides", ""],
         "value": [0.02, 1.1, 0.0, np.nan],
         "low": [0.01, 1.05, -0.01, np.nan],
         "high": [0.04, 1.2, 0.005, np.nan],
-        "limit": [0.0, 1.0, 0.0, 0.0],
+        "threshold": [0.0, 1.0, 0.0, 0.0],
         "above": [True, False, True, True],
         "unit": ["points", "times", "points", ""],
         "margin": [0.01, 0.0, 0.02, 0.0],
@@ -158,24 +163,40 @@ def verdicts(**changes):
     return pd.DataFrame(columns | changes)
 
 
-def test_a_verdict_is_a_word_a_colour_and_a_marker_and_lies_right_of_the_line_if_the_claim_holds(ax):
+def test_a_condition_is_a_word_a_colour_and_a_marker_and_lies_right_of_the_line_if_it_holds(ax):
     verdict_table(verdicts(), ax)
-    places = [offsets[0] for offsets in marks(ax, 150)]
-    assert places == [pytest.approx([0.5, 0]), pytest.approx([-0.5, 1]), pytest.approx([0, 2])]
+    places = [offsets[0] for offsets in marks(ax, 130)]  # rows 0, 3 and 5 are the hypotheses' own
+    assert places == [pytest.approx([0.5, 1]), pytest.approx([-0.5, 2]), pytest.approx([0, 4])]
     bars = spans(ax)[:3]
-    assert bars[0] == pytest.approx((0.25, 0, 1, 0))  # 0.01 to 0.04, by the largest distance
-    assert bars[1] == pytest.approx((-1, 1, -0.25, 1))  # less was claimed: 1.05 to 1.2 is left of 1
-    assert bars[2] == pytest.approx((-0.5, 2, 0.25, 2))  # by the margin, 0.02
+    assert bars[0] == pytest.approx((0.25, 1, 1, 1))  # 0.01 to 0.04, by the largest distance
+    assert bars[1] == pytest.approx((-1, 2, -0.25, 2))  # less was claimed: 1.05 to 1.2 is left of 1
+    assert bars[2] == pytest.approx((-0.5, 4, 0.25, 4))  # by the margin, 0.02
     words = texts(ax)
-    assert {"supported", "contradicted", "undecided", "not measured"} <= set(words)
+    assert {"supported", "contradicted", "undecided"} <= set(words)
     assert {"2 (1 to 4) points", "1.1 (1.05 to 1.2) times", "0 (−1 to 0.5) points"} <= set(words)
-    assert "C1: higher" in words
-    drawn = [to_hex(dots.get_facecolor()[0]).upper() for dots in scattered(ax, 150)]
+    drawn = [to_hex(dots.get_facecolor()[0]).upper() for dots in scattered(ax, 130)]
     assert drawn == [VERDICTS[word][0] for word in ("supported", "contradicted", "undecided")]
 
 
+def test_a_hypothesis_has_a_row_with_its_own_verdict_and_why(ax):
+    verdict_table(verdicts(), ax)
+    rows = [label.get_text() for label in ax.get_yticklabels()]
+    assert rows == [
+        "H1 C1: one is ahead",
+        "higher",
+        "less time",
+        "H4 C4: few images",
+        "fewer images",
+        "H6: only the dog",
+    ]
+    words = texts(ax)
+    assert {"CONTRADICTED", "UNDECIDED", "NOT MEASURED"} <= set(words)
+    assert {"p 0.003, corrected", "the interval lies on both sides"} <= set(words)
+    assert [offsets[0][1] for offsets in marks(ax, 190)] == [0, 3, 5]
+
+
 def test_an_interval_that_misses_its_value_is_refused(ax):
-    with pytest.raises(ValueError, match=r"C1: the interval 0.01 to 0.04 does not hold 0.05"):
+    with pytest.raises(ValueError, match=r"H1: the interval 0.01 to 0.04 does not hold 0.05"):
         verdict_table(verdicts(value=[0.05, 1.1, 0.0, np.nan]), ax)
 
 

@@ -7,8 +7,15 @@ import pytest
 from scipy.stats import binomtest, norm, ttest_1samp
 
 from woofkit.stats.intervals import accuracy_interval, mcnemar_test
-from woofkit.stats.power import detectable_difference, mcnemar_power
-from woofkit.stats.seeds import crossed_mean, holm, paired_bootstrap, paired_over_seeds, seed_and_image_variance
+from woofkit.stats.power import decidable_difference, detectable_difference, mcnemar_power
+from woofkit.stats.seeds import (
+    _over_seeds,
+    crossed_mean,
+    holm,
+    paired_bootstrap,
+    paired_over_seeds,
+    seed_and_image_variance,
+)
 
 LABELS = np.repeat(np.arange(10), 50)
 EASE = np.linspace(0.7, 0.99, 10)[LABELS]  # accuracy by breed
@@ -136,6 +143,31 @@ def test_the_detectable_difference_has_its_power_and_is_near_the_normal_one():
         assert found == pytest.approx(z / np.sqrt(num_images), rel=0.06)
         assert found >= z / np.sqrt(num_images)  # the exact test is the stricter
     assert detectable_difference(500, discordant=0.05) < detectable_difference(500)
+
+
+@pytest.mark.parametrize(("seeds", "images", "spread"), [(5, 2000, 0.01), (3, 500, 0.02), (5, 2000, 0.0)])
+def test_several_seeds_show_the_decidable_difference_with_its_power(seeds, images, spread):
+    """Models that share each image's ease and differ by a seed's luck; a lead counts if its interval is beyond 0.01."""
+    rng, labels, shown = np.random.default_rng(0), np.zeros(images), 0
+    true = decidable_difference(seeds, images, spread, margin=0.01)
+    for _ in range(200):
+        luck = rng.normal(0, spread, (2, seeds, 1))
+        swayed = rng.random(images) < 0.1  # right for one of the methods alone
+        first = np.where(swayed, rng.random(images) < 0.5 + 5 * true, True)
+        answers = np.stack([first, np.where(swayed, ~first, True)])[:, None] + luck
+        shown += paired_over_seeds_of(answers, labels).low > 0.01
+    assert 0.7 < shown / 200 < 0.92
+
+
+def paired_over_seeds_of(answers, labels):
+    """The interval of `paired_over_seeds`, of numbers that need not be answers."""
+    return _over_seeds(answers[0].mean(0) - answers[1].mean(0), list(answers), labels, 0.95)
+
+
+@pytest.mark.parametrize("wrong", [{"num_seeds": 1}, {"seed_spread": -1}, {"power": 0.01}, {"num_images": 0}])
+def test_a_design_that_cannot_be_is_refused(wrong):
+    with pytest.raises(ValueError, match="got"):
+        decidable_difference(**({"num_seeds": 5, "num_images": 500, "seed_spread": 0.01} | wrong))
     with pytest.raises(ValueError, match="5 images, 10% of them discordant, show no difference with power 0.8"):
         detectable_difference(5)
     with pytest.raises(ValueError, match="needs at least as large a discordant share, got 0.1"):

@@ -27,7 +27,16 @@ from woofkit.sweeps import results as sweep_results
 from woofkit.sweeps import run as sweep_run
 from woofkit.sweeps.grid import Sweep, available_sweeps, load_sweep
 from woofkit.sweeps.results import collect, keep, kept_runs, outcome_path, read_outcome
-from woofkit.sweeps.run import RATES, expected_seconds, job_table, measured_rates, summary, val_accuracy, write_agenda
+from woofkit.sweeps.run import (
+    RATES,
+    expected_seconds,
+    job_table,
+    measured_rates,
+    next_rate,
+    summary,
+    val_accuracy,
+    write_agenda,
+)
 from woofkit.tables.sweeps import kept_markdown
 
 SEARCH = """
@@ -265,13 +274,14 @@ def test_a_job_leaves_one_small_file_and_a_lost_one_costs_only_a_look(write_swee
 
 
 def test_the_best_lr_has_the_best_validation_accuracy_and_the_test_has_no_say(write_sweep, monkeypatch, capsys):
-    sweep = load_sweep(write_sweep(SEARCH))
-    for number, accuracy in enumerate((0.7, 0.6, 0.1, 0.2)):
+    sweep = load_sweep(write_sweep(SEARCH.replace("[1e-4, 1e-3]", "[1e-5, 1e-4, 1e-3, 1e-2]")))
+    for number, accuracy in enumerate((0.1, 0.7, 0.6, 0.5, 0.1, 0.1, 0.2, 0.1)):
         pretend(sweep, number, accuracy, test_accuracy=1 - accuracy)
     for search, lr, words in zip(sweep.searches, (1e-4, 1e-3), ("0.0001, val 70.0%", "0.001, val 20.0%"), strict=True):
         assert do(sweep, "choose", search) == 0
-        assert f"best learning rate of {search}: {words}, at the edge of its grid" in capsys.readouterr().out
-        assert json.loads((sweep.root / "best_lr" / f"{search}.json").read_text())["lr"] == lr
+        assert f"best learning rate of {search}: {words}\n" in capsys.readouterr().out
+        chosen = json.loads((sweep.root / "best_lr" / f"{search}.json").read_text())
+        assert (chosen["lr"], chosen["at_an_edge"], chosen["widened"]) == (lr, False, [])
     asked = []
     run = sweep.root / f"run-{sweep.jobs[0].name}"
     monkeypatch.setattr(woofkit.train, "run_training", lambda config, root: asked.append(config) or run)
@@ -285,16 +295,99 @@ def test_the_best_lr_has_the_best_validation_accuracy_and_the_test_has_no_say(wr
     ]
 
 
+@pytest.fixture
+def planted(monkeypatch):
+    """Trainings take no time: their validation accuracy falls with the distance of the rate from a planted best one."""
+    trained = []
+
+    def plant(best: float) -> list[tuple[float, int]]:
+        def train(config, root):
+            trained.append((config.lr, config.seed))
+            run = root / f"planted-{config.lr:g}-{config.seed}"
+            run.mkdir(parents=True)
+            write_json(run / "config.json", {"config": config.to_dict()})
+            write_history(run, [{"epoch": 1, "val_accuracy": 0.9 - 0.1 * abs(np.log10(config.lr / best))}])
+            write_predictions(run, tuple("ab"), np.array([0, 1]), np.eye(2))
+            write_json(run / "metrics.json", {"selected_epoch": 1, "test_accuracy": 1.0})
+            return run
+
+        monkeypatch.setattr(woofkit.train, "run_training", train)
+        return trained
+
+    return plant
+
+
+def search_at(write_sweep, rates="[1e-4, 3e-4, 1e-3]"):
+    """A sweep of one search over two seeds, its first runs done."""
+    grids = f"search: {{method: full, lr: {rates}, seed: [0, 1]}}\nb: {{method: full, lr: best of search}}"
+    sweep = load_sweep(write_sweep(grids))
+    for job in sweep.jobs_of("search"):
+        assert do(sweep, "train", job.name) == 0
+    return sweep, *sweep.searches
+
+
+@pytest.mark.parametrize(
+    ("planted_best", "further", "lr", "at_an_edge"),
+    [
+        (3e-4, [], 3e-4, False),
+        (4e-3, [3e-3, 1e-2], 3e-3, False),
+        (1.0, [3e-3, 1e-2, 3e-2], 3e-2, True),  # three steps are all that is gone
+        (1e-5, [3e-5, 1e-5, 3e-6], 1e-5, False),
+    ],
+)
+def test_a_best_rate_at_the_edge_widens_its_grid_for_every_seed(
+    write_sweep, planted, planted_best, further, lr, at_an_edge, capsys
+):
+    trained = planted(planted_best)
+    sweep, search = search_at(write_sweep)
+    del trained[:]
+    assert do(sweep, "choose", search) == 0
+    assert trained == [(rate, seed) for rate in further for seed in (0, 1)]
+    chosen = json.loads((sweep.root / "best_lr" / f"{search}.json").read_text())
+    assert (chosen["lr"], chosen["at_an_edge"], len(chosen["widened"])) == (lr, at_an_edge, 2 * len(further))
+    assert [float(rate) for rate in chosen["val_accuracy"]] == sorted([1e-4, 3e-4, 1e-3, *further])
+    assert ("a wider one may hold a better" in capsys.readouterr().out) == at_an_edge
+    table = collect(sweep)
+    assert sorted(set(table[table["grid"] == "search"]["lr"])) == sorted([1e-4, 3e-4, 1e-3, *further])
+    del trained[:]
+    assert do(sweep, "choose", search) == 0  # an interrupted search finds what it has trained
+    assert trained == []
+
+
+def test_a_widened_rate_that_the_file_names_later_is_found_done(write_sweep, planted):
+    planted(4e-3)
+    sweep, search = search_at(write_sweep)
+    assert do(sweep, "choose", search) == 0
+    wider = load_sweep(write_sweep("search: {method: full, lr: [1e-3, 3e-3, 1e-2], seed: [0, 1]}"))
+    assert set(job_table(wider)["state"]) == {"done"}
+
+
+@pytest.mark.parametrize(
+    ("rates", "best", "wider"),
+    [
+        ([1e-4, 3e-4, 1e-3], 3e-4, None),
+        ([1e-4], 1e-4, None),  # nothing was searched
+        ([1e-4, 1e-3], 1e-3, 1e-2),
+        ([1e-4, 2e-4], 2e-4, 4e-4),  # a finer grid keeps its step
+        ([1e-4, 2e-4], 1e-4, 5e-5),
+        ([3.0, 10.0], 10.0, None),  # higher rates are refused
+        ([1.0, 5.0], 5.0, 10.0),
+    ],
+)
+def test_the_next_rate_is_a_step_further(rates, best, wider):
+    assert next_rate(rates, best) == (wider and pytest.approx(wider))
+
+
 @pytest.mark.parametrize(
     ("accuracies", "best"),
     [
-        ({1e-4: [0.5], 1e-3: [0.5], 1e-2: [0.4]}, 1e-4),  # among equals the smaller
-        ({1e-4: [0.9, 0.1], 1e-3: [0.6, 0.6]}, 1e-3),  # seeds count alike
-        ({1e-4: [0.1, 0.1], 1e-3: [0.9, None]}, 1e-4),  # one that diverged is the worst
+        ({1e-4: [0.2], 3e-4: [0.5], 1e-3: [0.5], 1e-2: [0.4]}, 3e-4),  # among equals the smaller
+        ({1e-5: [0.2, 0.2], 1e-4: [0.9, 0.1], 1e-3: [0.6, 0.6], 1e-2: [0.1, 0.1]}, 1e-3),  # seeds count alike
+        ({1e-5: [0.0, 0.0], 1e-4: [0.1, 0.1], 1e-3: [0.9, None]}, 1e-4),  # one that diverged is the worst
     ],
 )
 def test_a_learning_rate_counts_by_its_mean_over_seeds(write_sweep, accuracies, best):
-    seeds = list(range(len(accuracies[1e-4])))
+    seeds = list(range(len(accuracies[1e-3])))
     grids = f"search: {{method: full, lr: {list(accuracies)}, seed: {seeds}}}\nb: {{method: full, lr: best of search}}"
     sweep = load_sweep(write_sweep(grids))
     for number, accuracy in enumerate(sum(accuracies.values(), [])):

@@ -1,6 +1,7 @@
 """What an effect is: a typed key, a number with its interval; and the effects that data/results/ keeps.
 
 Hypotheses ask by key and measurements deliver by key. The readable name of an effect is rendered from its key.
+A condition holds for any world; what is measured is of one.
 """
 
 import json
@@ -15,6 +16,8 @@ import pandas as pd
 from woofkit.files import RESULTS
 
 COUNTED = "counted"  # the source of an effect that is exact
+WORLDS = {"sketchwoof": "drawings", "imagewoof": "photographs"}  # dataset -> world
+CONFIRMATORY = ("confirm",)  # sweeps on seeds and test images that nothing was looked at before
 
 
 class Quantity(StrEnum):
@@ -47,32 +50,36 @@ class Quantity(StrEnum):
 
 
 # Settings of a key. "" stands for the settings of the study; for maps, the setting is the kind of map.
-BEST_LR, FEW_LABELS = "best lr", "a tenth of the labels"
-FEW_MINUS_ALL, MORE_EPOCHS = "a tenth of the labels minus all", "20 epochs over 5"
+BEST_LR, POSE = "best lr", "the pose, best lr"
+FEW_LABELS, FEW_MINUS_ALL = "a tenth of the labels, equal steps", "a tenth of the labels minus all, equal steps"
+MORE_EPOCHS = "20 epochs over 5, last epochs"
 
 
 class Key(NamedTuple):
     """Which effect: a quantity of `first`, compared with that of `second` if there is one, in a setting.
 
-    `first` and `second` are methods, "untouched" or "original"; `second` may also be a map that knows nothing.
+    `first` and `second` are methods, "untouched" or "original"; `second` may also be a map that knows nothing. `world`
+    is one of WORLDS, or "" for any.
     """
 
     quantity: Quantity
     first: str
     second: str = ""
     setting: str = ""
+    world: str = ""
 
     def __str__(self) -> str:
         """The readable name, such as "accuracy, full minus lora, best lr"."""
         sign = "over" if self.quantity.unit == "times" else "minus"
         pair = f"{self.first} {sign} {self.second}" if self.second else self.first
-        return ", ".join(filter(None, (self.quantity, pair, self.setting)))
+        return ", ".join(filter(None, (self.quantity, pair, self.setting, self.world)))
 
 
 class Effect(NamedTuple):
     """A number with its 95 % interval, what it is for each seed, and what it was measured on.
 
-    `freedom`: the degrees of freedom of an interval that is Student's; few seeds have few.
+    `freedom`: the degrees of freedom of an interval that is Student's; few seeds have few. `confirmatory`: measured on
+    seeds and images that nothing was looked at before.
     """
 
     value: float
@@ -81,14 +88,22 @@ class Effect(NamedTuple):
     by_seed: tuple[float, ...] = ()
     source: str = ""
     freedom: float = math.inf
+    confirmatory: bool = False
 
 
 Effects = Mapping[Key, Effect]
 
 
+def in_world(effects: Effects, dataset: str) -> dict[Key, Effect]:
+    """The same effects as effects of a dataset's world."""
+    return {key._replace(world=WORLDS[dataset]): effect for key, effect in effects.items()}
+
+
 def effect_as_json(key: Key, effect: Effect) -> dict[str, Any]:
-    """An effect under its key as strict JSON has it: no infinity."""
-    return key._asdict() | effect._asdict() | {"freedom": None if math.isinf(effect.freedom) else effect.freedom}
+    """An effect under its key as strict JSON has it: no infinity. World and sweep are those of the file."""
+    record = key._asdict() | effect._asdict() | {"freedom": None if math.isinf(effect.freedom) else effect.freedom}
+    del record["world"], record["confirmatory"]
+    return record
 
 
 def effects_from_json(kept: Mapping[str, Any]) -> dict[Key, Effect]:
@@ -98,7 +113,8 @@ def effects_from_json(kept: Mapping[str, Any]) -> dict[Key, Effect]:
         key = Key(Quantity(record["quantity"]), record["first"], record["second"], record["setting"])
         source, freedom = f"{record['source']} (sweep {kept['sweep']})", record["freedom"]
         numbers = (record["value"], record["low"], record["high"], tuple(record["by_seed"]))
-        effects[key] = Effect(*numbers, source, math.inf if freedom is None else freedom)
+        freedom = math.inf if freedom is None else freedom
+        effects[key] = Effect(*numbers, source, freedom, kept["sweep"] in CONFIRMATORY)
     return effects
 
 
@@ -113,10 +129,15 @@ def attention_effects(table: pd.DataFrame) -> dict[Key, Effect]:
 
 
 def kept_effects(dataset: str, folder: Path = RESULTS) -> dict[Key, Effect]:
-    """Every effect that is kept for a dataset: of its sweeps, and of what `woofkit attention` measured.
+    """Every effect that is kept for a dataset's world: of its sweeps, and of what `woofkit attention` measured.
 
-    Where several files have an effect, the one over the most seeds counts; of equally many, the one measured last.
+    Where several files have an effect, a confirmatory one counts before others, then the one over the most seeds, and
+    of equally many the one measured last.
     """
+
+    def weight(effect: Effect) -> tuple[bool, int]:
+        return effect.confirmatory, len(effect.by_seed)
+
     found = []  # (date, effects)
     for path in sorted(folder.glob(f"evidence_{dataset}_*.json")):
         kept = json.loads(path.read_text(encoding="utf-8"))
@@ -127,7 +148,7 @@ def kept_effects(dataset: str, folder: Path = RESULTS) -> dict[Key, Effect]:
         found.append((record["environment"]["date"], attention_effects(table)))
     effects: dict[Key, Effect] = {}
     for _, measured in sorted(found, key=lambda dated: dated[0]):
-        for key, effect in measured.items():
-            if key not in effects or len(effect.by_seed) >= len(effects[key].by_seed):
+        for key, effect in in_world(measured, dataset).items():
+            if key not in effects or weight(effect) >= weight(effects[key]):
                 effects[key] = effect
     return effects

@@ -4,28 +4,43 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import permutations
 from math import inf
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from woofkit.claims.effects import BEST_LR, COUNTED, FEW_LABELS, FEW_MINUS_ALL, MORE_EPOCHS, Effect, Key, Quantity
+from woofkit.claims.effects import BEST_LR, COUNTED, FEW_LABELS, FEW_MINUS_ALL, MORE_EPOCHS, POSE, Effect, Key, Quantity
 from woofkit.config import ConfigError
 from woofkit.results import read_answers, read_metrics
 from woofkit.stats.intervals import Interval, mean_interval
 from woofkit.stats.seeds import OverSeeds, crossed_mean, paired_bootstrap, paired_over_seeds
 
 HELD = ["weights_mb", "optimizer_mb", "gradients_mb", "activations_mb"]  # by a training step, of `measure_costs`
-RATE_GRIDS = {"seeds-paper-lr": "", "seeds-best-lr": BEST_LR}  # a sweep's grids over methods -> setting of the key
-VARIED = {"labels": "label_fraction", "epochs": "epochs"}  # its other grids -> what they vary beside the method
-# The grid that an effect is measured on, and the mean accuracies that it is the weighted sum of.
+# A sweep's grids over methods -> setting of the key.
+METHOD_GRIDS = {"seeds-paper-lr": "", "seeds-best-lr": BEST_LR, "labels-10": FEW_LABELS, "seeds-pose": POSE}
+
+
+class Group(NamedTuple):
+    """Runs of a sweep's grid that differ in their seed alone: those of a method."""
+
+    grid: str
+    method: str
+
+
+FEW, ALL = "labels-10", "seeds-best-lr"
+# What an effect is the weighted sum of, and whether the last epoch's answers count or the selected one's.
 CONTRASTS = {
-    Key(Quantity.ACCURACY, "lora", "full", FEW_LABELS): ("labels", {("lora", 0.1): 1, ("full", 0.1): -1}),
     Key(Quantity.LEAD, "lora", "full", FEW_MINUS_ALL): (
-        "labels",
-        {("lora", 0.1): 1, ("full", 0.1): -1, ("lora", 1.0): -1, ("full", 1.0): 1},
+        {Group(FEW, "lora"): 1, Group(FEW, "full"): -1, Group(ALL, "lora"): -1, Group(ALL, "full"): 1},
+        False,
     ),
-    Key(Quantity.GAIN, "full", setting=MORE_EPOCHS): ("epochs", {("full", 20): 1, ("full", 5): -1}),
-    Key(Quantity.GAIN, "lora", setting=MORE_EPOCHS): ("epochs", {("lora", 20): 1, ("lora", 5): -1}),
+    **{
+        Key(Quantity.GAIN, method, setting=MORE_EPOCHS): (
+            {Group("epochs-20", method): 1, Group("seeds-best-lr", method): -1},
+            True,
+        )
+        for method in ("full", "lora")
+    },
 }
 
 
@@ -61,30 +76,39 @@ def accuracy_effects(runs: Mapping[str, Sequence[Path]], setting: str = "") -> d
 
 
 def cost_effects(costs: pd.DataFrame, runs: Mapping[str, Path]) -> dict[Key, Effect]:
-    """What full fine-tuning takes over what LoRA takes, from `costs.measure_costs` and two finished runs.
+    """What each method takes over what another takes, from `costs.measure_costs` and a finished run of each.
 
     Counts have no interval; memory is that of the tensors which a step holds. The interval of time is about the median
     of the rounds' ratios: of nine rounds from the second to the eighth, which holds it in 96 %; of seven or fewer from
     the first to the last.
     """
+    by_method = costs.set_index("method")
+    metrics = {method: read_metrics(run) for method, run in runs.items()}
+    effects = {}
+    for first, second in permutations([method for method in by_method.index if method in runs], 2):
+        ours, theirs = by_method.loc[first], by_method.loc[second]
+        operations = ["forward_gflops", "backward_gflops"]
+        ratios = {
+            Quantity.OPERATIONS: ours[operations].sum() / theirs[operations].sum(),
+            Quantity.MEMORY: ours[HELD].sum() / theirs[HELD].sum(),
+            Quantity.FILE: metrics[first]["checkpoint_bytes"] / metrics[second]["checkpoint_bytes"],
+            Quantity.PARAMETERS: metrics[first]["trainable_parameters"] / metrics[second]["trainable_parameters"],
+        }
+        for quantity, ratio in ratios.items():
+            effects[Key(quantity, first, second)] = Effect(ratio, ratio, ratio, (), COUNTED)
+        rounds = np.divide(ours["round_seconds"], theirs["round_seconds"])
+        effects[Key(Quantity.TIME, first, second)] = _median(rounds)
+    return effects
+
+
+def _median(rounds: np.ndarray) -> Effect:
+    """The median of the rounds with an interval between two of them: nothing is assumed of how they are spread."""
     from scipy.stats import binom  # takes a second
 
-    by_method = costs.set_index("method")
-    full, lora = by_method.loc["full"], by_method.loc["lora"]
-    metrics = {method: read_metrics(runs[method]) for method in ("full", "lora")}
-    operations = ["forward_gflops", "backward_gflops"]
-    ratios = {
-        Quantity.OPERATIONS: full[operations].sum() / lora[operations].sum(),
-        Quantity.MEMORY: full[HELD].sum() / lora[HELD].sum(),
-        Quantity.FILE: metrics["full"]["checkpoint_bytes"] / metrics["lora"]["checkpoint_bytes"],
-        Quantity.PARAMETERS: metrics["full"]["trainable_parameters"] / metrics["lora"]["trainable_parameters"],
-    }
-    effects = {quantity: Effect(ratio, ratio, ratio, (), COUNTED) for quantity, ratio in ratios.items()}
-    rounds = np.sort(np.divide(full["round_seconds"], lora["round_seconds"]))
-    first = max(int(binom.ppf(0.025, len(rounds), 0.5)) - 1, 0)  # an order statistic: nothing is assumed of the rounds
+    rounds = np.sort(rounds)
+    first = max(int(binom.ppf(0.025, len(rounds), 0.5)) - 1, 0)
     ends = (float(rounds[first]), float(rounds[-1 - first]))
-    effects[Quantity.TIME] = Effect(float(np.median(rounds)), *ends, (), f"{len(rounds)} rounds", len(rounds) - 1)
-    return {Key(quantity, "full", "lora"): effect for quantity, effect in effects.items()}
+    return Effect(float(np.median(rounds)), *ends, (), f"{len(rounds)} rounds", len(rounds) - 1)
 
 
 def sweep_effects(frame: pd.DataFrame) -> dict[Key, Effect]:
@@ -95,29 +119,32 @@ def sweep_effects(frame: pd.DataFrame) -> dict[Key, Effect]:
     Raises:
         ConfigError: a grid has two runs of one seed: something else differs too.
     """
-    effects = {}
-    for grid, setting in RATE_GRIDS.items():
-        runs = runs_by_seed(frame, grid, ["method"])
+    effects, groups = {}, {}
+    for grid in frame["grid"].unique() if len(frame) else ():
+        if grid in METHOD_GRIDS or any(grid == group.grid for weights, _ in CONTRASTS.values() for group in weights):
+            groups[grid] = runs_by_seed(frame, grid)
+    for grid, setting in METHOD_GRIDS.items():
+        runs = groups.get(grid, {})
         most = max(map(len, runs.values()), default=0)
-        measured = {method: seeds for (method,), seeds in runs.items() if len(seeds) == most or method == "zero-shot"}
-        whole = {method: list(seeds.values()) for method, seeds in measured.items()}
+        whole = {m: list(seeds.values()) for m, seeds in runs.items() if len(seeds) == most or m == "zero-shot"}
         if len(whole) > 1:
             effects |= accuracy_effects(whole, setting)
-    for key, (grid, weights) in CONTRASTS.items():
-        runs = runs_by_seed(frame, grid, ["method", VARIED[grid]])
-        if all(group in runs for group in weights) and (seeds := common_seeds(*(runs[group] for group in weights))):
-            effects[key] = _contrast([[runs[group][seed] for seed in seeds] for group in weights], weights.values())
+    for key, (weights, last) in CONTRASTS.items():
+        known = [groups.get(group.grid, {}).get(group.method, {}) for group in weights]
+        if seeds := common_seeds(*known):
+            effects[key] = _contrast([[runs[seed] for seed in seeds] for runs in known], weights.values(), last)
     return effects
 
 
-def runs_by_seed(frame: pd.DataFrame, grid: str, names: list[str]) -> dict[tuple, dict[int, Path]]:
-    """Settings -> seed -> the folder of the run, the seeds in rising order."""
+def runs_by_seed(frame: pd.DataFrame, grid: str) -> dict[str, dict[int, Path]]:
+    """Method -> seed -> the folder of the run, the seeds in rising order."""
     groups = {}
-    for key, rows in frame[frame["grid"] == grid].sort_values("seed").groupby(names, sort=False):
+    for method, rows in frame[frame["grid"] == grid].sort_values("seed").groupby("method", sort=False):
         if rows["seed"].duplicated().any():
-            setting = ", ".join(f"{name} {value}" for name, value in zip(names, key, strict=True))
-            raise ConfigError(f"grid {grid!r} has two runs of one seed for {setting}: let nothing else vary there")
-        groups[key] = dict(zip(rows["seed"], map(Path, rows["run"]), strict=True))
+            raise ConfigError(
+                f"grid {grid!r} has two runs of one seed for method {method}: let nothing else vary there"
+            )
+        groups[method] = dict(zip(rows["seed"], map(Path, rows["run"]), strict=True))
     return groups
 
 
@@ -126,9 +153,9 @@ def common_seeds(*groups: Mapping[int, object]) -> list[int]:
     return sorted(set.intersection(*map(set, groups)))
 
 
-def _contrast(groups: Sequence[Sequence[Path]], weights: Iterable[int]) -> Effect:
+def _contrast(groups: Sequence[Sequence[Path]], weights: Iterable[int], last: bool) -> Effect:
     """The weighted sum of the accuracies of groups of runs, which have the same seeds in the same order."""
-    answers = [read_answers(group) for group in groups]
+    answers = [read_answers(group, last) for group in groups]
     labels = answers[0][1]
     values = sum(weight * correct.astype(float) for weight, (correct, _) in zip(weights, answers, strict=True))
     found = crossed_mean(values, labels) if len(values) > 1 else mean_interval(values[0])

@@ -1,49 +1,54 @@
-"""The answer in one table: which method for which need, each line decided by a measured effect and citing it."""
+"""The answer in one table: which methods nothing beats, need by need, of all methods that were measured."""
 
 from typing import NamedTuple
 
-from woofkit.claims.effects import BEST_LR, FEW_LABELS, Effect, Key, Quantity
+from woofkit.claims.effects import BEST_LR, FEW_LABELS, POSE, Effect, Effects, Key, Quantity
+
+CHEAPEST_FIRST = ("zero-shot", "probe", "norm", "bitfit", "lora", "last", "full")  # by what they train
 
 
 class Need(NamedTuple):
-    """What somebody may need, the effects that can decide, and the advice for each outcome.
-
-    The first of the effects that was measured decides: `above`, `below` or `between`, by where its interval lies about
-    no effect, which is 1 for a ratio and 0 for a difference.
-    """
+    """What somebody may need, and the quantity, with its setting, by which methods are compared."""
 
     question: str
-    keys: tuple[Key, ...]
-    above: str
-    below: str
-    between: str = "either: no difference was shown"
+    quantity: Quantity
+    setting: str = ""
 
 
-FULL, LORA = "full fine-tuning", "LoRA"
-AHEAD, TRAINED = Key(Quantity.ACCURACY, "full", "lora"), Key(Quantity.ACCURACY, "full", "untouched")
+class Advice(NamedTuple):
+    """The methods that no other is shown to beat, the cheapest first, and who beats each of the others, by how much."""
+
+    unbeaten: tuple[str, ...]
+    beaten: dict[str, tuple[Key, Effect]]
+
+
 NEEDS = (
-    Need("One model, the best accuracy?", (AHEAD._replace(setting=BEST_LR),), FULL, LORA),
-    Need("The paper's learning rate, no search?", (AHEAD,), FULL, LORA),
-    Need(
-        "Is the backbone good as it is?",
-        (TRAINED._replace(setting=BEST_LR), TRAINED),
-        "train it",
-        "leave it alone: a new head or none does as well",
-        "a linear probe first: it may be enough",
-    ),
-    Need("Few labels?", (Key(Quantity.ACCURACY, "lora", "full", FEW_LABELS),), LORA, FULL),
-    Need("Little memory to train in?", (Key(Quantity.MEMORY, "full", "lora"),), LORA, FULL),
-    Need("Little time to train?", (Key(Quantity.TIME, "full", "lora"),), LORA, FULL),
-    Need("Many tasks to store?", (Key(Quantity.FILE, "full", "lora"),), LORA, FULL),
-    Need("Must the old task survive?", (Key(Quantity.KEPT, "lora", "full"),), LORA, FULL),
+    Need("the best accuracy, after a search for the learning rate", Quantity.ACCURACY, BEST_LR),
+    Need("accuracy at the paper's learning rate, without a search", Quantity.ACCURACY),
+    Need("accuracy from few labels", Quantity.ACCURACY, FEW_LABELS),
+    Need("accuracy where frozen features fail", Quantity.ACCURACY, POSE),
+    Need("a training that fits into little memory", Quantity.MEMORY),
+    Need("short training steps", Quantity.TIME),
+    Need("small files, one for each task", Quantity.FILE),
+    Need("the earlier task must survive", Quantity.KEPT),
 )
 
 
-def decide(need: Need, effect: Effect | None) -> str:
-    """What the effect advises, or that it was not measured."""
-    if effect is None:
-        return "not measured"
-    no_effect = 1.0 if need.keys[0].quantity.unit == "times" else 0.0
-    if effect.low > no_effect:
-        return need.above
-    return need.below if effect.high < no_effect else need.between
+def advise(need: Need, effects: Effects, world: str) -> Advice:
+    """Compare all methods that were measured; one is beaten if an interval shows another to be better.
+
+    A ratio counts what is spent, so less is better; a difference counts what is gained.
+    """
+    pairs = {
+        key: effect
+        for key, effect in effects.items()
+        if key[0] == need.quantity and key[3:] == (need.setting, world) and {*key[1:3]} <= set(CHEAPEST_FIRST)
+    }
+    beaten: dict[str, tuple[Key, Effect]] = {}
+    for key, effect in pairs.items():
+        spent = need.quantity.unit == "times"
+        loser = key.first if spent else key.second
+        if effect.low > (1.0 if spent else 0.0) and (loser not in beaten or effect.low > beaten[loser][1].low):
+            beaten[loser] = key, effect
+    compared = {method for key in pairs for method in key[1:3]}
+    return Advice(tuple(method for method in CHEAPEST_FIRST if method in compared - beaten.keys()), beaten)

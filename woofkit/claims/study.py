@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import permutations
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from woofkit.adapters import load_run_model
-from woofkit.claims.effects import Effect, Key, Quantity, attention_effects, effect_as_json
-from woofkit.claims.evidence import RATE_GRIDS, common_seeds, difference, runs_by_seed, sweep_effects
+from woofkit.claims.effects import BEST_LR, Effect, Key, Quantity, attention_effects, effect_as_json
+from woofkit.claims.evidence import difference, runs_by_seed, sweep_effects
 from woofkit.claims.hypotheses import HYPOTHESES
 from woofkit.claims.verdicts import Judgement, judge_all
 from woofkit.config import ConfigError, StudyConfig
@@ -26,6 +28,7 @@ from woofkit.models import build_model, data_config, original_head
 from woofkit.sweeps.grid import Sweep
 from woofkit.sweeps.results import collect
 
+RATE_GRIDS = {"seeds-paper-lr": "", "seeds-best-lr": BEST_LR}  # grid -> setting of the key
 FORGETTING_GRIDS = ("lr", "ranks", *RATE_GRIDS)
 
 
@@ -63,7 +66,7 @@ def study_evidence(
 def forgetting_effects(
     sweep: Sweep, frame: pd.DataFrame, source_dir: str, log: Callable[[str], None]
 ) -> dict[Key, Effect]:
-    """What LoRA keeps of the earlier task minus what full fine-tuning keeps, at the paper's and at the best rate."""
+    """What each method keeps of the earlier task minus what another keeps, at the paper's and at the best rate."""
     study, runtime = sweep.study, Runtime.pick()
     head = original_head(study.model_name, study.weights)
     transform = make_transform(data_config(build_model(study.model_name, weights=study.weights)), study.preprocess)
@@ -76,12 +79,13 @@ def forgetting_effects(
 
     effects = {}
     for grid, setting in RATE_GRIDS.items():
-        groups = runs_by_seed(frame, grid, ["method"])
-        lora, full = (groups.get((method,), {}) for method in ("lora", "full"))
-        if seeds := common_seeds(lora, full):
-            first, second = (np.stack([kept(runs[seed]) for seed in seeds]) for runs in (lora, full))
-            key = Key(Quantity.KEPT, "lora", "full", setting)
-            effects[key] = difference(first, second, task.labels, f"images of {task.name}")
+        hits = {
+            method: np.stack([kept(run) for run in runs.values()])
+            for method, runs in (runs_by_seed(frame, grid) if len(frame) else {}).items()
+        }
+        for first, second in permutations(hits, 2):
+            key = Key(Quantity.KEPT, first, second, setting)
+            effects[key] = difference(hits[first], hits[second], task.labels, f"images of {task.name}")
     return effects
 
 
@@ -109,7 +113,8 @@ def study_attention(
                 for condition, effect, verdict in judgement.findings
             ]
             claim = verdicts.setdefault(judgement.hypothesis.claim, {"statement": judgement.hypothesis.paper})
-            claim[kind] = {"verdict": judgement.verdict, "p_value": judgement.p_value, "conditions": conditions}
+            p_value = None if isnan(judgement.p_value) else judgement.p_value
+            claim[kind] = {"verdict": judgement.verdict, "p_value": p_value, "conditions": conditions}
     verdict_path = path.with_suffix(".json")
     write_json(verdict_path, record | {"verdicts": verdicts})
     return path, verdict_path

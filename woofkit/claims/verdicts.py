@@ -1,7 +1,10 @@
 """How a claim is judged: by conditions fixed before the measurement, each on one effect with its 95 % interval.
 
-A condition says that an effect is above (or below) a limit by a margin. A hypothesis holds if all its conditions do.
-What is called supported also has to survive Holm's correction over all hypotheses.
+A condition sets a threshold: a limit and a margin beyond it that would matter. It is supported if the effect is
+significantly beyond the threshold, contradicted if it is significantly short of it, and undecided in between: both
+verdicts carry the same burden. A hypothesis holds if all its conditions do, and is contradicted if one of them is. Each
+of the two families of tests over all hypotheses is corrected (Holm), so that a false verdict of either kind, on any
+hypothesis, has a chance of at most 2.5 %, and of both together at most 5 %.
 """
 
 from collections.abc import Iterable
@@ -12,22 +15,23 @@ from woofkit.claims.effects import COUNTED, Effect, Effects, Key
 from woofkit.stats.seeds import holm
 
 SUPPORTED, CONTRADICTED, UNDECIDED, UNMEASURED = "supported", "contradicted", "undecided", "not measured"
-ALPHA = 0.05
+ALPHA = 0.025  # of each family; a condition's own test then agrees with its 95 % interval
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What must hold: the effect of that key lies above (or below) `limit`.
-
-    It is supported only by a value at least `margin` beyond the limit, and contradicted by an interval that ends short
-    of limit and margin.
-    """
+    """What must hold: the effect of that key lies above (or below) `limit`, by at least `margin`."""
 
     statement: str
     key: Key
     above: bool = True
     limit: float = 0.0
     margin: float = 0.0
+
+    @property
+    def threshold(self) -> float:
+        """Limit and margin: what both verdicts are tested against."""
+        return self.limit + (self.margin if self.above else -self.margin)
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,15 @@ class Hypothesis:
     test: str
 
 
+class PValues(NamedTuple):
+    """One-sided p of the two tests: that an effect is beyond a threshold, and that it is short of it."""
+
+    beyond: float
+    short: float
+
+
 class Finding(NamedTuple):
-    """A condition with the effect that was measured for it, if any, and its verdict."""
+    """A condition with the effect that was measured for it, if any, and its verdict by its own interval."""
 
     condition: Condition
     effect: Effect | None
@@ -54,73 +65,85 @@ class Finding(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """A hypothesis, its findings, its verdict, and the p-value behind it (nan without a measurement)."""
+    """A hypothesis, its findings and its verdict; the corrected p of that verdict, nan of any other; and why."""
 
     hypothesis: Hypothesis
     findings: tuple[Finding, ...]
     verdict: str
     p_value: float
+    why: str
+
+    @property
+    def confirmatory(self) -> bool:
+        """Whether all its effects come from data that nothing was looked at before."""
+        return all(finding.effect is not None and finding.effect.confirmatory for finding in self.findings)
 
 
-def judge(condition: Condition, effect: Effect | None) -> str:
-    """Supported, contradicted, undecided, or not measured.
+def p_values(condition: Condition, effect: Effect) -> PValues:
+    """The two one-sided tests at the threshold, by the Student's (or normal) distribution of the 95 % interval.
 
-    Supported: the whole interval is beyond the limit, the value beyond limit and margin, and so is every seed's value
-    beyond the limit. Contradicted: the whole interval falls short of limit and margin.
-    """
-    if effect is None:
-        return UNMEASURED
-    value, *ends = (_beyond(condition, number) for number in effect[:3])
-    if min(ends) > 0 and value >= condition.margin and all(_beyond(condition, seed) > 0 for seed in effect.by_seed):
-        return SUPPORTED
-    return CONTRADICTED if max(ends) < condition.margin else UNDECIDED
-
-
-def p_value(condition: Condition, effect: Effect) -> float:
-    """Two-sided p of an effect at the limit, by the Student's (or normal) distribution that has its 95 % interval.
-
-    Of an interval that is not symmetric, the side towards the limit counts.
-
-    What was counted has p = 0, or 1 on the limit. A measured effect whose interval has no width, because too few images
-    differ, has p = 1: nothing is known of its error.
+    Of an interval that is not symmetric, the side towards the threshold counts. What was counted is certain. A measured
+    effect whose interval has no width, because too few images differ, proves nothing: of its error nothing is known.
     """
     from scipy.stats import t
 
-    distance = abs(effect.value - condition.limit)
-    error = effect.value - effect.low if effect.value > condition.limit else effect.high - effect.value
+    sign = 1 if condition.above else -1
+    distance = sign * (effect.value - condition.threshold)
+    if effect.source == COUNTED:
+        return PValues(float(distance < 0), float(distance >= 0))
+    towards_low = effect.value > condition.threshold
+    error = effect.value - effect.low if towards_low else effect.high - effect.value
     error = error or (effect.high - effect.low) / 2
     if error == 0:
-        return 1.0 if effect.source != COUNTED else float(distance == 0)
-    return float(2 * t.sf(distance / error * t.ppf(0.975, effect.freedom), effect.freedom))
+        return PValues(1.0, 1.0)
+    statistic = distance / error * t.ppf(0.975, effect.freedom)
+    return PValues(float(t.sf(statistic, effect.freedom)), float(t.cdf(statistic, effect.freedom)))
 
 
-def judge_all(hypotheses: Iterable[Hypothesis], effects: Effects) -> list[Judgement]:
-    """Judge hypotheses by effects; an effect that is missing has not been measured.
+def judge(condition: Condition, effect: Effect | None) -> str:
+    """A condition's verdict by itself: its 95 % interval lies beyond the threshold, short of it, or holds it."""
+    if effect is None:
+        return UNMEASURED
+    beyond, short = p_values(condition, effect)
+    return SUPPORTED if beyond < ALPHA else CONTRADICTED if short < ALPHA else UNDECIDED
 
-    All conditions of a hypothesis must hold, so its p-value is the largest of theirs (an intersection-union test,
-    Berger 1982, https://doi.org/10.1080/00401706.1982.10487790). Holm's correction is over the hypotheses measured.
+
+def judge_all(hypotheses: Iterable[Hypothesis], effects: Effects, world: str = "") -> list[Judgement]:
+    """Judge hypotheses by the effects of one world; an effect that is missing has not been measured.
+
+    The p of "supported" is the largest of the conditions' (an intersection-union test, Berger 1982,
+    https://doi.org/10.1080/00401706.1982.10487790), that of "contradicted" the smallest times their number
+    (Bonferroni). Holm's correction is over the hypotheses measured, of each family by itself.
     """
-    judged = []
+    found, beyond, short = {}, {}, {}
     for hypothesis in hypotheses:
-        found = [(condition, effects.get(condition.key)) for condition in hypothesis.conditions]
-        findings = tuple(Finding(condition, effect, judge(condition, effect)) for condition, effect in found)
-        known = [p_value(condition, effect) for condition, effect in found if effect is not None]
-        p = max(known) if len(known) == len(found) else float("nan")
-        judged.append(Judgement(hypothesis, findings, worst(finding.verdict for finding in findings), p))
-    adjusted = holm({each.hypothesis.id: each.p_value for each in judged if each.p_value == each.p_value})
-    return [_corrected(each, adjusted.get(each.hypothesis.id, float("nan"))) for each in judged]
+        measured = [effects.get(condition.key._replace(world=world)) for condition in hypothesis.conditions]
+        pairs = list(zip(hypothesis.conditions, measured, strict=True))
+        found[hypothesis.id] = hypothesis, tuple(Finding(*pair, judge(*pair)) for pair in pairs)
+        if all(measured):
+            tests = [p_values(*pair) for pair in pairs]
+            beyond[hypothesis.id] = max(test.beyond for test in tests)
+            short[hypothesis.id] = min(1.0, len(tests) * min(test.short for test in tests))
+    families = {SUPPORTED: holm(beyond), CONTRADICTED: holm(short)}
+    return [_judgement(*found[name], families) for name in found]
 
 
-def worst(verdicts: Iterable[str]) -> str:
-    """The verdict on a hypothesis whose conditions must all hold."""
-    found = set(verdicts)
-    return next(verdict for verdict in (CONTRADICTED, UNMEASURED, UNDECIDED, SUPPORTED) if verdict in found)
-
-
-def _beyond(condition: Condition, number: float) -> float:
-    return (number - condition.limit) * (1 if condition.above else -1)
-
-
-def _corrected(judgement: Judgement, p: float) -> Judgement:
-    lost = judgement.verdict == SUPPORTED and not p < ALPHA
-    return judgement._replace(verdict=UNDECIDED if lost else judgement.verdict, p_value=p)
+def _judgement(
+    hypothesis: Hypothesis, findings: tuple[Finding, ...], families: dict[str, dict[str, float]]
+) -> Judgement:
+    count = len(families[SUPPORTED])
+    if hypothesis.id not in families[SUPPORTED]:
+        missing = sum(finding.effect is None for finding in findings)
+        why = f"{missing} of {len(findings)} conditions not measured" if missing < len(findings) else ""
+        return Judgement(hypothesis, findings, UNMEASURED, float("nan"), why)
+    for verdict, family in families.items():
+        if family[hypothesis.id] < ALPHA:
+            return Judgement(hypothesis, findings, verdict, family[hypothesis.id], "")
+    verdicts = {finding.verdict for finding in findings}
+    if verdicts == {SUPPORTED} or CONTRADICTED in verdicts:
+        word = "by itself it holds" if CONTRADICTED not in verdicts else "by itself a condition fails"
+        why = f"{word}, but {count} hypotheses at once ask for more certainty"
+    else:
+        unsure = sum(finding.verdict == UNDECIDED for finding in findings)
+        why = f"the interval of {unsure} of {len(findings)} conditions lies on both sides of the threshold"
+    return Judgement(hypothesis, findings, UNDECIDED, float("nan"), why)

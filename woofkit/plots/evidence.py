@@ -186,34 +186,53 @@ def _gained_and_kept(ax: Axes, backbone: float, **legend: str) -> Axes:
 
 
 def verdict_table(verdicts: pd.DataFrame, ax: Axes) -> Axes:
-    """Draw the claims as a forest plot: one row per condition with its effect, interval, and verdict in word and mark.
+    """Draw the hypotheses as a forest plot: of each, a row with its verdict, then one row per condition.
 
-    `verdicts` has the columns of `claims.effects.verdict_frame`: claim, statement, verdict, value, low and high; limit
-    and above (whether the claim holds above the limit), margin, and unit, written after the numbers (fractions with the
-    unit "points" or "%" are shown times 100). Effects have different units, so every row has a scale of its own and the
-    axis no numbers: the dashed line is the limit, right of it the claim holds, and the grey zone is the margin below
-    which a difference is too small to matter. An effect of nan has no mark.
+    `verdicts` has the columns of `tables.claims.verdict_frame`. A condition's row has its effect, interval and verdict
+    in word and mark. Effects have different units, so every row has a scale of its own and the axis no numbers: the
+    dashed line is the threshold, right of it the condition holds, and the grey zone left of it is the margin, in which
+    there is a difference that is too small to matter. An effect of nan has no mark, and a hypothesis of which nothing
+    was measured no row but its own.
 
     Raises ValueError if an interval does not hold its value.
     """
-    for place, row in enumerate(verdicts.itertuples()):
-        color, marker = VERDICTS.get(row.verdict, style.OTHER[:2])
-        ax.text(1.08, place, row.verdict, fontweight="bold", va="bottom")
-        if np.isnan(row.value):
-            continue
-        if not row.low <= row.value <= row.high:
-            raise ValueError(f"{row.claim}: the interval {row.low} to {row.high} does not hold {row.value}")
-        ends = (np.array([row.low, row.value, row.high]) - row.limit) * (1 if row.above else -1)
-        scale = max(np.abs(ends).max(), row.margin) or 1.0
-        low, value, high = sorted(ends / scale)
-        ax.fill_betweenx([place - 0.35, place + 0.35], 0, row.margin / scale, color="0.88", linewidth=0, zorder=0)
-        ax.hlines(place, low, high, color=color, linewidth=5, alpha=0.5)
-        ax.scatter(value, place, s=150, marker=marker, color=color, edgecolors="white", zorder=3)
-        ax.text(1.08, place, _effect(row), va="top", fontsize=12)
+    labels, place = [], -1
+    for _, rows in verdicts.groupby("hypothesis", sort=False):
+        first, place = rows.iloc[0], place + 1
+        labels.append(fill(f"{' '.join(filter(None, (first.hypothesis, first.claim)))}: {first.says}", 52))
+        ax.axhspan(place - 0.5, place + 0.5, color="0.93", linewidth=0, zorder=-1)
+        color, marker = VERDICTS.get(first.of_the_claim, style.OTHER[:2])
+        ax.scatter(1.14, place, s=190, marker=marker, color=color, clip_on=False)
+        ax.text(1.22, place, first.of_the_claim.upper(), fontweight="bold", va="bottom")
+        p = f"p {max(first.p_value, 0.0001):.2g}, corrected" if first.p_value == first.p_value else first.why
+        ax.text(1.22, place, fill(p, 46), va="top", fontsize=12)
+        for row in rows.itertuples() if rows["value"].notna().any() else ():
+            place += 1
+            labels.append(fill(row.statement, 46))
+            _condition(row, place, ax)
     ax.axvline(0, **style.DASHED | {"zorder": 1})
-    style.row_axis(ax, [fill(f"{row.claim}: {row.statement}", 46) for row in verdicts.itertuples()], borders=True)
-    ax.set(xlim=(-1.05, 1.05), xticks=[], xlabel="← against the claim    |    for the claim →")
+    style.row_axis(ax, labels, borders=True)
+    for label, text in zip(ax.get_yticklabels(), labels, strict=True):
+        label.set_fontweight("bold" if text.startswith("H") and ":" in text[:12] else "normal")
+    ax.set(xlim=(-1.05, 1.05), xticks=[], xlabel="← short of the threshold    |    beyond it, the condition holds →")
     return ax
+
+
+def _condition(row: Any, place: int, ax: Axes) -> None:
+    """One condition's row: the interval on a scale of its own, about the threshold."""
+    color, marker = VERDICTS.get(row.verdict, style.OTHER[:2])
+    ax.text(1.22, place, row.verdict, va="bottom", fontsize=12)
+    if np.isnan(row.value):
+        return
+    if not row.low <= row.value <= row.high:
+        raise ValueError(f"{row.hypothesis}: the interval {row.low} to {row.high} does not hold {row.value}")
+    ends = (np.array([row.low, row.value, row.high]) - row.threshold) * (1 if row.above else -1)
+    scale = max(np.abs(ends).max(), row.margin) or 1.0
+    low, value, high = sorted(ends / scale)
+    ax.fill_betweenx([place - 0.35, place + 0.35], -row.margin / scale, 0, color="0.85", linewidth=0, zorder=0)
+    ax.hlines(place, low, high, color=color, linewidth=5, alpha=0.5)
+    ax.scatter(value, place, s=130, marker=marker, color=color, edgecolors="white", zorder=3)
+    ax.text(1.22, place, _effect(row), va="top", fontsize=12)
 
 
 def _effect(row: Any) -> str:

@@ -1,4 +1,4 @@
-"""How small a difference a test set can show: the power of McNemar's test."""
+"""How small a difference can be shown: by a test set (the power of McNemar's test), and by several seeds on it."""
 
 import numpy as np
 
@@ -45,6 +45,43 @@ def detectable_difference(num_images: int, discordant: float = 0.1, power: float
             f"{num_images} images, {discordant:.0%} of them discordant, show no difference with power {power}"
         )
     return float(brentq(lambda d: mcnemar_power(num_images, d, discordant, alpha) - power, 0, discordant))
+
+
+def decidable_difference(
+    num_seeds: int,
+    num_images: int,
+    seed_spread: float,
+    *,
+    margin: float = 0.0,
+    discordant: float = 0.1,
+    power: float = 0.8,
+    alpha: float = 0.025,
+) -> float:
+    """The smallest true difference of two methods that several seeds show to lie beyond `margin`, with this power.
+
+    The error of the difference has a part from the seeds of both methods and one from the images,
+
+        error^2 = 2 seed_spread^2 / S + discordant / N,
+
+    and Student's t with Satterthwaite's degrees of freedom, as in `seeds.paired_over_seeds`; one-sided at `alpha`.
+
+    Args:
+        seed_spread: standard deviation of a method's accuracy over seeds, beyond what the images make.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+    from scipy.stats import t
+
+    _check_design(num_images, discordant, alpha)
+    if num_seeds < 2 or seed_spread < 0 or not alpha < power < 1:
+        raise ValueError(
+            "seeds tell a difference from 2 on, with a spread of at least 0 and a power above alpha and below 1: got "
+            f"{num_seeds}, {seed_spread} and {power}"
+        )
+    seeds, images = 2 * seed_spread**2 / num_seeds, discordant / num_images
+    freedom = (seeds + images) ** 2 / (seeds**2 / (2 * (num_seeds - 1)) + images**2 / num_images)
+    return margin + float(t.ppf(1 - alpha, freedom) + t.ppf(power, freedom)) * (seeds + images) ** 0.5
 
 
 def _check_design(num_images: int, discordant: float, alpha: float) -> None:

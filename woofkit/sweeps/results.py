@@ -43,15 +43,24 @@ def collect(sweep: Sweep) -> pd.DataFrame:
     has finished.
     """
     rows = {}
-    for grid in sweep.grids:
-        for job in sweep.jobs_of(grid):
-            if "run" not in (outcome := read_outcome(sweep.root, job.name)):
-                continue
+    jobs = [(grid, job.name) for grid in sweep.grids for job in sweep.jobs_of(grid)]
+    for grid, job in jobs + widened_jobs(sweep):
+        if "run" in (outcome := read_outcome(sweep.root, job)):
             row = load_run(sweep.root / outcome["run"])
             adapter = {name: row.get(f"lora.{name}") for name in ("rank", "targets", "blocks")}
             more = {"other": other_settings(row, NAMED), "val_accuracy": outcome["val_accuracy"]}
             rows[grid, outcome["run"]] = {"grid": grid, **adapter, **more, **row}  # once, if two jobs were one run
     return pd.DataFrame(list(rows.values()))
+
+
+def widened_jobs(sweep: Sweep) -> list[tuple[str, str]]:
+    """The grid and the name of every job that a search has added at the edge of its grid."""
+    grids, found = {job.name: job.grids[0] for job in sweep.jobs}, []
+    for search, tried in sweep.searches.items():
+        path = sweep.root / "best_lr" / f"{search}.json"
+        names = json.loads(path.read_text()).get("widened", []) if path.is_file() else []
+        found += [(grids[tried[0][1]], name) for name in names]
+    return found
 
 
 def keep(sweep: Sweep, folder: Path = RESULTS) -> Path:

@@ -22,7 +22,7 @@ from woofkit.config import PROJECT_ROOT, SKETCH_SIZES, ConfigError, TrainConfig,
 from woofkit.fast.cores import share_cores
 from woofkit.files import hold, write_json
 from woofkit.results import load_runs, read_history, read_metrics
-from woofkit.sweeps.grid import SETTINGS, Sweep, load_sweep
+from woofkit.sweeps.grid import SETTINGS, Sweep, load_sweep, settings_hash
 from woofkit.sweeps.results import keep as keep_runs
 from woofkit.sweeps.results import outcome_path, read_outcome
 
@@ -30,6 +30,8 @@ PROFILE = PROJECT_ROOT / "sweeps" / "profiles" / "default"
 # Until a run of the method has finished: images per second in training, ViT-Tiny at 224 px, bf16 on two cores.
 RATES = {"full": 70.0, "lora": 80.0, "bitfit": 85.0, "norm": 85.0, "last": 150.0, "probe": 190.0}
 EVALUATION_RATE = 200.0  # images per second
+MOST_WIDENINGS = 3  # of a search whose best rate lies at the edge of its grid
+HIGHEST_RATE = 10.0
 START_SECONDS = 6.0  # Python, PyTorch, the model, the images
 IMAGEWOOF_SIZES = {"clean": {"train": 8687, "val": 3767, "test": 500}, "paper": {"train": 9025, "val": 0, "test": 3929}}
 
@@ -117,11 +119,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def train(root: Path, agenda: dict[str, Any], name: str) -> None:
     """Train a run, or find it trained, and write what came of it."""
-    from woofkit.train import run_training
-
     config, search = TrainConfig(**agenda["runs"][name]["settings"]), agenda["runs"][name]["search"]
     if search:
         config = replace(config, lr=json.loads((root / "best_lr" / f"{search}.json").read_text())["lr"])
+    _train(root, config, name)
+
+
+def _train(root: Path, config: TrainConfig, name: str) -> None:
+    from woofkit.train import run_training
+
     try:
         # A job outlives a Snakemake that is killed. The next job of the same run waits, instead of writing beside it.
         run = run_training(config, root)
@@ -145,23 +151,54 @@ def choose(root: Path, agenda: dict[str, Any], search: str) -> None:
     """Write the learning rate with the best validation accuracy, and the accuracies it was chosen by.
 
     The accuracy of a learning rate is a mean over seeds; where one of them diverged it is 0. Among equals the smallest
-    learning rate is the best.
+    learning rate is the best. A best rate at an end of the grid may have a better one beyond: the grid is widened and
+    the same seeds are trained there, up to MOST_WIDENINGS times.
 
     Raises:
         ConfigError: all learning rates have diverged.
     """
-    runs = pd.DataFrame([{"lr": lr} | read_outcome(root, job) for lr, job in agenda["searches"][search]])
-    accuracy = runs.reindex(columns=["lr", "val_accuracy"]).groupby("lr")["val_accuracy"].mean(skipna=False)
-    if accuracy.isna().all():
-        tried = ", ".join(f"{lr:g}" for lr in accuracy.index)
-        raise ConfigError(f"every learning rate tried for {search} diverged ({tried}): add lower ones")
-    accuracy = accuracy.fillna(0.0)
-    best = accuracy.idxmax()
-    edge = best in (accuracy.index[0], accuracy.index[-1])
-    words = ", at the edge of its grid: a wider one may hold a better" if edge else ""
+    tried, widened = [tuple(pair) for pair in agenda["searches"][search]], []
+    for further in range(MOST_WIDENINGS + 1):
+        runs = pd.DataFrame([{"lr": lr} | read_outcome(root, job) for lr, job in tried])
+        accuracy = runs.reindex(columns=["lr", "val_accuracy"]).groupby("lr")["val_accuracy"].mean(skipna=False)
+        if accuracy.isna().all():
+            rates = ", ".join(f"{lr:g}" for lr in accuracy.index)
+            raise ConfigError(f"every learning rate tried for {search} diverged ({rates}): add lower ones")
+        accuracy = accuracy.fillna(0.0)
+        best = float(accuracy.idxmax())
+        wider = next_rate([float(lr) for lr in accuracy.index], best)
+        if not wider or further == MOST_WIDENINGS:
+            break
+        print(f"{search}: {best:g} is at the edge of its grid, so {wider:g} is tried, too", flush=True)
+        for lr, job in tuple(tried):
+            if lr == agenda["searches"][search][0][0]:  # of each seed once
+                config = replace(TrainConfig(**agenda["runs"][job]["settings"]), lr=wider)
+                name = settings_hash(config.to_dict())
+                if not read_outcome(root, name):
+                    _train(root, config, name)
+                tried.append((wider, name))
+                widened.append(name)
+    words = ", at the edge of its grid: a wider one may hold a better" if wider else ""
     print(f"best learning rate of {search}: {best:g}, val {accuracy[best]:.1%}{words}", flush=True)
     (root / "best_lr").mkdir(exist_ok=True)
-    write_json(root / "best_lr" / f"{search}.json", {"lr": best, "val_accuracy": accuracy.to_dict()})
+    chosen = {"lr": best, "val_accuracy": accuracy.to_dict(), "widened": widened, "at_an_edge": bool(wider)}
+    write_json(root / "best_lr" / f"{search}.json", chosen)
+
+
+def next_rate(rates: Sequence[float], best: float) -> float | None:
+    """The rate to try beyond the best of a grid, a step as wide as its last; None if it lies within, or is alone.
+
+    Steps of about three end on 1 or 3 times a power of ten, as grids do.
+    """
+    rates = sorted(rates)
+    if len(rates) < 2 or best not in (rates[0], rates[-1]):
+        return None
+    beside = rates[1] if best == rates[0] else rates[-2]
+    wider = best * best / beside
+    rounded = float(f"{10 ** (round(2 * math.log10(wider)) / 2):.1g}")
+    if 0.8 < rounded / wider < 1.25 and rounded not in rates:
+        wider = rounded
+    return float(f"{min(wider, HIGHEST_RATE):.3g}") if best < HIGHEST_RATE else None
 
 
 # --- what a sweep comes to ---

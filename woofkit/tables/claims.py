@@ -1,19 +1,22 @@
-"""Hypotheses, their verdicts and the recommendations as tables."""
+"""Hypotheses, their register, their verdicts and the recommendations as tables and sentences."""
 
 from collections.abc import Sequence
 
 import pandas as pd
 
-from woofkit.claims.effects import Effect, Effects, Key
-from woofkit.claims.hypotheses import HYPOTHESES
-from woofkit.claims.recommendations import NEEDS, decide
-from woofkit.claims.verdicts import Condition, Judgement
-from woofkit.stats.power import detectable_difference
+from woofkit.claims.effects import Effect, Effects
+from woofkit.claims.hypotheses import HYPOTHESES, POINT
+from woofkit.claims.recommendations import NEEDS, Need, advise
+from woofkit.claims.register import REGISTER
+from woofkit.claims.verdicts import CONTRADICTED, SUPPORTED, UNMEASURED, Condition, Judgement
+from woofkit.results import METHOD_NAMES
+from woofkit.stats.power import decidable_difference, detectable_difference
+from woofkit.sweeps.results import kept_runs
 from woofkit.tables import markdown_table
 
 
-def hypotheses_markdown(num_images: int) -> str:
-    """The hypotheses as a table in markdown, and the smallest difference that so many test images can show."""
+def hypotheses_markdown() -> str:
+    """The hypotheses as a table in markdown."""
     head = ["", "claim", "the paper's words", "our hypothesis", "holds if", "measured by"]
     rows = [
         (
@@ -26,7 +29,25 @@ def hypotheses_markdown(num_images: int) -> str:
         )
         for each in HYPOTHESES
     ]
-    return f"{markdown_table(head, rows)}\n\n{_can_show(num_images)}"
+    return markdown_table(head, rows)
+
+
+def power_markdown(num_images: int) -> str:
+    """What can be shown, in sentences: by one run of each method on so many test images, and by five on 5,000."""
+    return f"{_can_show(num_images)} {_seeds_can_show()}"
+
+
+def _seeds_can_show() -> str:
+    runs = kept_runs("sketchwoof")
+    groups = runs[runs["grid"] == "seeds-best-lr"].groupby("method")["test_accuracy"]
+    spread = float((groups.var() * (groups.size() - 1)).sum() / (groups.size() - 1).sum()) ** 0.5
+    seeds, images = 5, 5000
+    points = 100 * decidable_difference(seeds, images, spread, margin=POINT)
+    return (
+        f"With {seeds} seeds of each method and {images:,} test images, a lead counts as supported from about "
+        f"**{points:.1f} points** on (power 80 %, before the correction): {100 * POINT:g} of them are the margin, and "
+        f"the seeds of a method have differed by {100 * spread:.1f} points (standard deviation)."
+    )
 
 
 def _can_show(num_images: int) -> str:
@@ -41,39 +62,104 @@ def _can_show(num_images: int) -> str:
 
 
 def _in_words(condition: Condition) -> str:
-    bound = condition.limit + (condition.margin if condition.above else -condition.margin)
-    return f"{condition.key} {'at least' if condition.above else 'at most'} {bound:g}"
+    return f"{condition.key} {'at least' if condition.above else 'at most'} {_threshold(condition)}"
+
+
+def _threshold(condition: Condition) -> str:
+    unit = condition.key.quantity.unit
+    number = _scaled(condition.threshold, unit)
+    return f"{number} {unit.removesuffix('s') if number == '1' else unit}".rstrip()
+
+
+def _scaled(number: float, unit: str) -> str:
+    """A number as it is shown beside its unit: fractions with the unit "points" or "%" times 100."""
+    return f"{100 * number if unit in ('points', '%') else number:.3g}".replace("-", "−")
+
+
+def register_markdown() -> str:
+    """The register in markdown: when each hypothesis was stated, its data first seen, and what has changed since."""
+    rows = [(f"**{name}**", entry.stated, entry.seen, entry.changes) for name, entry in REGISTER.items()]
+    return markdown_table(("", "stated", "first data seen", "changed since"), rows)
+
+
+def judgements_markdown(judgements: Sequence[Judgement]) -> str:
+    """One row per hypothesis: its verdict, the p-value of that verdict, why it is undecided, and what kind it is."""
+    rows = []
+    for each in judgements:
+        name = " ".join(filter(None, (each.hypothesis.id, each.hypothesis.claim)))
+        p = "" if each.p_value != each.p_value else f"p {max(each.p_value, 0.0001):.2g}"
+        kind = "confirmatory" if each.confirmatory else "exploratory" if each.verdict != UNMEASURED else ""
+        rows.append((name, each.hypothesis.statement, f"**{each.verdict}**", p or each.why, kind))
+    return markdown_table(("", "hypothesis", "verdict", "p of the verdict, corrected; or why not", "kind"), rows)
+
+
+def sentence(judgement: Judgement) -> str:
+    """What a student may say of a hypothesis, in one sentence with the number that decides it."""
+    statement, verdict = judgement.hypothesis.statement, judgement.verdict
+    if verdict == UNMEASURED:
+        return f"Whether {statement} has not been measured."
+    if verdict == SUPPORTED:
+        rows = "; ".join(
+            f"{condition.statement} ({_shown(condition, effect)})" for condition, effect, _ in judgement.findings
+        )
+        return f"{statement[0].upper()}{statement[1:]}: {rows}."
+    if verdict == CONTRADICTED:
+        condition, effect, _ = next(found for found in judgement.findings if found.verdict == CONTRADICTED)
+        wanted = f"{'at least' if condition.above else 'at most'} {_threshold(condition)}"
+        return f"It is not so that {statement}: {condition.key} is {_shown(condition, effect)}, and not {wanted}."
+    return f"Whether {statement} stays open: {judgement.why}."
+
+
+def _shown(condition: Condition, effect: Effect) -> str:
+    """The value with its interval, if it has one, and its unit."""
+    unit = condition.key.quantity.unit
+    value, low, high = (_scaled(number, unit) for number in effect[:3])
+    return f"{value} ({low} to {high}) {unit}".rstrip() if effect.low < effect.high else f"{value} {unit}".rstrip()
 
 
 def verdict_frame(judgements: Sequence[Judgement]) -> pd.DataFrame:
     """One row per condition, for `plots.verdict_table` and for reading; conditions not measured have no numbers."""
     rows = []
-    for hypothesis, findings, judged, p_value in judgements:
+    for hypothesis, findings, judged, p_value, why in judgements:
         for condition, effect, verdict in findings:
             numbers = dict(zip(("value", "low", "high"), effect or (float("nan"),) * 3, strict=False))
-            row = {"hypothesis": hypothesis.id, "claim": hypothesis.claim or hypothesis.id, **vars(condition)}
-            row |= {"unit": condition.key.quantity.unit, "verdict": verdict, **numbers}
-            row |= {"p_value": p_value, "of_the_claim": judged, "source": effect.source if effect else ""}
+            row = {"hypothesis": hypothesis.id, "claim": hypothesis.claim, "says": hypothesis.statement}
+            row |= {
+                **vars(condition),
+                "threshold": condition.threshold,
+                "unit": condition.key.quantity.unit,
+                "verdict": verdict,
+                **numbers,
+            }
+            row |= {"p_value": p_value, "of_the_claim": judged, "why": why, "source": effect.source if effect else ""}
             rows.append(row)
     return pd.DataFrame(rows)
 
 
-def decisions_markdown(effects: Effects) -> str:
-    """The table in markdown: one row per need, with the advice and the effect that it rests on."""
-    rows = []
-    for need in NEEDS:
-        key = next((key for key in need.keys if key in effects), need.keys[0])
-        effect = effects.get(key)
-        rows.append((need.question, f"**{decide(need, effect)}**", _evidence(key, effect)))
-    return markdown_table(("you need", "take", "because"), rows)
+def decisions_markdown(effects: Effects, worlds: Sequence[str]) -> str:
+    """The recommendations in markdown: one row per need, and per world the methods that nothing is shown to beat."""
+    rows = [(need.question, *(_advice(need, effects, world) for world in worlds)) for need in NEEDS]
+    return markdown_table(("if you need", *(f"take, by the {world}" for world in worlds)), rows)
 
 
-def _evidence(key: Key, effect: Effect | None) -> str:
-    if effect is None:
-        return str(key)
-    if key.quantity.unit == "times":
-        numbers = f"{effect.value:.2f} times"
-        numbers += f" ({effect.low:.2f} to {effect.high:.2f})" if effect.low < effect.high else ""
-    else:
-        numbers = "{:+.1f} points ({:+.1f} to {:+.1f})".format(*(100 * number for number in effect[:3]))
-    return f"{key}: {numbers}; {effect.source}"
+def _advice(need: Need, effects: Effects, world: str) -> str:
+    unbeaten, beaten = advise(need, effects, world)
+    if not unbeaten and not beaten:
+        return "not measured"
+    lines = [f"**{' or '.join(METHOD_NAMES[method] for method in unbeaten)}**"]
+    for method, (key, effect) in beaten.items():
+        winner = key.second if key.first == method else key.first
+        if key.quantity.unit == "times":
+            lines.append(
+                f"{METHOD_NAMES[method]} takes {_interval(effect, 1, '.2f')} times what {METHOD_NAMES[winner]} takes"
+            )
+        else:
+            lines.append(
+                f"{METHOD_NAMES[method]} is {_interval(effect, 100, '.1f')} points behind {METHOD_NAMES[winner]}"
+            )
+    return "<br>".join(lines)
+
+
+def _interval(effect: Effect, factor: int, form: str) -> str:
+    value, low, high = (f"{factor * number:{form}}" for number in effect[:3])
+    return f"{value} ({low} to {high})" if low != high else value
