@@ -8,29 +8,20 @@ from woofkit.claims.effects import BEST_LR, WORLDS, Effect, Key, Quantity, kept_
 from woofkit.config import METHODS
 from woofkit.files import RESULTS
 from woofkit.results import METHOD_NAMES, percent
-from woofkit.sweeps.results import kept_runs
+from woofkit.sweeps.results import tuned_runs
 from woofkit.tables import markdown_table
-
-BEST_GRIDS = ("seeds-best-lr", "full-best-lr")  # of sweeps: each method at its own best learning rate
 
 
 def best_rates(dataset: str) -> pd.DataFrame:
-    """One row per method at its best learning rate: accuracy (a mean over seeds), low, high, seeds, lr, parameters.
-
-    A method whose rate was not searched, such as zero-shot, comes from the table of the profile `clean`.
-    """
-    runs = kept_runs(dataset)
-    rows = {}
-    for method, own in runs[runs["grid"].isin(BEST_GRIDS)].groupby("method"):
-        first, several = own.iloc[0], len(own) > 1
-        low, high = (first[end] if several else first[f"test_accuracy_{end}"] for end in ("low", "high"))
-        rows[method] = (own["test_accuracy"].mean(), low, high, len(own), first["lr"], first["trainable_parameters"])
+    """`tuned_runs` by method, LoRA at the paper's rank; zero-shot, which has no rate, is of the profile `clean`."""
+    tuned = tuned_runs(dataset)
+    usual = (tuned["method"] != "lora") | (tuned["name"] == "LoRA, rank 12")
+    table = tuned[usual].set_index("method")
     path = RESULTS / f"{dataset}_clean.csv"
     for row in pd.read_csv(path).itertuples() if path.is_file() else ():
         if row.method == "zero-shot":
-            rows["zero-shot"] = (row.accuracy, row.low, row.high, 1, float("nan"), 0)
-    columns = ["accuracy", "low", "high", "seeds", "lr", "parameters"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).reindex(filter(rows.__contains__, METHODS))
+            table.loc["zero-shot"] = ("zero-shot", 0, row.accuracy, row.low, row.high, float("nan"), 1)
+    return table.reindex(filter(table.index.__contains__, METHODS))
 
 
 def overview_markdown() -> str:
@@ -41,7 +32,7 @@ def overview_markdown() -> str:
         found = [table.loc[method] for table in tables.values() if method in table.index]
         if found:
             cells = [_accuracy(table.loc[method]) if method in table.index else "-" for table in tables.values()]
-            rows.append([METHOD_NAMES[method], f"{found[0].parameters:,.0f}", *cells])
+            rows.append([METHOD_NAMES[method], f"{found[0].trainable_parameters:,.0f}", *cells])
     seeds = [f"{table['seeds'].max():.0f} for {WORLDS[dataset]}" for dataset, table in tables.items()]
     note = f"In brackets: the interval and the learning rate. A dash: not measured. Training seeds: {', '.join(seeds)}."
     return f"{markdown_table(['method', 'trained parameters', *WORLDS.values()], rows, 'lrrr')}\n\n{note}"

@@ -8,7 +8,14 @@ import torch
 from helpers import train_a_little
 from woofkit.config import LoRAConfig
 from woofkit.lora import add_lora
-from woofkit.measure.weight_updates import captured_share, chance_overlap, subspace_overlap, weight_updates
+from woofkit.measure.weight_updates import (
+    captured_share,
+    chance_overlap,
+    count_intruders,
+    intruder_dimensions,
+    subspace_overlap,
+    weight_updates,
+)
 
 
 def test_updates_are_the_differences_of_the_blocks_matrices(small_vit, images):
@@ -50,6 +57,32 @@ def test_random_subspaces_overlap_by_chance():
     torch.manual_seed(0)
     values = [subspace_overlap(torch.randn(20, 30), torch.randn(40, 30), 3, 6) for _ in range(200)]
     assert sum(values) / len(values) == pytest.approx(chance_overlap(30, 3, 6), rel=0.1)
+
+
+def test_an_intruder_is_a_strong_direction_that_was_not_there():
+    before = torch.diag(torch.tensor([5.0, 4.0, 0.0, 0.0]))
+    assert intruder_dimensions(before, before, top=2) == 0
+    assert intruder_dimensions(before, 3 * before, top=2) == 0  # stronger, but not new
+    after = before.clone()
+    after[2, 2] = 9.0
+    plain = torch.diag(torch.tensor([5.0, 4.0, 0.0]))[:, :2]  # a direction that no column of it has
+    tall = torch.cat([plain, torch.zeros(1, 2)])
+    assert intruder_dimensions(tall, tall + torch.tensor([[0, 0], [0, 0], [0, 0], [9.0, 0]]), top=1) == 1
+
+
+def test_intruders_are_counted_over_the_attention_of_the_merged_model(small_vit):
+    adapted = add_lora(copy.deepcopy(small_vit), LoRAConfig(rank=1))
+    assert count_intruders(small_vit, adapted) == 0  # B is zero at the start
+    merged = copy.deepcopy(small_vit)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_" in name:
+                parameter.fill_(1.0) if name.endswith("lora_A") else parameter.normal_(std=50)
+        for name, update in weight_updates(small_vit, adapted).items():
+            merged.get_submodule(name).weight += update
+    found = count_intruders(small_vit, adapted)
+    assert found > 0
+    assert count_intruders(small_vit, merged) == found  # however the change is stored
 
 
 def test_what_cannot_be_compared_is_refused(small_vit):

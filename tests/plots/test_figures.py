@@ -365,3 +365,16 @@ def test_text_is_large_enough_for_a_projector():
     plots.layer_heatmap(pd.DataFrame({0: [0.1]}, index=["attn.qkv"]), "change", axes[3])
     fig.draw_without_rendering()
     assert min(text.get_fontsize() for text in fig.findobj(Text) if text.get_text()) >= 12
+
+
+def test_accuracy_stands_above_what_is_trained_and_every_setting_has_its_name(ax):
+    rows = [("lora", "LoRA, rank 64", 10_000, 0.91, 0.90, 0.92), ("lora", "LoRA, rank 1", 100, 0.88, 0.86, 0.9)]
+    rows += [("full", "full fine-tuning", 1_000_000, 0.9, 0.88, 0.93)]
+    columns = ["method", "name", "trainable_parameters", "accuracy", "low", "high"]
+    plots.accuracy_by_parameters(pd.DataFrame(rows, columns=columns), ax)
+    assert ax.get_xscale() == "log"
+    [line] = [line for line in ax.get_lines() if len(line.get_xdata()) == 2]
+    assert line.get_xdata().tolist() == [100, 10_000]  # from the smallest on
+    assert {text.get_text() for text in ax.texts} == {row[1] for row in rows}
+    with pytest.raises(ValueError, match="accuracy must be fractions"):
+        plots.accuracy_by_parameters(pd.DataFrame(rows, columns=columns).assign(accuracy=90), ax)

@@ -26,7 +26,7 @@ from woofkit.results import is_finished, write_history, write_predictions
 from woofkit.sweeps import results as sweep_results
 from woofkit.sweeps import run as sweep_run
 from woofkit.sweeps.grid import Sweep, available_sweeps, load_sweep
-from woofkit.sweeps.results import collect, keep, kept_runs, outcome_path, read_outcome
+from woofkit.sweeps.results import collect, keep, kept_runs, outcome_path, read_outcome, tuned_runs
 from woofkit.sweeps.run import (
     RATES,
     expected_seconds,
@@ -543,6 +543,26 @@ def test_the_longer_sweep_of_the_same_runs_counts(tmp_path):
         pd.DataFrame([row | {"test_accuracy": accuracy}]).to_csv(tmp_path / f"sweep_{name}.csv", index=False)
     assert list(kept_runs("sketchwoof", tmp_path)["test_accuracy"]) == [0.8]
     assert kept_runs("sketchwoof", tmp_path / "nothing").empty
+
+
+def test_settings_that_were_searched_stand_once_each_with_their_name(write_sweep, tmp_path):
+    grids = """
+    lr: {method: lora, lr: [1e-4, 1e-3]}
+    seeds-best-lr: {method: [full, lora], lr: 3e-4, seed: [0, 1]}
+    rank-1: {method: lora, rank: 1, lr: 3e-3}
+    seeds-mlp: {method: lora, rank: 7, targets: [mlp.fc1, mlp.fc2], lr: 3e-3}
+    """
+    sweep = load_sweep(write_sweep(grids))
+    for number, job in enumerate(sweep.jobs):
+        size = 100 * job.config.lora.rank if job.config.lora else 10_000
+        pretend(
+            sweep, number, test_accuracy=0.75 + 0.1 * job.config.seed, trainable_parameters=size, num_train_images=9
+        )
+    keep(sweep, tmp_path)
+    table = tuned_runs("sketchwoof", tmp_path).set_index("name")
+    assert set(table.index) == {"full fine-tuning", "LoRA, rank 12", "LoRA, rank 1", "LoRA, rank 7, MLPs"}
+    assert table.loc["LoRA, rank 12"][["accuracy", "lr", "seeds"]].tolist() == pytest.approx([0.8, 3e-4, 2])
+    assert table.loc["LoRA, rank 1", "trainable_parameters"] == 100
 
 
 @pytest.mark.parametrize(("dataset", "grid"), [("sketchwoof", "seeds-best-lr"), ("imagewoof", "full-best-lr")])

@@ -15,7 +15,7 @@ import tarfile
 import time
 from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, Namespace
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import replace
 from functools import partial
@@ -24,7 +24,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import pandas as pd
 import torch
 
 from tools.bench.contestants import count_step_flops, synchronize
@@ -34,7 +33,7 @@ from woofkit.config import PROJECT_ROOT, StudyConfig, TrainConfig
 from woofkit.data import Images, WoofDataset, batches, cached_pixels, load_dataset, make_transform
 from woofkit.fast import forward
 from woofkit.fast.runtime import Runtime
-from woofkit.files import describe_environment, write_json, write_table
+from woofkit.files import describe_environment, write_json
 from woofkit.models import build_for, data_config
 from woofkit.sweeps.grid import Job, Sweep, load_sweep
 from woofkit.train import make_optimizer, train_step
@@ -208,74 +207,14 @@ def pack(root: Path, output: Path) -> None:
 
 
 def measure_after(options: Namespace, deadline: float) -> None:
-    """Measure what the sweeps' models have forgotten, and, of those on drawings, the shifts and intruder dimensions."""
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_forgotten, args=(options, name)) for name in ("photographs", "confirm")]
-    processes += [context.Process(target=_shifts, args=(options, part)) for part in (0, 1)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
+    """Measure what the sweeps' models have forgotten and lose to shifts, and keep every effect and table."""
+    from woofkit.claims.study import study_evidence
+    from woofkit.sweeps.results import keep
 
-
-def judged_runs(sweep: Sweep) -> list[tuple[Job, Path]]:
-    """The finished runs of the grids that are judged: not of the searches."""
-    from woofkit.sweeps.results import read_outcome
-
-    found = {}
-    for job in sweep.jobs:
-        outcome = read_outcome(sweep.root, job.name)
-        if "run" in outcome and any(not grid.startswith("lr") for grid in job.grids):
-            found[sweep.root / outcome["run"]] = job
-    return [(job, run) for run, job in found.items()]
-
-
-def _forgotten(options: Namespace, name: str) -> None:
-    from woofkit.measure.forgetting_study import Selection, study_forgetting
-
-    sweep = the_sweeps(options)[name]
-    runs = [str(run) for job, run in judged_runs(sweep) if job.config.label == "breed"]
-    quiet = Path(options.output) / f"forgetting-{name}.log"
-    with quiet.open("w") as log:
-        note = partial(print, file=log, flush=True)
-        study_forgetting(
-            sweep.study, options.source_dir, folder=Path(options.output), log=note, selection=Selection(name, runs)
-        )
-
-
-def _shifts(options: Namespace, part: int) -> None:
-    from woofkit.adapters import load_run_model
-    from woofkit.measure.shifts import shifted_accuracies
-    from woofkit.measure.weight_updates import intruder_dimensions
-
-    sweep = the_sweeps(options)["confirm"]
-    base = build_for(sweep.study.train_config("full"))
-    transform, runtime = make_transform(data_config(base)), Runtime.pick()
-    dataset, pixels = _pixels(sweep.study, "test", transform)
-    images = Images(runtime.near(pixels), dataset.labels, transform)
-    before, rows = {name: p.detach().to(runtime.device) for name, p in base.named_parameters()}, []
-    for job, run in judged_runs(sweep)[part::2]:
-        if job.config.label != "breed":
-            continue
-        model = load_run_model(run)
-        row = {"run": run.name, "method": job.config.method, "grid": job.grids[0], "seed": job.config.seed}
-        if job.config.method in ("full", "lora"):
-            row["intruders"] = sum(_intruders(model.to(runtime.device), before, intruder_dimensions))
-        rows.append(row | shifted_accuracies(model, images, runtime))
-        write_table(pd.DataFrame(rows), Path(options.output) / f"shifts{part}.csv")
-
-
-def _intruders(model: torch.nn.Module, before: dict[str, torch.Tensor], count: Callable) -> Iterator[int]:
-    from woofkit.lora import lora_layers
-
-    adapters = lora_layers(model)
-    for name, old in before.items():
-        if name.endswith(("attn.qkv.weight", "attn.proj.weight")):
-            layer = name.removesuffix(".weight")
-            if adapters and layer not in adapters:
-                continue
-            new = adapters[layer].adapted()[0] if adapters else model.get_parameter(name)
-            yield count(old, new.detach())
+    for sweep in the_sweeps(options).values():
+        keep(sweep, Path(options.output))
+        with (Path(options.output) / f"evidence-{sweep.name}.log").open("w", buffering=1) as log:
+            study_evidence(sweep, options.source_dir, Path(options.output), partial(print, file=log))
 
 
 # --- rates ---

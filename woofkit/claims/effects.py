@@ -37,6 +37,9 @@ class Quantity(StrEnum):
     LEAD = "lead", "points"  # a difference of accuracies in one setting minus that in another
     GAIN = "gain", "points"  # an accuracy in one setting minus that in another
     KEPT = "kept of the earlier task", "points"
+    SHIFTED = "accuracy on shifted images, beside that on the usual ones", "points"
+    INTRUDERS = "intruder dimensions", ""
+    RATE = "best learning rate", "times"
     OPERATIONS = "operations", "times"
     MEMORY = "memory", "times"
     TIME = "time", "times"

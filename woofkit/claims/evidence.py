@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from woofkit.claims.effects import BEST_LR, COUNTED, FEW_LABELS, FEW_MINUS_ALL, MORE_EPOCHS, POSE, Effect, Key, Quantity
+from woofkit.claims.laws import ALL_LAYERS, HIGH_RANK, LOW_RANK, MLP, SMALL_BATCH
 from woofkit.config import ConfigError
 from woofkit.results import read_answers, read_metrics
 from woofkit.stats.intervals import Interval, mean_interval
@@ -28,6 +29,8 @@ class Group(NamedTuple):
 
 
 FEW, ALL = "labels-10", "seeds-best-lr"
+# Grids of LoRA alone, and what each is called beside LoRA on attention at rank 12.
+VARIANTS = {"seeds-mlp": MLP, "seeds-all-layers": ALL_LAYERS}
 # What an effect is the weighted sum of, and whether the last epoch's answers count or the selected one's.
 CONTRASTS = {
     Key(Quantity.LEAD, "lora", "full", FEW_MINUS_ALL): (
@@ -41,6 +44,23 @@ CONTRASTS = {
         )
         for method in ("full", "lora")
     },
+    **{
+        Key(Quantity.ACCURACY, name, "lora", BEST_LR): ({Group(grid, "lora"): 1, Group(ALL, "lora"): -1}, False)
+        for grid, name in VARIANTS.items()
+    },
+    Key(Quantity.ACCURACY, HIGH_RANK, LOW_RANK, BEST_LR): (
+        {Group("rank-64", "lora"): 1, Group("rank-1", "lora"): -1},
+        False,
+    ),
+    Key(Quantity.LEAD, "lora", "full", SMALL_BATCH): (
+        {Group("batch-256", "lora"): 1, Group("batch-256", "full"): -1, Group(ALL, "lora"): -1, Group(ALL, "full"): 1},
+        False,
+    ),
+}
+# The ratio of two best learning rates: the grid and the method of each search.
+RATES = {
+    Key(Quantity.RATE, "lora", "full"): (Group("lr", "lora"), Group("lr", "full")),
+    Key(Quantity.RATE, HIGH_RANK, LOW_RANK): (Group("lr-rank-64", "lora"), Group("lr-rank-1", "lora")),
 }
 
 
@@ -58,6 +78,18 @@ def difference(first: np.ndarray, second: np.ndarray, labels: np.ndarray, images
         found = paired_bootstrap(first[0], second[0], labels)
     by_seed = first.mean(1) - second.mean() if len(first) > 1 else first.mean() - second.mean(1)
     return _effect(found, by_seed, {len(first), len(second)}, f"{len(labels):,} {images}")
+
+
+def mean_difference(first: Sequence[float], second: Sequence[float]) -> Effect:
+    """The difference of two means over seeds, with Welch's interval."""
+    from scipy.stats import ttest_ind
+
+    value, source = float(np.mean(first) - np.mean(second)), f"{len(first)} and {len(second)} seeds"
+    if np.ptp(first) == np.ptp(second) == 0:  # every seed alike
+        return Effect(value, value, value, (), source)
+    found = ttest_ind(first, second, equal_var=False)
+    low, high = map(float, found.confidence_interval())
+    return Effect(value, low, high, (), source, float(found.df))
 
 
 def accuracy_effects(runs: Mapping[str, Sequence[Path]], setting: str = "") -> dict[Key, Effect]:
@@ -134,6 +166,33 @@ def sweep_effects(frame: pd.DataFrame) -> dict[Key, Effect]:
         if seeds := common_seeds(*known):
             effects[key] = _contrast([[runs[seed] for seed in seeds] for runs in known], weights.values(), last)
     return effects
+
+
+def rate_effects(frame: pd.DataFrame) -> dict[Key, Effect]:
+    """The ratios of best learning rates that a sweep's searches have found.
+
+    A search knows its best rate to half a step of its grid to either side, which makes the ratio's interval.
+    """
+    effects = {}
+    for key, searches in RATES.items():
+        found = [best_rate(frame, search) for search in searches]
+        if all(found):
+            (best, low, high), (other, other_low, other_high) = found
+            effects[key] = Effect(best / other, low / other_high, high / other_low, (), "to half a step of the grids")
+    return effects
+
+
+def best_rate(frame: pd.DataFrame, search: Group) -> tuple[float, float, float] | None:
+    """The rate with the best mean validation accuracy, and half a step to either side; None at an edge of the grid."""
+    runs = frame[(frame["grid"] == search.grid) & (frame["method"] == search.method)] if len(frame) else frame
+    if not len(runs):
+        return None
+    means = runs.groupby("lr")["val_accuracy"].mean()
+    rates, place = means.index.to_list(), int(means.argmax())
+    if place in (0, len(rates) - 1):
+        return None
+    best = rates[place]
+    return best, (best * rates[place - 1]) ** 0.5, (best * rates[place + 1]) ** 0.5
 
 
 def runs_by_seed(frame: pd.DataFrame, grid: str) -> dict[str, dict[int, Path]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache, partial
 from itertools import permutations
 from math import isnan
 from pathlib import Path
@@ -12,21 +13,24 @@ import pandas as pd
 
 from woofkit.adapters import load_run_model
 from woofkit.claims.effects import BEST_LR, Effect, Key, Quantity, attention_effects, effect_as_json
-from woofkit.claims.evidence import difference, runs_by_seed, sweep_effects
+from woofkit.claims.evidence import difference, mean_difference, rate_effects, runs_by_seed, sweep_effects
 from woofkit.claims.hypotheses import HYPOTHESES
 from woofkit.claims.verdicts import Judgement, judge_all
 from woofkit.config import ConfigError, StudyConfig
-from woofkit.data import make_transform
+from woofkit.data import Images, cached_pixels, make_transform
 from woofkit.explain.maps import KINDS
 from woofkit.explain.study import NUM_DOGS, NUM_SEEDS, measure_study
 from woofkit.fast.runtime import Runtime, pick_device
 from woofkit.files import RESULTS, describe_environment, write_json
 from woofkit.measure.forgetting import hits_path, kept_hits
 from woofkit.measure.forgetting_study import Selection, study_forgetting
+from woofkit.measure.shifts import kept_shifted_hits, lost
 from woofkit.measure.source_tasks import load_source_task
+from woofkit.measure.weight_updates import count_intruders
 from woofkit.models import build_model, data_config, original_head
 from woofkit.sweeps.grid import Sweep
 from woofkit.sweeps.results import collect
+from woofkit.train import load_splits
 
 RATE_GRIDS = {"seeds-paper-lr": "", "seeds-best-lr": BEST_LR}  # grid -> setting of the key
 FORGETTING_GRIDS = ("lr", "ranks", *RATE_GRIDS)
@@ -48,7 +52,8 @@ def study_evidence(
     frame = collect(sweep)
     if frame.empty:
         raise ConfigError(f"no run of sweep {sweep.name!r} has finished: python -m woofkit sweep {sweep.name}")
-    effects = sweep_effects(frame) | forgetting_effects(sweep, frame, source_dir, log)
+    effects = sweep_effects(frame) | rate_effects(frame) | forgetting_effects(sweep, frame, source_dir, log)
+    effects |= shift_effects(sweep, frame, log)
     for key, effect in effects.items():
         log(f"{key}: {effect.value:.4f} ({effect.low:.4f} to {effect.high:.4f}), {effect.source}")
     shown = frame[frame["grid"].isin(FORGETTING_GRIDS)]
@@ -86,6 +91,43 @@ def forgetting_effects(
         for first, second in permutations(hits, 2):
             key = Key(Quantity.KEPT, first, second, setting)
             effects[key] = difference(hits[first], hits[second], task.labels, f"images of {task.name}")
+    return effects
+
+
+def shift_effects(sweep: Sweep, frame: pd.DataFrame, log: Callable[[str], None]) -> dict[Key, Effect]:
+    """What shifted images take from each method beside another, and LoRA's intruder dimensions beside those of full.
+
+    Of the runs at each method's best learning rate; intruder dimensions are a mean over seeds.
+    """
+    groups = runs_by_seed(frame, "seeds-best-lr") if len(frame) else {}
+    if len(groups) < 2:
+        return {}
+    study, runtime = sweep.study, Runtime.pick()
+    base = build_model(study.model_name, weights=study.weights)
+    transform = make_transform(data_config(base), study.preprocess)
+    dataset = load_splits(study.train_config("full"), transform.size)["test"]
+
+    @cache
+    def images() -> Images:
+        pixels = cached_pixels(dataset, transform, fingerprint=dataset.fingerprint(), log=log)
+        return Images(runtime.near(pixels), dataset.labels, transform)
+
+    lost_by, intruders = {}, {}
+    for method, runs in groups.items():
+        kept = []
+        for run in runs.values():
+            log(f"what shifted images take from {run.name}")
+            path = study.run_root / "shifts" / f"{run.name}-{dataset.fingerprint()[:8]}.parquet"
+            kept.append(lost(kept_shifted_hits(path, partial(load_run_model, run), images, runtime)))
+        lost_by[method] = np.stack(kept)
+        if method in ("full", "lora"):
+            intruders[method] = [count_intruders(base, load_run_model(run)) for run in runs.values()]
+    effects = {}
+    for first, second in permutations(lost_by, 2):
+        key = Key(Quantity.SHIFTED, first, second, BEST_LR)
+        effects[key] = difference(lost_by[first], lost_by[second], dataset.labels)
+    if len(intruders) == 2 and min(map(len, intruders.values())) > 1:
+        effects[Key(Quantity.INTRUDERS, "lora", "full", BEST_LR)] = mean_difference(*intruders.values())
     return effects
 
 

@@ -5,13 +5,17 @@ A shift changes how an image looks and not what it shows. All of them work on pi
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torchvision.transforms import functional as vision
 
 from woofkit.data import Images
 from woofkit.fast.runtime import Runtime
+from woofkit.files import write_atomic
 from woofkit.train import evaluate
 
 EVENING = (1.0, 0.72, 0.5)  # how much of red, green and blue is left
@@ -65,10 +69,31 @@ SHIFTS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def shifted_accuracies(model: nn.Module, images: Images, runtime: Runtime) -> dict[str, float]:
-    """The accuracy, 0..1, on the images as they are ("none") and under each of SHIFTS."""
-    accuracies = {"none": evaluate(model, images, runtime).accuracy}
-    for name, shift in SHIFTS.items():
-        pixels = torch.cat([shift(chunk) for chunk in images.pixels.split(CHUNK)])
-        accuracies[name] = evaluate(model, replace(images, pixels=pixels), runtime).accuracy
-    return accuracies
+def shifted_hits(model: nn.Module, images: Images, runtime: Runtime) -> pd.DataFrame:
+    """Which images a model names rightly, bool: one row per image, columns "none" (as they are) and SHIFTS."""
+    columns = {}
+    for name, shift in {"none": lambda pixels: pixels, **SHIFTS}.items():
+        parts = []
+        for start in range(0, len(images), CHUNK):
+            part = slice(start, start + CHUNK)
+            some = replace(images, pixels=shift(images.pixels[part]), labels=images.labels[part])
+            found = evaluate(model, some, runtime)
+            parts.append(found.logits.argmax(1) == found.labels)
+        columns[name] = torch.cat(parts).numpy()
+    return pd.DataFrame(columns)
+
+
+def kept_shifted_hits(
+    path: Path, load_model: Callable[[], nn.Module], images: Callable[[], Images], runtime: Runtime
+) -> pd.DataFrame:
+    """The hits in the file `path`; measured and written there if it does not exist yet."""
+    if not path.is_file():
+        hits = shifted_hits(load_model(), images(), runtime)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, lambda temporary: hits.to_parquet(temporary, index=False))
+    return pd.read_parquet(path)
+
+
+def lost(hits: pd.DataFrame) -> np.ndarray:
+    """What the shifts change, image by image, (N,) from -1 to 1: the share of shifts named rightly minus the usual."""
+    return hits[list(SHIFTS)].mean(axis=1).to_numpy() - hits["none"].to_numpy()

@@ -72,3 +72,10 @@ def intruder_dimensions(before: Tensor, after: Tensor, top: int = 10, threshold:
     """
     old, new = (torch.linalg.svd(weight.double(), full_matrices=False).U for weight in (before, after))
     return int(((old.T @ new[:, :top]).abs().amax(0) < threshold).sum())
+
+
+def count_intruders(before: nn.Module, after: nn.Module) -> int:
+    """Intruder dimensions in all attention matrices that a fine-tuned model has changed, its adapters merged."""
+    updates = {name: update for name, update in weight_updates(before, after).items() if ".attn." in name}
+    weights = {name: before.get_submodule(name).weight.detach() for name in updates}
+    return sum(intruder_dimensions(weights[name], weights[name] + update) for name, update in updates.items())

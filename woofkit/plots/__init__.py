@@ -6,6 +6,7 @@ colour-blind readers can tell apart, and text is large enough for the back of a 
 """
 
 from woofkit.plots.accuracy import (
+    accuracy_by_parameters,
     accuracy_intervals,
     confusion,
     per_class_accuracy,
@@ -45,7 +46,14 @@ from woofkit.plots.style import MAP_NAMES, method_name, save_figure, use_style
 from woofkit.plots.training import cost_bars, learning_curves, stacked_costs
 from woofkit.plots.weights import captured_curves, layer_heatmap, matrix_values, overlap_bars, singular_values
 
-__all__ = ["accuracy_intervals", "confusion", "per_class_accuracy", "reliability_diagram", "top_predictions"]
+__all__ = [
+    "accuracy_by_parameters",
+    "accuracy_intervals",
+    "confusion",
+    "per_class_accuracy",
+    "reliability_diagram",
+    "top_predictions",
+]
 __all__ += ["all_heads", "attention_comparison", "by_layer_and_head", "faithfulness_curves", "interval_dots"]
 __all__ += ["layer_lines", "map_rows", "sanity_lines"]
 __all__ += ["class_balance", "contact_sheet", "image_sizes", "mask_overlay", "mask_sheet", "pretraining_overlap"]

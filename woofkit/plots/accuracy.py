@@ -41,6 +41,27 @@ def accuracy_figure(frame: pd.DataFrame, title: str) -> Figure:
     return fig
 
 
+def accuracy_by_parameters(frame: pd.DataFrame, ax: Axes) -> Axes:
+    """Draw accuracy against trained parameters, logarithmic: one mark with its interval per setting, named beside it.
+
+    `frame` has method, name, trainable_parameters (above 0), accuracy, low and high (0 to 1). Settings of one method
+    are joined by a line.
+    """
+    style.check_fractions(frame, "accuracy", "low", "high")
+    for method, rows in frame.sort_values("trainable_parameters").groupby("method", sort=False):
+        look = style.method_style(method)
+        ax.plot(rows["trainable_parameters"], rows["accuracy"], color=look["color"], linewidth=1.5, alpha=0.6)
+        ax.vlines(rows["trainable_parameters"], rows["low"], rows["high"], color=look["color"], linewidth=5, alpha=0.4)
+        ax.scatter(rows["trainable_parameters"], rows["accuracy"], s=130, edgecolors="white", zorder=3, **look)
+        for row in rows.itertuples():
+            place = (row.trainable_parameters, row.accuracy)
+            ax.annotate(row.name, place, xytext=(9, 5), textcoords="offset points", fontsize=12)
+    ax.set(xscale="log", xlabel="trained parameters", ylabel="test accuracy")
+    ax.margins(x=0.12)
+    style.percent_axis(ax.yaxis)
+    return ax
+
+
 def per_class_accuracy(frame: pd.DataFrame, ax: Axes) -> Axes:
     """Draw one mark per breed and method, easiest breed first; `frame` has breed, method, accuracy (0 to 1)."""
     table = frame.pivot(index="breed", columns="method", values="accuracy")

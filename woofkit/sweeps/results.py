@@ -9,7 +9,7 @@ import pandas as pd
 
 from woofkit.config import ConfigError
 from woofkit.files import RESULTS, write_table
-from woofkit.results import is_finished, load_run, other_settings, read_answers
+from woofkit.results import METHOD_NAMES, is_finished, load_run, other_settings, read_answers
 from woofkit.stats.intervals import accuracy_interval
 from woofkit.stats.seeds import seed_and_image_variance
 from woofkit.sweeps.grid import Sweep
@@ -18,6 +18,8 @@ NAMED = ("lr", "rank", "targets", "blocks", "label_fraction", "epochs")  # the r
 SAME = ("grid", "method", *NAMED, "num_train_images", "other")
 MEASURED = ("val_accuracy", "test_accuracy", "test_accuracy_low", "test_accuracy_high", "low", "high", "test_loss")
 COSTS = ("trainable_parameters", "checkpoint_bytes", "images_per_second", "train_seconds", "date", "machine")
+# Grids in which each setting has its own best learning rate.
+TUNED = ("seeds-best-lr", "best-lr", "full-best-lr", "seeds-more", "seeds-mlp", "seeds-all-layers", "rank-1", "rank-64")
 KEPT = (*SAME, "seed", *MEASURED, *COSTS, "dataset")
 
 
@@ -113,6 +115,28 @@ def kept_runs(dataset: str, folder: Path = RESULTS) -> pd.DataFrame:
     table = pd.concat([_read_kept(path) for path in paths], ignore_index=True)
     table = table[table["dataset"] == dataset]
     return table[~_settings(table).duplicated(keep="last")].reset_index(drop=True)
+
+
+def tuned_runs(dataset: str, folder: Path = RESULTS) -> pd.DataFrame:
+    """Each setting at its own best learning rate: method, name, trainable_parameters, accuracy, low, high, lr, seeds.
+
+    One row per method and number of trained parameters, from the grids TUNED of all sweeps that are kept; of several,
+    the one over the most training images counts.
+    """
+    runs = kept_runs(dataset, folder)
+    rows = {}
+    for (method, size, _), own in runs[runs["grid"].isin(TUNED)].groupby(
+        ["method", "trainable_parameters", "num_train_images"]
+    ):
+        first = own.iloc[0]
+        name = METHOD_NAMES[method]
+        if method == "lora":
+            layers = "MLPs" if "attn" not in first["targets"] else "all layers" if "mlp" in first["targets"] else ""
+            name += f", rank {first['rank']:.0f}" + (f", {layers}" if layers else "")
+        low, high = (first[end] if len(own) > 1 else first[f"test_accuracy_{end}"] for end in ("low", "high"))
+        rows[method, size] = (method, name, size, own["test_accuracy"].mean(), low, high, first["lr"], len(own))
+    columns = ["method", "name", "trainable_parameters", "accuracy", "low", "high", "lr", "seeds"]
+    return pd.DataFrame(list(rows.values()), columns=columns)
 
 
 def _read_kept(path: Path | io.StringIO) -> pd.DataFrame:

@@ -6,6 +6,7 @@ import pandas as pd
 
 from woofkit.claims.effects import Effect, Effects
 from woofkit.claims.hypotheses import HYPOTHESES, POINT
+from woofkit.claims.laws import LAWS, judge_law
 from woofkit.claims.recommendations import NEEDS, Need, advise
 from woofkit.claims.register import REGISTER
 from woofkit.claims.verdicts import CONTRADICTED, SUPPORTED, UNMEASURED, Condition, Judgement
@@ -134,6 +135,17 @@ def verdict_frame(judgements: Sequence[Judgement]) -> pd.DataFrame:
             row |= {"p_value": p_value, "of_the_claim": judged, "why": why, "source": effect.source if effect else ""}
             rows.append(row)
     return pd.DataFrame(rows)
+
+
+def laws_markdown(effects: Effects, world: str) -> str:
+    """What is known, from where, what is found here, and whether the two agree: a table in markdown."""
+    words = {SUPPORTED: "agrees", CONTRADICTED: "disagrees", UNMEASURED: "not measured"}
+    rows = []
+    for law in LAWS:
+        verdict, findings = judge_law(law, effects, world)
+        found = {f"{each.statement}: {_shown(each, effect)}" for each, effect, _ in findings if effect is not None}
+        rows.append((law.statement, f"[{law.source}]({law.url})", "; ".join(found), words.get(verdict, "open")))
+    return markdown_table(("what is known", "from", f"found on {world}", "agrees?"), rows)
 
 
 def decisions_markdown(effects: Effects, worlds: Sequence[str]) -> str:

@@ -19,7 +19,7 @@ SETTINGS = ("dataset", "scheme", "preprocess", "model_name", "lr", "epochs", "ba
 MEASURED = ("num_test_images", "num_train_images", "selected_epoch", "train_accuracy", "train_loss")
 MEASURED += ("trainable_parameters", "total_parameters", "images_per_second", "peak_memory_mb", "checkpoint_bytes")
 MEASURED += ("unseen_accuracy", "unseen_accuracy_low", "unseen_accuracy_high", "num_unseen_images")
-MEASURED += ("date", "machine", "torch")
+MEASURED += ("last_test_accuracy", "date", "machine", "torch")
 RENAMED = {"test_accuracy": "accuracy", "test_accuracy_low": "low", "test_accuracy_high": "high"}
 RENAMED |= {"test_loss": "loss", "train_seconds": "seconds"}
 NUMBERS = (  # heading, column, format
@@ -97,6 +97,12 @@ def _notes(frame: pd.DataFrame, several: bool) -> Iterator[str]:
             for row in frame.itertuples()
         ]
         yield f"Means over training seeds; the interval is about the test images. By seed: {'; '.join(seeds)}."
+    if "last_test_accuracy" in frame and (chosen := frame[frame["last_test_accuracy"].notna()]).size:
+        last = [
+            (f"{row.profile}, " if several else "") + f"{row.name} {percent(row.last_test_accuracy)}"
+            for row in chosen.itertuples()
+        ]
+        yield f"Tested is the epoch that is best on validation images. The last one: {', '.join(last)}."
     if "unseen_accuracy" not in frame:
         return
     for profile, rows in frame[frame["unseen_accuracy"].notna()].groupby("profile", sort=False):

@@ -1,0 +1,71 @@
+"""Known effects as conditions: planted ones agree, opposite ones disagree, and a search gives its best rate."""
+
+import pandas as pd
+import pytest
+
+from woofkit.claims.effects import WORLDS, Effect, Key, Quantity, in_world
+from woofkit.claims.evidence import CONTRASTS, RATES, best_rate, mean_difference, rate_effects
+from woofkit.claims.laws import LAWS, judge_law
+from woofkit.claims.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED, UNMEASURED
+from woofkit.tables.claims import laws_markdown
+
+
+def search(best, grid="lr", method="lora", rates=(3e-4, 1e-3, 3e-3, 1e-2)):
+    rows = [
+        {"grid": grid, "method": method, "lr": lr, "seed": seed, "val_accuracy": 0.9 - 0.1 * (lr != best)}
+        for lr in rates
+        for seed in range(3)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_a_best_rate_is_known_to_half_a_step():
+    (group, _), *_ = RATES.values()
+    best, low, high = best_rate(search(3e-3), group)
+    assert (best, low, high) == pytest.approx((3e-3, 1.73e-3, 5.48e-3), rel=0.01)
+    assert best_rate(search(1e-2), group) is None  # at the edge, where a better one may lie beyond
+    assert best_rate(search(1e-2).assign(grid="other"), group) is None
+    assert best_rate(pd.DataFrame(), group) is None
+
+
+@pytest.mark.parametrize(("full", "verdict"), [(3e-4, SUPPORTED), (1e-2, CONTRADICTED), (1e-3, UNDECIDED)])
+def test_the_ratio_of_best_rates_is_judged(full, verdict):
+    frame = pd.concat([search(3e-3), search(full, method="full", rates=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2))])
+    effects = rate_effects(frame)
+    assert list(effects) == [Key(Quantity.RATE, "lora", "full")]
+    assert effects[Key(Quantity.RATE, "lora", "full")].value == pytest.approx(3e-3 / full)
+    assert judge_law(LAWS[0], effects, "")[0] == verdict
+
+
+def test_every_law_can_be_measured_and_its_conditions_can_be_met_together():
+    delivered = CONTRASTS.keys() | RATES.keys()
+    for law in LAWS:
+        keys = {condition.key for condition in law.conditions}
+        assert len(keys) == 1
+        [key] = keys
+        of_methods = {key.first, key.second} <= {"lora", "full", "bitfit"} and key.quantity != Quantity.LEAD
+        assert key in delivered or of_methods
+        low = max((each.limit for each in law.conditions if each.above), default=-10)
+        high = min((each.limit for each in law.conditions if not each.above), default=10)
+        middle = (low + high) / 2
+        assert judge_law(law, {key: Effect(middle, middle - 1e-4, middle + 1e-4)}, "")[0] == SUPPORTED
+        outside = high + 1 if high < 10 else low - 1
+        assert judge_law(law, {key: Effect(outside, outside - 1e-4, outside + 1e-4)}, "")[0] == CONTRADICTED
+        assert judge_law(law, {}, "")[0] == UNMEASURED
+
+
+def test_the_table_says_what_is_known_what_is_found_and_whether_they_agree():
+    effects = in_world({Key(Quantity.RATE, "lora", "full"): Effect(10, 9, 11)}, "sketchwoof")
+    lines = laws_markdown(effects, WORLDS["sketchwoof"]).splitlines()
+    assert len(lines) == 2 + len(LAWS)
+    assert "| the ratio of the best rates: 10 (9 to 11) times | agrees |" in lines[2]
+    assert all("https://" in line for line in lines[2:])
+    assert lines[3].endswith("|  | not measured |")
+
+
+def test_means_over_seeds_are_compared_by_welchs_interval():
+    effect = mean_difference([10, 12, 14], [1, 2, 3])
+    assert effect.value == pytest.approx(10)
+    assert effect.low < 10 < effect.high
+    assert 2 < effect.freedom < 4
+    assert mean_difference([5, 5], [1, 1])[:3] == (4, 4, 4)
