@@ -102,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         _option("--dogs", default=200, metavar="N", help="of the test split"),
         _option("--seeds", default=3, metavar="N", help="models per method"),
     )
+    cores = _option("--cores", type=int, metavar="N", help="for all runs together (default: those of this machine)")
     drawings = _option("--drawings", default=2000, metavar="N", help="of invented breeds")
     command(_forgetting, *study, source, output, drawings)
     command(
@@ -110,9 +111,10 @@ def _parser() -> argparse.ArgumentParser:
         parameters,
         _option("-n", "--dry-run", action="store_true", help="print the jobs and the hours, and train nothing"),
         _option("--keep", action="store_true", help="write what has finished to data/results/sweep_SWEEP.csv"),
-        _option("--cores", type=int, metavar="N", help="for all runs together (default: those of this machine)"),
+        cores,
     )
     command(_evidence, which_sweep, parameters, source)
+    command(_recommend, parameters, cores)
     return parser
 
 
@@ -223,6 +225,14 @@ def _evidence(options: argparse.Namespace) -> None:
 
     sweep = load_sweep(options.sweep, parse_parameters(options.parameter))
     print(f"kept in {study_evidence(sweep, options.source_dir, log=partial(print, flush=True))}")
+
+
+def _recommend(options: argparse.Namespace) -> int:
+    """Say which method suits your own pictures."""
+    parameters = parse_parameters(options.parameter)
+    from woofkit.own import recommend
+
+    return recommend(parameters, options.cores, partial(print, flush=True))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 PROFILES_DIR = PROJECT_ROOT / "notebooks" / "profiles"
 
 NUM_BREEDS = 10
-DATASETS = ("sketchwoof", "imagewoof")
+DATASETS = ("sketchwoof", "imagewoof", "folder")
 SCHEMES = ("clean", "paper")
 IMAGE_VARIANTS = ("160", "320", "full")
 SKETCH_SIZES = {"train": 600, "val": 200, "test": 500}  # what num=0 means for drawings
@@ -198,12 +198,14 @@ class LoRAConfig:
 class RunSettings:
     """What a study and each of its runs have in common.
 
-    0 stands for "all" in `num_train`, `num_val` and `num_test`, "" for "download" in `data_dir`.
+    0 stands for "all" in `num_train`, `num_val` and `num_test`, "" for "download" in `data_dir`. With dataset "folder",
+    `skip_unreadable` goes on without the images that cannot be read.
     """
 
     dataset: Literal[DATASETS] = "sketchwoof"
     scheme: Literal[SCHEMES] = "clean"
     data_dir: DataDir = ""
+    skip_unreadable: bool = False
     image_variant: Literal[IMAGE_VARIANTS] = "160"
     preprocess: Literal[PREPROCESSES] = "timm"
     num_train: _images(NUM_BREEDS) = 600
@@ -219,6 +221,12 @@ class RunSettings:
     precision: Literal[PRECISIONS] = "auto"
     augment: Literal[AUGMENTS] = "none"
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+
+    def __post_init__(self) -> None:
+        if self.dataset == "folder" and not self.data_dir:
+            raise ConfigError("dataset 'folder' needs data_dir: the folder with your images, one folder per class")
+        if self.dataset == "folder" and self.scheme != "clean":
+            raise ConfigError("dataset 'folder' has scheme 'clean' alone: 'paper' is the paper's split of ImageWoof")
 
 
 # The fields of the last base come first: the method of a run, the profile of a study, then what they share.
@@ -247,6 +255,7 @@ class TrainConfig(RunSettings, _Method):
     fast: bool = True  # compute with the faster forms of woofkit.fast; False computes as the formulas stand
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.label == "pose" and (self.dataset != "sketchwoof" or self.method == "zero-shot"):
             raise ConfigError(
                 f"label 'pose' with dataset {self.dataset!r}, method {self.method!r}: only drawings know their pose, "

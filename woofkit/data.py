@@ -35,10 +35,12 @@ from woofkit.config import (
     ConfigError,
     require_choice,
     require_range,
+    resolve_path,
 )
-from woofkit.datasets import imagewoof
+from woofkit.datasets import folder, imagewoof
 from woofkit.fast.kept_rows import kept_rows, rows_in_memory
 
+CACHE = PROJECT_ROOT / "data" / "cache"
 SPLITS = ("train", "val", "test")
 
 # The seed of a drawing; training seed s is 1000 + s. No two splits share one, so every model faces the same test.
@@ -57,7 +59,7 @@ class WoofDataset:
     scheme: str
     keys: tuple[str, ...]
     labels: np.ndarray
-    folder: Path | None = None  # imagewoof: where the files are
+    folder: Path | None = None  # where the files are; drawings have none
     draw_seed: int = 0  # sketchwoof: the seed stream
     image_size: int = 224  # sketchwoof: pixels a side
     class_names: tuple[str, ...] = imagewoof.BREEDS
@@ -84,6 +86,8 @@ class WoofDataset:
         """The image at `index` as RGB; a greyscale photograph gets three equal channels."""
         if self.drawn:
             return Image.fromarray(self.draw(index).image)
+        if self.name == "folder":
+            return folder.read_picture(self.folder / self.keys[index])
         return imagewoof.read_image(self.folder, self.keys[index])
 
     def mask(self, index: int) -> np.ndarray | None:
@@ -98,7 +102,7 @@ class WoofDataset:
     @property
     def sees_pretraining(self) -> np.ndarray:
         """bool (N,): True where a backbone pretrained on ImageNet has seen the image in its training."""
-        return np.array([not self.drawn and not imagewoof.is_unseen(key) for key in self.keys], bool)
+        return np.array([self.name == "imagewoof" and not imagewoof.is_unseen(key) for key in self.keys], bool)
 
     def fingerprint(self) -> str:
         """sha256 of what the split shows: every file's name and bytes; for drawings a sample's pixels."""
@@ -118,6 +122,7 @@ def load_dataset(
     split: str,
     scheme: str = "clean",
     data_dir: str = "",
+    skip_unreadable: bool = False,
     image_variant: str = "160",
     num: int = 0,
     label_fraction: float = 1.0,
@@ -125,14 +130,14 @@ def load_dataset(
     image_size: int = 224,
     label: str = "breed",
 ) -> WoofDataset:
-    """One split of "sketchwoof" or "imagewoof".
+    """One split of "sketchwoof", "imagewoof" or "folder", whose images lie below `data_dir` (see `datasets.folder`).
 
     Schemes: "paper" is ImageWoof's own split, train/ and val/ (9,025 and 3,929), with nothing left to select on.
     "clean" tests on the 500 images that no ImageNet backbone has seen, trains on the rest of train/ (8,687) and
     validates on the rest of val/ (3,767).
 
     Args:
-        data_dir: a folder with ImageWoof; "" downloads it to data/.
+        data_dir: a folder with ImageWoof, which "" downloads to data/, or, for "folder", the images' own.
         num: size of a stratified subset; 0 is all of it (drawings: 600 train, 200 val, 500 test).
         label_fraction: share of the training images kept, above 0 to 1; other splits stay whole.
         seed: picks the training subset (drawings: the training drawings). Val and test never depend on it.
@@ -151,9 +156,6 @@ def load_dataset(
         raise ConfigError(f"label 'pose' with dataset {name!r}: only drawings know their pose")
     if scheme == "paper" and split == "val":
         raise ConfigError("scheme 'paper' has no split 'val', as it selects nothing: use 'train' or 'test'")
-    if num < 0 or 0 < num < len(imagewoof.BREEDS):
-        raise ConfigError(f"num = {num} is out of range: allowed is 0 (all) or at least 10, one per breed")
-
     if name == "sketchwoof":
         total = num or SKETCH_SIZES[split]
         labels = np.arange(total, dtype=np.int64) % len(imagewoof.BREEDS)
@@ -163,22 +165,27 @@ def load_dataset(
         if label == "pose":
             poses = [sketch.POSES.index(sketch.pose_of(draw_seed, index)) for index in range(total)]
             dataset = replace(dataset, labels=np.array(poses, dtype=np.int64), class_names=sketch.POSES)
+    elif name == "folder":
+        home = resolve_path(data_dir)
+        pictures = folder.find_pictures(home, CACHE, skip_unreadable)
+        keys, labels = pictures.splits[split]
+        dataset = WoofDataset(name, split, scheme, keys, labels, folder=home, class_names=pictures.class_names)
     else:
-        if data_dir:
-            folder = imagewoof.find_folder(data_dir, image_variant)
-        else:
-            folder = imagewoof.fetch_archive(imagewoof.ARCHIVES[image_variant], PROJECT_ROOT / "data")
-        keys = tuple(imagewoof.photographs(folder, split, scheme))
+        home = imagewoof.locate(data_dir, image_variant, PROJECT_ROOT / "data")
+        keys = tuple(imagewoof.photographs(home, split, scheme))
         labels = np.array([imagewoof.label_of(key) for key in keys], dtype=np.int64)
-        dataset = WoofDataset(name, split, scheme, keys, labels, folder=folder)
+        dataset = WoofDataset(name, split, scheme, keys, labels, folder=home)
 
+    fewest = len(dataset.class_names) if name == "folder" else len(imagewoof.BREEDS)
+    if num < 0 or 0 < num < fewest:
+        raise ConfigError(f"num = {num} is out of range: allowed is 0 (all) or at least {fewest}, one per class")
     if num > len(dataset):
         raise ConfigError(f"num = {num:,} is more than {name} has: {split} ({scheme}) holds {len(dataset):,}")
     size = num or len(dataset)
     if split == "train" and label_fraction < 1:
         size = round(label_fraction * size)
-        if size < len(imagewoof.BREEDS):
-            raise ConfigError(f"label_fraction = {label_fraction} leaves {size} images: 10 are the least")
+        if size < fewest:
+            raise ConfigError(f"label_fraction = {label_fraction} leaves {size} images: {fewest} are the least")
     if size < len(dataset):
         dataset = dataset.subset(stratified_subset(dataset.labels, size, seed if split == "train" else 0))
     return dataset
@@ -397,9 +404,6 @@ class _Cut:
             return self.transform.geometry(self.dataset.image(index))
         except OSError as error:
             return error
-
-
-CACHE = PROJECT_ROOT / "data" / "cache"
 
 
 def cached_pixels(

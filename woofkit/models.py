@@ -3,7 +3,7 @@
 Each method starts from the same model with a new head, which always trains. `full`: every parameter. `lora`: the
 adapters and `modules_to_save`. `bitfit`: the biases (Ben Zaken et al. 2022, https://arxiv.org/abs/2106.10199).
 `norm`: weights and biases of the normalisation layers. `last`: the last blocks and the norm after them. `probe`: the
-head alone. `zero-shot`: nothing; its head is the original one, restricted to the ten breeds.
+head alone. `zero-shot`: nothing; its head is the original one, restricted to the classes.
 """
 
 from difflib import get_close_matches
@@ -16,6 +16,7 @@ from timm.data import resolve_model_data_config
 from torch import nn
 
 from woofkit.config import PROJECT_ROOT, ConfigError, TrainConfig, require_range, resolve_path
+from woofkit.datasets import folder
 from woofkit.datasets.imagewoof import BREEDS, IMAGENET_INDEX
 from woofkit.lora import add_lora
 from woofkit.storage.weights import (
@@ -157,7 +158,7 @@ def build_for(config: TrainConfig) -> nn.Module:
 
     Raises:
         ConfigError: the weights, the adapter's targets or `last_blocks` do not fit, or the weights do not know the
-            breeds.
+            classes.
     """
     model = new_model(config)
     if config.method == "zero-shot":
@@ -178,14 +179,16 @@ def build_for(config: TrainConfig) -> nn.Module:
 
 
 def new_model(config: TrainConfig) -> nn.Module:
-    """Build the model that a run starts from: its weights, and a new head for the breeds or the poses."""
+    """Build the model that a run starts from: its weights, and a new head for what it learns to name."""
     return build_model(
         config.model_name, num_classes=len(class_names(config)), weights=config.weights, seed=config.seed
     )
 
 
 def class_names(config: TrainConfig) -> tuple[str, ...]:
-    """What a run learns to name: the breeds or, with label "pose", the poses."""
+    """What a run learns to name: the breeds, with label "pose" the poses, or the classes of a folder."""
+    if config.dataset == "folder":
+        return folder.class_names(resolve_path(config.data_dir))
     if config.label == "breed":
         return BREEDS
     from woofkit.sketch import POSES  # only here: the breeds need no drawing code
@@ -207,9 +210,16 @@ def _chosen_parameters(model: nn.Module, config: TrainConfig) -> list[nn.Paramet
     return [parameter for module in trained for parameter in module.parameters()]
 
 
-def knows_breeds(config: TrainConfig) -> bool:
-    """Whether the weights come with a head that names the ten breeds: ImageNet's 1,000 classes do."""
-    if config.dataset != "imagewoof" or config.weights == "random":
+def imagenet_positions(config: TrainConfig) -> tuple[int, ...] | None:
+    """Where a run's classes stand among ImageNet's 1,000; None if not all of them are there."""
+    if config.dataset == "imagewoof":
+        return IMAGENET_INDEX
+    return folder.imagenet_positions(resolve_path(config.data_dir)) if config.dataset == "folder" else None
+
+
+def knows_classes(config: TrainConfig) -> bool:
+    """Whether the weights come with a head that names a run's classes, as ImageNet's 1,000 do."""
+    if config.weights == "random" or imagenet_positions(config) is None:
         return False
     return original_head(config.model_name, config.weights).out_features == IMAGENET_CLASSES
 
@@ -217,26 +227,29 @@ def knows_breeds(config: TrainConfig) -> bool:
 def untouched_method(config: TrainConfig) -> str:
     """The method that leaves the pretrained backbone as it was and can name the classes of `config`.
 
-    "zero-shot" where the weights know the breeds; elsewhere "probe", whose head alone has learned.
+    "zero-shot" where the weights know the classes; elsewhere "probe", whose head alone has learned.
     """
-    return "zero-shot" if knows_breeds(config) else "probe"
+    return "zero-shot" if knows_classes(config) else "probe"
 
 
 def zero_shot_head(config: TrainConfig) -> nn.Linear:
-    """The ten rows of the weights' original head that stand for the breeds.
+    """The rows of the weights' original head that stand for the run's classes.
 
     Raises:
-        ConfigError: the head does not know the breeds.
+        ConfigError: the head does not know the classes.
     """
-    if config.dataset != "imagewoof":
-        raise ConfigError(f"zero-shot on {config.dataset!r}: no pretraining has seen its breeds, use 'imagewoof'")
+    if (positions := imagenet_positions(config)) is None:
+        raise ConfigError(
+            f"zero-shot on {config.dataset!r}: its classes are not among ImageNet's, so no pretraining has seen them. "
+            "Use 'imagewoof', or a folder whose classes are named as ImageNet's are"
+        )
     head = original_head(config.model_name, config.weights)
     if head.out_features != IMAGENET_CLASSES:
         raise ConfigError(
             f"zero-shot needs a head with ImageNet's {IMAGENET_CLASSES:,} classes; weights {config.weights!r} "
             f"have {head.out_features:,}"
         )
-    rows = torch.tensor(IMAGENET_INDEX)
+    rows = torch.tensor(positions)
     restricted = nn.Linear(head.in_features, len(rows))
     restricted.load_state_dict({"weight": head.weight[rows], "bias": head.bias[rows]})
     return restricted

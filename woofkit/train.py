@@ -33,7 +33,7 @@ from woofkit.storage.weights import hash_tensors
 
 SECONDS_TO_JUDGE = 5.0  # an epoch that is shorter says little of the machine
 # Where the images and weights come from, and on what they run, is not part of what a run is: their hashes are.
-NOT_IDENTITY = ("data_dir", "weights", "device")
+NOT_IDENTITY = ("data_dir", "skip_unreadable", "weights", "device")
 # Nothing is trained in zero-shot, so nothing about training makes two of them different.
 NOT_ZERO_SHOT = ("num_train", "num_val", "label_fraction", "epochs", "batch_size", "lr", "schedule", "augment")
 
@@ -125,7 +125,7 @@ def _found(run: Path, config: TrainConfig, splits: dict[str, WoofDataset], monit
 
 def load_splits(config: TrainConfig, image_size: int) -> dict[str, WoofDataset]:
     """The splits that a run reads: train, val under scheme "clean", test; only test for zero-shot."""
-    shared = {"scheme": config.scheme, "data_dir": config.data_dir, "image_variant": config.image_variant}
+    shared = {name: getattr(config, name) for name in ("scheme", "data_dir", "skip_unreadable", "image_variant")}
     shared |= {"seed": config.seed, "image_size": image_size, "label": config.label}
     splits = {}
     if config.method != "zero-shot":

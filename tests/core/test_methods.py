@@ -101,5 +101,5 @@ def test_a_pose_of_photographs_is_refused():
 
 def test_the_untouched_backbone_names_breeds_by_its_own_head_or_by_a_probe(monkeypatch):
     assert untouched_method(TrainConfig()) == "probe"
-    monkeypatch.setattr(methods, "knows_breeds", lambda config: True)
+    monkeypatch.setattr(methods, "knows_classes", lambda config: True)
     assert untouched_method(TrainConfig()) == "zero-shot"

@@ -17,6 +17,7 @@ from woofkit.files import RESULTS
 
 COUNTED = "counted"  # the source of an effect that is exact
 WORLDS = {"sketchwoof": "drawings", "imagewoof": "photographs"}  # dataset -> world
+OWN = "your images"  # the world of dataset "folder"
 CONFIRMATORY = ("confirm",)  # sweeps on seeds and test images that nothing was looked at before
 
 
@@ -97,9 +98,14 @@ class Effect(NamedTuple):
 Effects = Mapping[Key, Effect]
 
 
+def world_of(dataset: str) -> str:
+    """The world of a dataset."""
+    return WORLDS.get(dataset, OWN)
+
+
 def in_world(effects: Effects, dataset: str) -> dict[Key, Effect]:
     """The same effects as effects of a dataset's world."""
-    return {key._replace(world=WORLDS[dataset]): effect for key, effect in effects.items()}
+    return {key._replace(world=world_of(dataset)): effect for key, effect in effects.items()}
 
 
 def effect_as_json(key: Key, effect: Effect) -> dict[str, Any]:

@@ -108,6 +108,11 @@ def check_counts(folder: Path, archive: Archive) -> None:
         )
 
 
+def locate(data_dir: str, variant: str, root: Path) -> Path:
+    """The folder with train/ and val/: in `data_dir`, or, if that is "", downloaded to `root`."""
+    return find_folder(data_dir, variant) if data_dir else fetch_archive(ARCHIVES[variant], root)
+
+
 def find_folder(data_dir: str, variant: str) -> Path:
     """The folder with train/ and val/: `data_dir` itself, or `imagewoof2*/` inside it.
 

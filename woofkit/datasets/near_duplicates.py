@@ -47,6 +47,28 @@ def nearest_images(images: Tensor, known: Tensor) -> Nearest:
     return Nearest(*(torch.cat(parts).numpy() for parts in zip(*found, strict=True)))
 
 
+def copy_groups(images: Tensor, threshold: float) -> np.ndarray:
+    """Which of `images` uint8 (N, 3, H, W) are copies of one another: int (N,), equal for those that are.
+
+    Two are copies if their similarity, as they are or mirrored, reaches the threshold, or if both are of a third.
+
+    Raises:
+        ValueError: as `nearest_images`.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    _require_images("images", images)
+    described, pairs = torch.cat([_describe(some) for some in images.split(BATCH)]), []
+    for start, some in zip(range(0, len(images), BATCH), images.split(BATCH), strict=True):
+        views = (_describe(some), _describe(some.flip(3)))
+        alike = torch.stack([view @ described.T for view in views]).amax(0) >= threshold
+        pairs.append(alike.nonzero().numpy() + (start, 0))
+    rows, columns = np.concatenate(pairs).T
+    graph = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(len(images), len(images)))
+    return connected_components(graph, directed=False)[1]
+
+
 def thumbnails(images: Tensor) -> Tensor:
     """`images` uint8 (N, 3, H, W), H and W at least 32, shrunk to (N, 3, 32, 32): each pixel the mean of its tile.
 

@@ -12,6 +12,7 @@ from woofkit.plots import style
 from woofkit.results import percent
 from woofkit.stats.intervals import proportion_interval
 
+MOST_CLASSES = 20  # that a figure of classes shows
 TOP = 3  # how many of a picture's most probable classes are shown
 
 
@@ -63,9 +64,15 @@ def accuracy_by_parameters(frame: pd.DataFrame, ax: Axes) -> Axes:
 
 
 def per_class_accuracy(frame: pd.DataFrame, ax: Axes) -> Axes:
-    """Draw one mark per breed and method, easiest breed first; `frame` has breed, method, accuracy (0 to 1)."""
+    """Draw one mark per class and method, easiest class first; `frame` has breed, method, accuracy (0 to 1).
+
+    Of more classes than MOST_CLASSES, the hardest are drawn.
+    """
     table = frame.pivot(index="breed", columns="method", values="accuracy")
-    table = table.loc[table.mean(axis=1).sort_values(ascending=False).index, frame["method"].unique()]
+    hardest_last = table.mean(axis=1).sort_values(ascending=False, kind="stable").index
+    if len(hardest_last) > MOST_CLASSES:
+        ax.set_title(f"the {MOST_CLASSES} hardest of {len(hardest_last)} classes")
+    table = table.loc[hardest_last[-MOST_CLASSES:], frame["method"].unique()]
     style.row_axis(ax, table.index)
     rows = range(len(table))
     ax.hlines(rows, table.min(axis=1), table.max(axis=1), color="0.75", linewidth=3, zorder=1)
@@ -78,15 +85,22 @@ def per_class_accuracy(frame: pd.DataFrame, ax: Axes) -> Axes:
 
 
 def confusion(matrix: np.ndarray, class_names: Sequence[str], ax: Axes) -> Axes:
-    """Draw a confusion matrix of counts (C, C): one row per true breed, shaded by share of the row."""
+    """Draw a confusion matrix of counts (C, C): one row per true class, shaded by share of the row.
+
+    Of more classes than MOST_CLASSES, those with the most errors, to either side, are drawn.
+    """
     matrix = np.asarray(matrix)
     if matrix.shape != (len(class_names), len(class_names)):
         raise ValueError(f"a matrix of shape {matrix.shape} does not fit {len(class_names)} class names")
+    errors = matrix.sum(0) + matrix.sum(1) - 2 * np.diag(matrix)
+    worst = np.sort(np.argsort(-errors, kind="stable")[:MOST_CLASSES])
     counts = pd.DataFrame(matrix, class_names, class_names)
-    shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
+    shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0).iloc[worst, worst]
+    counts = counts.iloc[worst, worst]
     style.cells(ax, shares, counts.astype(str).where(counts > 0, ""), cmap="Blues", vmin=0, vmax=1)
     plt.setp(ax.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")
-    ax.set(xlabel="predicted breed", ylabel="true breed")
+    part = f" ({len(worst)} of {len(matrix)})" if len(worst) < len(matrix) else ""
+    ax.set(xlabel="predicted", ylabel=f"true{part}")
     return ax
 
 

@@ -1,0 +1,248 @@
+"""One's own pictures: any folder, any format, split the same way each time, and refused in words."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from woofkit.config import ConfigError, StudyConfig, TrainConfig
+from woofkit.data import load_dataset
+from woofkit.datasets.folder import LEAST, class_names, find_pictures, imagenet_positions, read_picture
+from woofkit.models import build_for, untouched_method
+
+RED = (200, 30, 30)
+
+
+def save(path, seed, size=(40, 32)):
+    """A picture of noise in large tiles, which no other seed resembles."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tiles = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(tiles).resize(size, Image.Resampling.NEAREST).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three classes of ten pictures in a folder whose name has a space and an umlaut."""
+    root = tmp_path / "meine Fotos für später"
+    for number, name in enumerate(("Zebra", "apple pie", "кошка")):
+        for index in range(10):
+            save(root / name / f"{index}.png", seed=100 * number + index)
+    return root
+
+
+def find(root, tmp_path, **options):
+    return find_pictures(root, tmp_path / "cache", log=lambda line: None, **options)
+
+
+def sizes(pictures):
+    return {split: Counter(labels.tolist()) for split, (_, labels) in pictures.splits.items()}
+
+
+def test_class_folders_are_split_by_class_and_always_in_the_same_way(folder, tmp_path):
+    pictures = find(folder, tmp_path)
+    assert pictures.class_names == class_names(folder) == ("apple pie", "Zebra", "кошка")  # whatever their case
+    assert sizes(pictures) == {
+        "train": {k: 6 for k in range(3)},
+        "val": {k: 2 for k in range(3)},
+        "test": {k: 2 for k in range(3)},
+    }
+    every = [key for keys, _ in pictures.splits.values() for key in keys]
+    assert len(set(every)) == len(every) == 30
+    again = find(folder, tmp_path / "elsewhere")
+    assert {split: keys for split, (keys, _) in again.splits.items()} == {s: k for s, (k, _) in pictures.splits.items()}
+    for keys, labels in pictures.splits.values():
+        assert [pictures.class_names[label] for label in labels] == [key.split("/")[0] for key in keys]
+
+
+def test_split_folders_are_kept_and_what_is_missing_is_split_off_train(folder, tmp_path):
+    for name in ("Zebra", "apple pie", "кошка"):
+        (folder / "train").mkdir(exist_ok=True)
+        (folder / name).rename(folder / "train" / name)
+        for index in range(3):
+            save(folder / "Validation" / name / "deeper" / f"v{index}.jpg", seed=900 + 10 * len(name) + index)
+    pictures = find(folder, tmp_path)
+    assert {key.split("/")[0] for key in pictures.splits["val"][0]} == {"Validation"}
+    assert len(pictures.splits["val"][0]) == 9
+    assert {key.split("/")[0] for split in ("train", "test") for key in pictures.splits[split][0]} == {"train"}
+    assert sizes(pictures)["test"] == {k: 2 for k in range(3)}
+    save(folder / "stray" / "1.png", seed=5)
+    with pytest.raises(ConfigError, match="is split into Validation, train, and beside them lies 'stray' with images"):
+        find(folder, tmp_path)
+
+
+def test_without_train_everything_is_split_anew(folder, tmp_path):
+    (folder / "val").mkdir()
+    for name in ("Zebra", "apple pie", "кошка"):
+        (folder / name).rename(folder / "val" / name)
+    assert sizes(find(folder, tmp_path))["train"] == {k: 6 for k in range(3)}
+
+
+def test_copies_of_a_picture_stay_in_one_split(folder, tmp_path):
+    for index in range(10):
+        image = Image.open(folder / "Zebra" / f"{index}.png")
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).point(lambda value: 0.8 * value + 5).save(
+            folder / "Zebra" / f"copy of {index}.png"
+        )
+    pictures = find(folder, tmp_path)
+    where = {
+        key.rsplit("/", 1)[1]: split for split, (keys, _) in pictures.splits.items() for key in keys if "Zebra" in key
+    }
+    assert len(where) == 20
+    assert all(where[f"{index}.png"] == where[f"copy of {index}.png"] for index in range(10))
+    assert set(where.values()) == {"train", "val", "test"}
+
+
+def test_what_is_no_picture_is_passed_over(folder, tmp_path):
+    before = find(folder, tmp_path)
+    for name in (".hidden.png", "notes.txt", "7.xmp", ".thumbs/1.png", "model.h5"):
+        (folder / "Zebra" / name).parent.mkdir(exist_ok=True)
+        (folder / "Zebra" / name).write_bytes(b"no image")
+    (folder / "__MACOSX" / "Zebra").mkdir(parents=True)
+    (folder / "__MACOSX" / "Zebra" / "1.png").write_bytes(b"no image")
+    (folder / "empty").mkdir()
+    after = find(folder, tmp_path)
+    assert after.class_names == before.class_names
+    assert after.unreadable == {}
+    assert {s: k for s, (k, _) in after.splits.items()} == {s: k for s, (k, _) in before.splits.items()}
+
+
+def test_unreadable_pictures_are_all_named_at_once_or_left_out(folder, tmp_path):
+    whole = (folder / "Zebra" / "3.png").read_bytes()
+    damaged = {"Zebra/3.png": whole[: len(whole) // 2], "apple pie/4.png": b"", "кошка/5.png": b"\0" * 100}
+    for key, content in damaged.items():
+        (folder / key).write_bytes(content)
+    with pytest.raises(ConfigError, match="3 of 30 images in .* cannot be read: .*set skip_unreadable") as refused:
+        find(folder, tmp_path)
+    assert all(key in str(refused.value) for key in damaged)
+    pictures = find(folder, tmp_path, skip_unreadable=True)
+    assert pictures.unreadable.keys() == damaged.keys()
+    assert sum(len(keys) for keys, _ in pictures.splits.values()) == 27
+    (folder / "Zebra" / "3.png").write_bytes(whole)  # a changed file is looked at again
+    assert find(folder, tmp_path, skip_unreadable=True).unreadable.keys() == damaged.keys() - {"Zebra/3.png"}
+
+
+def test_too_little_is_refused_with_what_is_needed(folder, tmp_path):
+    with pytest.raises(ConfigError, match="is not a folder"):
+        find(folder / "none", tmp_path)
+    with pytest.raises(ConfigError, match="has no folder with images. Expected: a folder of images per class, two"):
+        find(folder / "Zebra", tmp_path)
+    for path in sorted((folder / "Zebra").iterdir())[2:]:
+        path.unlink()
+    with pytest.raises(
+        ConfigError, match=r"too few images .*: train needs 2 of every class.*Zebra \(0\).* has 2 in all"
+    ):
+        find(folder, tmp_path)
+    for name in ("apple pie", "кошка"):
+        for path in (folder / name).iterdir():
+            path.unlink()
+    with pytest.raises(ConfigError, match="has one class alone, 'Zebra'"):
+        find(folder, tmp_path)
+
+
+def test_the_least_is_enough(tmp_path):
+    for name in "ab":
+        for index in range(sum(LEAST.values())):
+            save(tmp_path / "few" / name / f"{index}.png", seed=ord(name) + 1000 * index)
+    assert sizes(find(tmp_path / "few", tmp_path)) == {split: {0: least, 1: least} for split, least in LEAST.items()}
+
+
+# --- any format comes out as a person sees it ---
+
+
+def written(tmp_path, image, name, **options):
+    image.save(tmp_path / name, **options)
+    return np.asarray(read_picture(tmp_path / name))
+
+
+def test_the_cameras_orientation_is_applied(tmp_path):
+    image = Image.new("RGB", (40, 20), RED)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    assert written(tmp_path, image, "a.jpg", exif=exif).shape == (40, 20, 3)
+
+
+def test_transparency_lies_on_white(tmp_path):
+    image = Image.new("RGBA", (8, 8), (*RED, 0))
+    image.putpixel((0, 0), (*RED, 255))
+    pixels = written(tmp_path, image, "a.png")
+    assert pixels[0, 0].tolist() == list(RED)
+    assert pixels[5, 5].tolist() == [255, 255, 255]
+    palette = Image.new("P", (8, 8), 0)
+    palette.putpalette([*RED, 0, 0, 255])
+    assert written(tmp_path, palette, "b.png", transparency=0)[0, 0].tolist() == [255, 255, 255]
+    assert written(tmp_path, palette, "c.png")[0, 0].tolist() == list(RED)
+    assert written(tmp_path, Image.new("LA", (8, 8), (50, 255)), "d.png")[0, 0].tolist() == [50, 50, 50]
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_sixteen_bits_are_scaled_by_their_range(tmp_path, name):
+    image = Image.fromarray(np.full((8, 8), 32768, np.uint16))
+    assert written(tmp_path, image, name)[0, 0].tolist() == [128, 128, 128]
+
+
+def test_floats_are_scaled_by_what_they_hold(tmp_path):
+    pixels = written(tmp_path, Image.fromarray(np.linspace(-3, 5, 64, dtype=np.float32).reshape(8, 8)), "a.tif")
+    assert (pixels.min(), pixels.max()) == (0, 255)
+
+
+def test_print_colours_grey_and_animations_come_as_rgb(tmp_path):
+    cyan = written(tmp_path, Image.new("CMYK", (8, 8), (255, 0, 0, 0)), "a.jpg")[0, 0]
+    assert cyan[0] < 60 < 180 < cyan[2]
+    assert written(tmp_path, Image.new("L", (8, 8), 77), "a.bmp")[0, 0].tolist() == [77, 77, 77]
+    frames = [Image.new("RGB", (8, 8), color) for color in (RED, (0, 0, 255))]
+    first = written(tmp_path, frames[0], "a.webp", save_all=True, append_images=frames[1:], lossless=True)
+    assert first[0, 0].tolist() == list(RED)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "odd.png").write_bytes(b"odd")
+    with pytest.raises(OSError, match=r"odd.png cannot be read \(cannot identify image file"):
+        read_picture(tmp_path / "odd.png")
+
+
+# --- as a dataset ---
+
+
+def test_a_run_learns_the_folders_classes(folder):
+    config = TrainConfig(dataset="folder", data_dir=str(folder), model_name="test_vit", weights="random")
+    assert build_for(config).num_classes == 3
+    train = load_dataset("folder", split="train", data_dir=str(folder))
+    assert train.class_names == class_names(folder)
+    assert train.image(0).mode == "RGB"
+    assert not train.drawn
+    assert not train.sees_pretraining.any()
+    assert len(load_dataset("folder", split="train", data_dir=str(folder), num=6)) == 6
+    with pytest.raises(ConfigError, match="num = 2 is out of range: allowed is 0 .* at least 3, one per class"):
+        load_dataset("folder", split="train", data_dir=str(folder), num=2)
+    before = train.fingerprint()
+    (folder / train.keys[0]).write_bytes((folder / train.keys[1]).read_bytes())
+    assert train.fingerprint() != before
+
+
+def test_a_folder_has_to_be_named_and_has_one_scheme(folder):
+    with pytest.raises(ConfigError, match="dataset 'folder' needs data_dir"):
+        StudyConfig(dataset="folder")
+    with pytest.raises(ConfigError, match="dataset 'folder' has scheme 'clean' alone"):
+        TrainConfig(dataset="folder", data_dir=str(folder), scheme="paper")
+
+
+def test_folders_named_as_imagenet_names_them_are_known(tmp_path):
+    def make(*names):
+        root = tmp_path / "-".join(names)
+        for name in names:
+            save(root / name / "1.png", seed=1)
+        return root
+
+    assert imagenet_positions(make("n01440764", "n02102040")) == (0, 217)
+    assert class_names(make("n01440764", "n02102040")) == ("tench", "English springer")
+    assert imagenet_positions(make("Golf_Ball", "tench", "garbage truck")) == (569, 574, 0)
+    assert imagenet_positions(make("tench", "my own cat")) is None
+    assert imagenet_positions(make("tench", "crane")) is None  # a bird and a machine
+
+
+def test_zero_shot_asks_for_known_classes(folder):
+    config = TrainConfig(dataset="folder", data_dir=str(folder), method="zero-shot")
+    with pytest.raises(ConfigError, match="zero-shot on 'folder': its classes are not among ImageNet's"):
+        build_for(config)
+    assert untouched_method(config) == "probe"
