@@ -230,7 +230,7 @@ def _evidence(options: argparse.Namespace) -> None:
 def _recommend(options: argparse.Namespace) -> int:
     """Say which method suits your own pictures."""
     parameters = parse_parameters(options.parameter)
-    from woofkit.own import recommend
+    from woofkit.own.recommend import recommend
 
     return recommend(parameters, options.cores, partial(print, flush=True))
 

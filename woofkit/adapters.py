@@ -22,7 +22,7 @@ from woofkit.config import ConfigError, LoRAConfig, TrainConfig
 from woofkit.files import write_atomic
 from woofkit.lora import SWAPPED, LoRALinear, adapter_shapes, find_targets, lora_layers, replace_module
 from woofkit.models import build_for, new_model
-from woofkit.results import is_finished, read_config
+from woofkit.results import is_finished, read_classes, read_config
 from woofkit.storage.weights import hash_tensors, read_safetensors, tensor_differences
 
 
@@ -278,10 +278,12 @@ def load_run_model(run: Path) -> nn.Module:
     """
     if not is_finished(run):
         raise ConfigError(f"run {run} is not finished: run_training with the same settings finishes it")
-    config = TrainConfig(**{**read_config(run), "data_dir": ""})  # its images may be gone
+    settings, classes = read_config(run), read_classes(run)
+    anywhere = str(run) if settings["dataset"] == "folder" else ""  # its images may be gone
+    config = TrainConfig(**settings | {"data_dir": anywhere})
     if config.method == "lora":
-        return load_adapter(new_model(config), run / CHECKPOINTS["lora"]).eval()
-    model = build_for(config)
+        return load_adapter(new_model(config, classes), run / CHECKPOINTS["lora"]).eval()
+    model = build_for(config, classes)
     path = run / CHECKPOINTS.get(config.method, TRAINED)
     if path.name == TRAINED:
         expected = json.loads((run / "config.json").read_text())["identity"]["initial_weights"]

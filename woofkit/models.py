@@ -6,6 +6,7 @@ adapters and `modules_to_save`. `bitfit`: the biases (Ben Zaken et al. 2022, htt
 head alone. `zero-shot`: nothing; its head is the original one, restricted to the classes.
 """
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
@@ -153,16 +154,18 @@ def _from_file(name: str, path: Path) -> nn.Module:
 IMAGENET_CLASSES = 1000
 
 
-def build_for(config: TrainConfig) -> nn.Module:
+def build_for(config: TrainConfig, classes: Sequence[str] = ()) -> nn.Module:
     """Build the model of a run, with exactly the parameters trainable that its method trains.
+
+    `classes` are those of `run_classes`, for a folder that may be gone.
 
     Raises:
         ConfigError: the weights, the adapter's targets or `last_blocks` do not fit, or the weights do not know the
             classes.
     """
-    model = new_model(config)
+    model = new_model(config, classes)
     if config.method == "zero-shot":
-        model.head = zero_shot_head(config)
+        model.head = zero_shot_head(config, classes)
         return model.requires_grad_(False)
     if config.method == "lora":
         try:
@@ -178,17 +181,21 @@ def build_for(config: TrainConfig) -> nn.Module:
     return model
 
 
-def new_model(config: TrainConfig) -> nn.Module:
+def new_model(config: TrainConfig, classes: Sequence[str] = ()) -> nn.Module:
     """Build the model that a run starts from: its weights, and a new head for what it learns to name."""
-    return build_model(
-        config.model_name, num_classes=len(class_names(config)), weights=config.weights, seed=config.seed
-    )
+    classes = classes or run_classes(config)
+    return build_model(config.model_name, num_classes=len(classes), weights=config.weights, seed=config.seed)
 
 
 def class_names(config: TrainConfig) -> tuple[str, ...]:
-    """What a run learns to name: the breeds, with label "pose" the poses, or the classes of a folder."""
+    """The names to show of what a run learns to name."""
+    return folder.readable(run_classes(config))
+
+
+def run_classes(config: TrainConfig) -> tuple[str, ...]:
+    """What a run learns to name: the breeds, with label "pose" the poses, or a folder's class folders."""
     if config.dataset == "folder":
-        return folder.class_names(resolve_path(config.data_dir))
+        return folder.class_folders(resolve_path(config.data_dir))
     if config.label == "breed":
         return BREEDS
     from woofkit.sketch import POSES  # only here: the breeds need no drawing code
@@ -210,11 +217,11 @@ def _chosen_parameters(model: nn.Module, config: TrainConfig) -> list[nn.Paramet
     return [parameter for module in trained for parameter in module.parameters()]
 
 
-def imagenet_positions(config: TrainConfig) -> tuple[int, ...] | None:
+def imagenet_positions(config: TrainConfig, classes: Sequence[str] = ()) -> tuple[int, ...] | None:
     """Where a run's classes stand among ImageNet's 1,000; None if not all of them are there."""
-    if config.dataset == "imagewoof":
-        return IMAGENET_INDEX
-    return folder.imagenet_positions(resolve_path(config.data_dir)) if config.dataset == "folder" else None
+    if config.dataset == "folder":
+        return folder.imagenet_positions(classes or run_classes(config))
+    return IMAGENET_INDEX if config.dataset == "imagewoof" else None
 
 
 def knows_classes(config: TrainConfig) -> bool:
@@ -232,13 +239,13 @@ def untouched_method(config: TrainConfig) -> str:
     return "zero-shot" if knows_classes(config) else "probe"
 
 
-def zero_shot_head(config: TrainConfig) -> nn.Linear:
+def zero_shot_head(config: TrainConfig, classes: Sequence[str] = ()) -> nn.Linear:
     """The rows of the weights' original head that stand for the run's classes.
 
     Raises:
         ConfigError: the head does not know the classes.
     """
-    if (positions := imagenet_positions(config)) is None:
+    if (positions := imagenet_positions(config, classes)) is None:
         raise ConfigError(
             f"zero-shot on {config.dataset!r}: its classes are not among ImageNet's, so no pretraining has seen them. "
             "Use 'imagewoof', or a folder whose classes are named as ImageNet's are"

@@ -65,6 +65,11 @@ def read_config(run: Path) -> dict[str, Any]:
     return json.loads((run / "config.json").read_text())["config"]
 
 
+def read_classes(run: Path) -> tuple[str, ...]:
+    """What a run has learned to name; of a folder, the names of its class folders."""
+    return tuple(json.loads((run / "config.json").read_text(encoding="utf-8")).get("classes", ()))
+
+
 def read_metrics(run: Path) -> dict[str, Any]:
     """The measured numbers of a finished run.
 

@@ -26,7 +26,7 @@ from woofkit.fast.forward import Forward, Step
 from woofkit.fast.memory import measure_peak_memory, return_freed_memory
 from woofkit.fast.runtime import Runtime
 from woofkit.files import describe_environment, hold, write_atomic, write_json
-from woofkit.models import build_for, count_parameters, data_config
+from woofkit.models import build_for, count_parameters, data_config, run_classes
 from woofkit.progress import Means, Monitor, ProgressLines, Timed
 from woofkit.results import is_finished, read_history, write_history, write_predictions
 from woofkit.storage.weights import hash_tensors
@@ -160,7 +160,8 @@ def run_folder(config: TrainConfig, identity: dict[str, Any], root: Path) -> Pat
 
 def _write_config(run: Path, config: TrainConfig, identity: dict[str, Any], environment: dict[str, Any]) -> None:
     run.mkdir(parents=True, exist_ok=True)
-    write_json(run / "config.json", {"config": config.to_dict(), "identity": identity, "environment": environment})
+    record = {"config": config.to_dict(), "identity": identity, "environment": environment}
+    write_json(run / "config.json", record | {"classes": run_classes(config)})
 
 
 def _train(

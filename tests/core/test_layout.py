@@ -56,7 +56,7 @@ def test_a_file_is_one_concept_and_only_plots_draws(path):
 
 def test_the_house_has_no_more_rooms_than_its_plan():
     rooms = {path.stem for path in PACKAGE.glob("*.py")} | {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
-    assert len(rooms - {"__init__"}) <= 24, sorted(rooms)
+    assert len(rooms - {"__init__"}) <= 25, sorted(rooms)
 
 
 def test_every_imported_package_is_declared_and_pinned():

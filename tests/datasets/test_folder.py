@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from woofkit.adapters import load_run_model
 from woofkit.config import ConfigError, StudyConfig, TrainConfig
 from woofkit.data import load_dataset
-from woofkit.datasets.folder import LEAST, class_names, find_pictures, imagenet_positions, read_picture
+from woofkit.datasets.folder import LEAST, class_folders, find_pictures, imagenet_positions, read_picture, readable
 from woofkit.models import build_for, untouched_method
+from woofkit.progress import Monitor
+from woofkit.results import read_classes
+from woofkit.train import run_training
 
 RED = (200, 30, 30)
 
@@ -41,7 +45,7 @@ def sizes(pictures):
 
 def test_class_folders_are_split_by_class_and_always_in_the_same_way(folder, tmp_path):
     pictures = find(folder, tmp_path)
-    assert pictures.class_names == class_names(folder) == ("apple pie", "Zebra", "кошка")  # whatever their case
+    assert pictures.class_names == class_folders(folder) == ("apple pie", "Zebra", "кошка")  # whatever their case
     assert sizes(pictures) == {
         "train": {k: 6 for k in range(3)},
         "val": {k: 2 for k in range(3)},
@@ -208,7 +212,7 @@ def test_a_run_learns_the_folders_classes(folder):
     config = TrainConfig(dataset="folder", data_dir=str(folder), model_name="test_vit", weights="random")
     assert build_for(config).num_classes == 3
     train = load_dataset("folder", split="train", data_dir=str(folder))
-    assert train.class_names == class_names(folder)
+    assert train.class_names == class_folders(folder)
     assert train.image(0).mode == "RGB"
     assert not train.drawn
     assert not train.sees_pretraining.any()
@@ -227,18 +231,29 @@ def test_a_folder_has_to_be_named_and_has_one_scheme(folder):
         TrainConfig(dataset="folder", data_dir=str(folder), scheme="paper")
 
 
-def test_folders_named_as_imagenet_names_them_are_known(tmp_path):
-    def make(*names):
-        root = tmp_path / "-".join(names)
-        for name in names:
-            save(root / name / "1.png", seed=1)
-        return root
+def test_folders_named_as_imagenet_names_them_are_known():
+    assert imagenet_positions(("n01440764", "n02102040")) == (0, 217)
+    assert readable(("n01440764", "n02102040")) == ("tench", "English springer")
+    assert imagenet_positions(("Golf_Ball", "tench", "garbage truck")) == (574, 0, 569)
+    assert imagenet_positions(("tench", "my own cat")) is None
+    assert imagenet_positions(("tench", "crane")) is None  # a bird and a machine
+    assert readable(("tench", "n01440764")) == ("tench", "n01440764")
 
-    assert imagenet_positions(make("n01440764", "n02102040")) == (0, 217)
-    assert class_names(make("n01440764", "n02102040")) == ("tench", "English springer")
-    assert imagenet_positions(make("Golf_Ball", "tench", "garbage truck")) == (569, 574, 0)
-    assert imagenet_positions(make("tench", "my own cat")) is None
-    assert imagenet_positions(make("tench", "crane")) is None  # a bird and a machine
+
+def test_a_run_is_loaded_where_its_pictures_are_gone(folder, tmp_path):
+    config = TrainConfig(
+        dataset="folder",
+        data_dir=str(folder),
+        model_name="test_vit",
+        weights="random",
+        epochs=1,
+        num_train=0,
+        num_test=0,
+    )
+    run = run_training(config, tmp_path / "runs", Monitor())
+    assert read_classes(run) == class_folders(folder)
+    folder.rename(tmp_path / "elsewhere")
+    assert load_run_model(run).num_classes == 3
 
 
 def test_zero_shot_asks_for_known_classes(folder):

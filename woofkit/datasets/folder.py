@@ -70,16 +70,16 @@ def find_pictures(
     splits |= _split_off(splits.pop("train"), labels, kept["groups"], missing)
     _require_enough(root, splits, labels, names)
     tidy = {split: (tuple(own), np.array([labels[key] for key in own], np.int64)) for split, own in splits.items()}
-    return Pictures(_readable(names), tidy, unreadable)
+    return Pictures(readable(names), tidy, unreadable)
 
 
-def class_names(root: Path) -> tuple[str, ...]:
-    """The names of the classes below `root`; no image is read.
+def class_folders(root: Path) -> tuple[str, ...]:
+    """The names of the class folders below `root`, in alphabetical order whatever their case; no image is read.
 
     Raises:
         ConfigError: no folder, or fewer than two classes.
     """
-    return _readable(_class_folders(root, _listing(root)))
+    return _class_folders(root, _listing(root))
 
 
 def read_picture(path: Path) -> Image.Image:
@@ -155,7 +155,7 @@ def _pictures_of(root: Path, folder: Path, depth: int = 0) -> dict[str, str]:
 
 
 def _class_folders(root: Path, listed: Mapping[str, Mapping[str, str]]) -> tuple[str, ...]:
-    """The names of the class folders, in alphabetical order, whatever their case."""
+    """The names of the listed pictures' class folders, sorted."""
     found = {name for own in listed.values() for name in own.values()}
     if len(found) < 2:
         what = f"one class alone, {found.pop()!r}" if found else "no folder with images"
@@ -166,8 +166,8 @@ def _class_folders(root: Path, listed: Mapping[str, Mapping[str, str]]) -> tuple
     return tuple(sorted(found, key=lambda name: (name.casefold(), name)))
 
 
-def _readable(names: Sequence[str]) -> tuple[str, ...]:
-    """Names to show: ImageNet's own for folders that are named by its ids, such as n01440764."""
+def readable(names: Sequence[str]) -> tuple[str, ...]:
+    """Class folders' names to show: ImageNet's own for those that are named by its ids, such as n01440764."""
     if not all(re.fullmatch(r"n\d{8}", name) for name in names):
         return tuple(names)
     from timm.data import ImageNetInfo
@@ -178,8 +178,8 @@ def _readable(names: Sequence[str]) -> tuple[str, ...]:
     return shown if len(set(shown)) == len(shown) else tuple(names)
 
 
-def imagenet_positions(root: Path) -> tuple[int, ...] | None:
-    """Where the classes below `root` stand among ImageNet's 1,000, by id or by name; None if one of them is not there.
+def imagenet_positions(names: Sequence[str]) -> tuple[int, ...] | None:
+    """Where class folders stand among ImageNet's 1,000, by id or by name; None if one of them is not there.
 
     Names match whatever their case, with "_" or "-" for a space. A name that several classes have stands for none.
     """
@@ -190,7 +190,7 @@ def imagenet_positions(root: Path) -> tuple[int, ...] | None:
         words = known.index_to_description(position).split(", ")
         for name in (known.index_to_label_name(position), *words):
             found[_plain(name)].add(position)
-    matches = [found[_plain(name)] for name in _class_folders(root, _listing(root))]
+    matches = [found[_plain(name)] for name in names]
     positions = tuple(min(match) for match in matches if len(match) == 1)
     return positions if len(set(positions)) == len(matches) else None
 
