@@ -96,7 +96,8 @@ def read_picture(path: Path) -> Image.Image:
             file.load()
             image = ImageOps.exif_transpose(file)
     except Exception as error:  # Pillow's readers raise many kinds
-        raise OSError(f"{path.name} cannot be read ({str(error) or type(error).__name__})") from error
+        why = str(error).removesuffix(f" {str(path)!r}") or type(error).__name__
+        raise OSError(f"{path.name} cannot be read ({why})") from error
     if image.mode.startswith("I") or image.mode == "F":
         image = _to_8_bits(image)
     if image.has_transparency_data:
@@ -239,7 +240,7 @@ class _Thumbnails:
         try:
             picture = read_picture(self.root / self.keys[index])
         except OSError as error:
-            return str(error).partition("(")[2].rstrip(")") or str(error)
+            return str(error).partition(" cannot be read (")[2].removesuffix(")")
         return np.array(picture.resize((SIDE, SIDE), Image.Resampling.BOX))
 
 
