@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -41,6 +42,10 @@ METHOD_WORDS = METHOD_NAMES | {"original": "original", "random": "random map", "
 MAPS = {"attention": Look("#56B4E9", "o"), "rollout": Look("#CC79A7", "s"), "relevance": Look("#882255", "D")}
 MAP_NAMES = {"attention": "Attention of CLS", "rollout": "Rollout", "relevance": "Class relevance"}
 OTHER = Look("#999999", "*")  # of a method, split or layer that has no look of its own
+FONT = "DejaVu Sans"  # comes with matplotlib: a figure looks alike everywhere
+# For class names in scripts that it lacks, where one of these is installed.
+OTHER_SCRIPTS = ("Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans Devanagari", "Noto Sans Arabic", "Noto Sans")
+OTHER_SCRIPTS += ("Hiragino Sans", "PingFang SC", "Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Arial Unicode MS")
 DASHED = {"color": "0.35", "linestyle": "--", "linewidth": 1.8, "zorder": 0}  # a line to compare with
 
 
@@ -52,7 +57,9 @@ def use_style() -> None:
     look |= {"axes.spines.top": False, "axes.spines.right": False, "figure.constrained_layout.use": True}
     look["axes.prop_cycle"] = plt.cycler(color=[look.color for look in METHODS.values()])
     look |= {"axes.linewidth": 1.25, "grid.linewidth": 1.0, "patch.edgecolor": "white", "patch.force_edgecolor": True}
-    look |= {"legend.frameon": True, "image.cmap": "viridis", "font.sans-serif": "DejaVu Sans"}  # comes with matplotlib
+    look |= {"legend.frameon": True, "image.cmap": "viridis"}
+    installed = set(font_manager.get_font_names())
+    look["font.family"] = [FONT, *(name for name in OTHER_SCRIPTS if name in installed)]
     plt.style.use(["seaborn-v0_8-whitegrid", look])
 
 
