@@ -305,12 +305,23 @@ def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
     setattr(model.get_submodule(parent), child, module)
 
 
+def final_norm(model: nn.Module) -> str:
+    """The name of the norm after the blocks: "norm", or "fc_norm" where it comes after pooling."""
+    after_pooling = any(True for _ in getattr(model, "fc_norm", nn.Identity()).parameters())
+    return "fc_norm" if after_pooling else "norm"
+
+
+def saved_names(model: nn.Module, config: LoRAConfig) -> tuple[str, ...]:
+    """The names of `modules_to_save` in this model: its final norm is "norm" in the settings, wherever it stands."""
+    return tuple(final_norm(model) if name == "norm" else name for name in config.modules_to_save)
+
+
 def _saved_modules(model: nn.Module, config: LoRAConfig, targets: dict[str, Target]) -> list[nn.Module]:
-    for name in config.modules_to_save:
+    for name in saved_names(model, config):
         for target in targets:
             if f"{target}.".startswith(f"{name}."):  # its base would be frozen and trained at once
                 raise ValueError(f"module to save {name!r} holds the target {target!r}: a layer is either of them")
-    return [_saved_module(model, name) for name in config.modules_to_save]
+    return [_saved_module(model, name) for name in saved_names(model, config)]
 
 
 def _saved_module(model: nn.Module, name: str) -> nn.Module:
