@@ -223,11 +223,19 @@ def add_lora(model: nn.Module, config: LoRAConfig) -> nn.Module:
         raise ValueError("the model has LoRA already: call remove_lora(model) first")
     targets = find_targets(model, config)
     saved = _saved_modules(model, config, targets)
-    model.requires_grad_(False)
+    call_projections(model).requires_grad_(False)
     for name, (linear, parts) in targets.items():
         replace_module(model, name, LoRALinear(linear, config, parts).train(linear.training))
     for module in saved:
         module.requires_grad_(True)
+    return model
+
+
+def call_projections(model: nn.Module) -> nn.Module:
+    """Let every attention call its `qkv` as a layer, in place: with a bias of its own, EVA's reads only its weight."""
+    for module in model.modules():
+        if hasattr(module, "qkv_bias_separate"):
+            module.qkv_bias_separate = True
     return model
 
 

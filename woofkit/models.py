@@ -18,7 +18,7 @@ from torch import nn
 
 from woofkit.config import PROJECT_ROOT, ConfigError, TrainConfig, require_range, resolve_path
 from woofkit.datasets.imagewoof import BREEDS, IMAGENET_INDEX
-from woofkit.lora import add_lora, final_norm
+from woofkit.lora import add_lora, call_projections, final_norm
 from woofkit.storage.weights import (
     TRANSFORM_METADATA,
     WEIGHT_FORMATS,
@@ -117,10 +117,7 @@ def _vision_transformer(name: str, **settings) -> nn.Module:
     model = timm.create_model(name, **settings)
     if not isinstance(getattr(model, "head", None), nn.Linear | nn.Identity) or not hasattr(model, "blocks"):
         raise _not_a_vision_transformer(name)
-    for module in model.modules():
-        if hasattr(module, "qkv_bias_separate"):  # else timm reads the weight of `qkv` and passes by an adapter on it
-            module.qkv_bias_separate = True
-    return model
+    return call_projections(model)
 
 
 def _not_a_vision_transformer(name: str) -> ConfigError:
@@ -172,10 +169,12 @@ def build_for(config: TrainConfig) -> nn.Module:
     """Build the model of a run, with exactly the parameters trainable that its method trains.
 
     Raises:
-        ConfigError: the weights, the adapter's targets or `last_blocks` do not fit, or the weights do not know the
-            breeds.
+        ConfigError: the weights, the adapter's targets or `last_blocks` do not fit, the weights do not know the
+            breeds, or the model has no checkpointing.
     """
     model = new_model(config)
+    if config.checkpointing:
+        _require_checkpointing(model, config.model_name)
     if config.method == "zero-shot":
         model.head = zero_shot_head(config)
         return model.requires_grad_(False)
@@ -191,6 +190,15 @@ def build_for(config: TrainConfig) -> nn.Module:
         for parameter in [*_chosen_parameters(model, config), *model.head.parameters()]:
             parameter.requires_grad_(True)
     return model
+
+
+def _require_checkpointing(model: nn.Module, name: str) -> None:
+    """Raise ConfigError for a model that timm cannot checkpoint; the model stays as it was."""
+    try:
+        model.set_grad_checkpointing(True)
+        model.set_grad_checkpointing(False)
+    except (AssertionError, AttributeError) as error:
+        raise ConfigError(f"checkpointing = True: timm has none for {name!r}, leave it off") from error
 
 
 def new_model(config: TrainConfig) -> nn.Module:
