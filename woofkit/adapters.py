@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from woofkit.config import ConfigError, LoRAConfig, TrainConfig
 from woofkit.files import write_atomic
-from woofkit.lora import SWAPPED, LoRALinear, adapter_shapes, find_targets, lora_layers, replace_module
+from woofkit.lora import SWAPPED, LoRALinear, adapter_shapes, find_targets, lora_layers, replace_module, saved_names
 from woofkit.models import build_for, new_model
 from woofkit.results import is_finished, read_classes, read_config
 from woofkit.storage.weights import hash_tensors, read_safetensors, tensor_differences
@@ -88,13 +88,13 @@ OWN = {"base", "lora_A", "lora_B", "lora_bias"}  # what is part of an adapted la
 
 def adapter_tensors(model: nn.Module, config: LoRAConfig) -> dict[str, Tensor]:
     """The tensors that make up the adapter, by name in the adapted model, whether or not they are frozen now."""
-    prefixes = (*(f"{name}.lora_" for name in lora_layers(model)), *(f"{name}." for name in config.modules_to_save))
+    prefixes = (*(f"{name}.lora_" for name in lora_layers(model)), *(f"{name}." for name in saved_names(model, config)))
     return {name: parameter.detach() for name, parameter in model.named_parameters() if name.startswith(prefixes)}
 
 
 def hash_base(model: nn.Module, config: LoRAConfig) -> str:
     """SHA-256 of the frozen weights an adapter stands on: all but `modules_to_save`, by their original names."""
-    saved = tuple(name + "." for name in config.modules_to_save)
+    saved = tuple(name + "." for name in saved_names(model, config))
     state = {key.replace(".base.", "."): tensor for key, tensor in model.state_dict().items() if "lora_" not in key}
     return hash_tensors({key: tensor for key, tensor in state.items() if not key.startswith(saved)})
 
@@ -116,7 +116,7 @@ def require_made_with(model: nn.Module, config: LoRAConfig) -> None:
     layers = lora_layers(model)
     if not layers:
         raise ValueError("the model has no active LoRA to save: add it, or call unmerge_lora(model) first")
-    saved = tuple(f"{name}." for name in config.modules_to_save)
+    saved = tuple(f"{name}." for name in saved_names(model, config))
     others = {name: p.requires_grad for name, p in model.named_parameters() if not OWN & {*name.split(".")}}
     lost = [name for name, trains in others.items() if trains and not name.startswith(saved)]
     if lost and not all(others.values()):  # where all train, nothing was frozen for an adapter's sake
@@ -167,7 +167,7 @@ def build_adapter(model: nn.Module, config: LoRAConfig, tensors: dict[str, Tenso
     """
     try:
         targets = find_targets(model, config)
-        saved = {name: _resized(model.get_submodule(name), tensors, name) for name in config.modules_to_save}
+        saved = {name: _resized(model.get_submodule(name), tensors, name) for name in saved_names(model, config)}
     except (ValueError, AttributeError) as error:  # AttributeError: torch's, for a submodule that is not there
         raise ConfigError(f"{source} does not fit the model: {error}") from error
     expected = {f"{name}.{key}": tensor for name, module in saved.items() for key, tensor in module.named_parameters()}
@@ -234,7 +234,7 @@ def put_on(model: nn.Module, adapter: Adapter) -> nn.Module:
     """Swap an adapter in and leave only it trainable."""
     model.requires_grad_(False)
     swap_adapter(model, adapter)
-    for name in adapter.config.modules_to_save:
+    for name in saved_names(model, adapter.config):
         adapter.modules[name].requires_grad_(True)
     return model
 

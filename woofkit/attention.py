@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import torch
-from timm.layers import Attention
+from timm.layers import Attention, AttentionRope, apply_rot_embed_cat
+from timm.models.eva import EvaAttention
 from torch import Tensor, nn
 
 HEAD_FUSIONS = {"mean": torch.mean, "max": torch.amax, "min": torch.amin}
@@ -88,8 +89,9 @@ def record_attention(
     """Record softmax(q k^T / sqrt(d)) in float32 while the model computes exactly what it computes without recording.
 
     A hook reads the output of each `attn.qkv`, whether it is a plain layer, an adapter or a merged one. So fused
-    attention, which never forms the matrix, may stay on, and the logits stay bit-equal. Layers that are not asked for
-    cost nothing. The hooks are removed when the block ends, also after an exception.
+    attention, which never forms the matrix, may stay on, and the logits stay bit-equal. Queries and keys are
+    normalised and rotated by position as the model does it. Layers that are not asked for cost nothing. The hooks are
+    removed when the block ends, also after an exception.
 
     Args:
         model: a timm Vision Transformer, in eval mode for meaningful maps.
@@ -97,7 +99,7 @@ def record_attention(
         gradients: keep what `recorder.gradients(score)` needs. The model may be frozen; no parameter gets a gradient.
 
     Raises:
-        TypeError: the model's blocks hold no `timm.layers.Attention`.
+        TypeError: the blocks' attention is of another kind, or does not call one layer for queries, keys and values.
         ValueError: a layer that the model does not have, or attention under a mask.
         RuntimeError: `gradients` in a forward under no_grad or inference_mode.
     """
@@ -108,10 +110,10 @@ def record_attention(
     with ExitStack() as stack:
         for layer in recorder.layers:
             attention = attentions[layer]
-            stack.callback(attention.register_forward_pre_hook(_refuse_mask, with_kwargs=True).remove)
             values = recorder.values[layer] if gradients else None
-            hook = _recording_hook(attention, recorder, layer, values)
-            stack.callback(attention.qkv.register_forward_hook(hook).remove)
+            before, record = _recording_hooks(attention, recorder, layer, values)
+            stack.callback(attention.register_forward_pre_hook(before, with_kwargs=True).remove)
+            stack.callback(attention.qkv.register_forward_hook(record).remove)
             if gradients:  # the first module that sees A V is `norm`, an identity in most models
                 hook = _context_hook(recorder.contexts[layer])
                 stack.callback(attention.norm.register_forward_pre_hook(hook).remove)
@@ -188,14 +190,21 @@ def recordable_images(model: nn.Module, image_size: tuple[int, int], megabytes: 
     return max(1, megabytes * 10**6 // each)
 
 
-def _attention_modules(model: nn.Module) -> list[Attention]:
+def _attention_modules(model: nn.Module) -> list[Attention | AttentionRope | EvaAttention]:
     attentions = [getattr(block, "attn", None) for block in getattr(model, "blocks", ())]
-    if not attentions or not all(isinstance(attention, Attention) for attention in attentions):
+    if not attentions or not all(map(_calls_qkv, attentions)):
         raise TypeError(
             f"{type(model).__name__} cannot be recorded: allowed are timm Vision Transformers whose blocks "
-            "hold a timm.layers.Attention with its qkv layer, such as vit_tiny_patch16_224"
+            "hold a timm Attention, AttentionRope or EvaAttention that calls its qkv layer, as vit_tiny_patch16_224"
         )
     return attentions
+
+
+def _calls_qkv(attention: nn.Module | None) -> bool:
+    """Whether this is attention that can be recorded: with a bias of its own, EVA may only read the layer's weight."""
+    if not isinstance(attention, Attention | AttentionRope | EvaAttention) or attention.qkv is None:
+        return False
+    return getattr(attention, "q_bias", None) is None or attention.qkv_bias_separate
 
 
 def _layer_numbers(layers: Sequence[int], depth: int) -> tuple[int, ...]:
@@ -208,20 +217,40 @@ def _layer_numbers(layers: Sequence[int], depth: int) -> tuple[int, ...]:
     return numbers
 
 
-def _recording_hook(
-    attention: Attention, recorder: AttentionRecorder, layer: int, values: list[Tensor] | None
-) -> Callable:
+def _recording_hooks(
+    attention: nn.Module, recorder: AttentionRecorder, layer: int, values: list[Tensor] | None
+) -> tuple[Callable, Callable]:
+    """What to call before the attention, and after its `qkv`."""
+    rope = None  # how this forward pass rotates queries and keys, if it does
+
+    def before(_module: nn.Module, _inputs: tuple, settings: dict) -> None:
+        nonlocal rope
+        if settings.get("attn_mask") is not None or settings.get("is_causal"):
+            raise ValueError("attention under a mask cannot be recorded: leave out attn_mask and is_causal")
+        rope = settings.get("rope")
+
     @torch.no_grad()
     def record(_module: nn.Module, _inputs: tuple, qkv: Tensor) -> None:
+        if getattr(attention, "q_bias", None) is not None:  # EVA adds it after `qkv`, and in place
+            qkv = qkv + torch.cat((attention.q_bias, attention.k_bias, attention.v_bias))
         q, k, v = qkv.unflatten(-1, (3, attention.num_heads, -1)).unbind(2)  # (B, N, heads, d) each
         if values is not None:
             values.append(v.detach().transpose(1, 2))
         q, k = attention.q_norm(q.transpose(1, 2)), attention.k_norm(k.transpose(1, 2))  # (B, heads, N, d)
+        if rope is not None:
+            q, k = _rotated(attention, q, rope), _rotated(attention, k, rope)
         with torch.autocast(qkv.device.type, enabled=False):  # autocast would multiply in half precision
             scores = (q.float() * attention.scale) @ k.float().transpose(-2, -1)
             torch.softmax(scores, dim=-1, out=recorder.buffer(layer, scores.shape, scores.device))
 
-    return record
+    return before, record
+
+
+def _rotated(attention: AttentionRope | EvaAttention, tokens: Tensor, rope: Tensor) -> Tensor:
+    """Queries or keys (B, heads, N, d) with those of the patches rotated; prefix tokens have no position."""
+    prefix, patches = tokens.tensor_split([attention.num_prefix_tokens], dim=2)
+    turned = apply_rot_embed_cat(patches, rope, half=attention.rotate_half)
+    return torch.cat([prefix, turned.to(tokens.dtype)], dim=2)
 
 
 def _context_hook(contexts: list[Tensor]) -> Callable:
@@ -234,11 +263,6 @@ def _context_hook(contexts: list[Tensor]) -> Callable:
         return (contexts[-1],) if changed else None
 
     return keep
-
-
-def _refuse_mask(_module: nn.Module, _inputs: tuple, settings: dict) -> None:
-    if settings.get("attn_mask") is not None or settings.get("is_causal"):
-        raise ValueError("attention under a mask cannot be recorded: leave out attn_mask and is_causal")
 
 
 def _check_tokens(attention: Tensor, grid: tuple[int, int], num_prefix_tokens: int) -> None:

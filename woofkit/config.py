@@ -34,6 +34,8 @@ SCHEDULES = ("constant", "cosine")
 PRECISIONS = ("auto", "fp32", "bf16")  # "auto": bf16 where the device multiplies in it
 AUGMENTS = ("none", "flip", "flip-crop")
 DEVICES = ("auto", "cpu", "cuda")
+# Settings that are named only where they are not the default: a run without them is the run it always was.
+NAMED_IF_CHANGED = ("micro_batch", "checkpointing")
 
 
 class ConfigError(ValueError):
@@ -200,6 +202,10 @@ class RunSettings:
 
     0 stands for "all" in `num_train`, `num_val` and `num_test`, "" for "download" in `data_dir`. With dataset "folder",
     `skip_unreadable` goes on without the images that cannot be read.
+
+    A step on a batch is computed in parts of at most `micro_batch` images (0: all at once), whose gradients are added
+    up; `checkpointing` keeps only what enters each block, and computes the rest again for the backward pass. Both save
+    memory.
     """
 
     dataset: Literal[DATASETS] = "sketchwoof"
@@ -216,6 +222,8 @@ class RunSettings:
     weights: Weights = "bundled"
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 5
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = 32
+    micro_batch: Annotated[int, Field(ge=0, le=65_536)] = 0
+    checkpointing: bool = False
     lr: Annotated[float, Field(gt=0, le=10)] = 4e-4
     schedule: Literal[SCHEDULES] = "constant"
     precision: Literal[PRECISIONS] = "auto"
@@ -265,8 +273,10 @@ class TrainConfig(RunSettings, _Method):
             raise ConfigError(f"method {self.method!r} with lora={self.lora!r}: 'lora' needs a LoRAConfig, others none")
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings as JSON-ready values; `TrainConfig(**d)` gives them back."""
-        return json.loads(json.dumps(asdict(self)))
+        """The settings as JSON-ready values, NAMED_IF_CHANGED only if they are; `TrainConfig(**d)` gives them back."""
+        settings = json.loads(json.dumps(asdict(self)))
+        usual = {field.name: field.default for field in fields(self) if field.name in NAMED_IF_CHANGED}
+        return {name: value for name, value in settings.items() if name not in usual or value != usual[name]}
 
 
 @settings

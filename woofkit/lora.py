@@ -223,11 +223,19 @@ def add_lora(model: nn.Module, config: LoRAConfig) -> nn.Module:
         raise ValueError("the model has LoRA already: call remove_lora(model) first")
     targets = find_targets(model, config)
     saved = _saved_modules(model, config, targets)
-    model.requires_grad_(False)
+    call_projections(model).requires_grad_(False)
     for name, (linear, parts) in targets.items():
         replace_module(model, name, LoRALinear(linear, config, parts).train(linear.training))
     for module in saved:
         module.requires_grad_(True)
+    return model
+
+
+def call_projections(model: nn.Module) -> nn.Module:
+    """Let every attention call its `qkv` as a layer, in place: with a bias of its own, EVA's reads only its weight."""
+    for module in model.modules():
+        if hasattr(module, "qkv_bias_separate"):
+            module.qkv_bias_separate = True
     return model
 
 
@@ -305,12 +313,23 @@ def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
     setattr(model.get_submodule(parent), child, module)
 
 
+def final_norm(model: nn.Module) -> str:
+    """The name of the norm after the blocks: "norm", or "fc_norm" where it comes after pooling."""
+    after_pooling = any(True for _ in getattr(model, "fc_norm", nn.Identity()).parameters())
+    return "fc_norm" if after_pooling else "norm"
+
+
+def saved_names(model: nn.Module, config: LoRAConfig) -> tuple[str, ...]:
+    """The names of `modules_to_save` in this model: its final norm is "norm" in the settings, wherever it stands."""
+    return tuple(final_norm(model) if name == "norm" else name for name in config.modules_to_save)
+
+
 def _saved_modules(model: nn.Module, config: LoRAConfig, targets: dict[str, Target]) -> list[nn.Module]:
-    for name in config.modules_to_save:
+    for name in saved_names(model, config):
         for target in targets:
             if f"{target}.".startswith(f"{name}."):  # its base would be frozen and trained at once
                 raise ValueError(f"module to save {name!r} holds the target {target!r}: a layer is either of them")
-    return [_saved_module(model, name) for name in config.modules_to_save]
+    return [_saved_module(model, name) for name in saved_names(model, config)]
 
 
 def _saved_module(model: nn.Module, name: str) -> nn.Module:

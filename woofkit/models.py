@@ -2,8 +2,8 @@
 
 Each method starts from the same model with a new head, which always trains. `full`: every parameter. `lora`: the
 adapters and `modules_to_save`. `bitfit`: the biases (Ben Zaken et al. 2022, https://arxiv.org/abs/2106.10199).
-`norm`: weights and biases of the normalisation layers. `last`: the last blocks and the norm after them. `probe`: the
-head alone. `zero-shot`: nothing; its head is the original one, restricted to the classes.
+`norm`: weights and biases of the normalisation layers. `last`: the last blocks and the norm after them, before or after
+pooling. `probe`: the head alone. `zero-shot`: nothing; its head is the original one, restricted to the classes.
 """
 
 from collections.abc import Sequence
@@ -14,12 +14,13 @@ from typing import NamedTuple
 import timm
 import torch
 from timm.data import resolve_model_data_config
+from timm.layers import RmsNorm, SimpleNorm
 from torch import nn
 
 from woofkit.config import PROJECT_ROOT, ConfigError, TrainConfig, require_range, resolve_path
 from woofkit.datasets import folder
 from woofkit.datasets.imagewoof import BREEDS, IMAGENET_INDEX
-from woofkit.lora import add_lora
+from woofkit.lora import add_lora, call_projections, final_norm
 from woofkit.storage.weights import (
     TRANSFORM_METADATA,
     WEIGHT_FORMATS,
@@ -31,6 +32,7 @@ from woofkit.storage.weights import (
 
 BUNDLED_MODEL = "vit_tiny_patch16_224"
 BUNDLED_WEIGHTS = PROJECT_ROOT / "data" / "backbone" / "vit_tiny_patch16_224.sketch.safetensors"
+NORMS = (nn.LayerNorm, nn.RMSNorm, RmsNorm, SimpleNorm)
 
 
 class ParameterCount(NamedTuple):
@@ -40,6 +42,8 @@ class ParameterCount(NamedTuple):
 
 def build_model(name: str, num_classes: int = 10, weights: str | Path | None = "bundled", seed: int = 0) -> nn.Module:
     """Build a timm Vision Transformer in eval mode, with pretrained weights and a new head.
+
+    The weights may have no head of their own, as those of DINOv2 and DINOv3.
 
     Args:
         name: timm's model name, such as "vit_tiny_patch16_224".
@@ -56,6 +60,8 @@ def build_model(name: str, num_classes: int = 10, weights: str | Path | None = "
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model.reset_classifier(num_classes)
+        if not isinstance(model.head, nn.Linear):
+            raise _not_a_vision_transformer(name)
         nn.init.normal_(model.head.weight, std=0.02)
         nn.init.zeros_(model.head.bias)
     return model
@@ -65,11 +71,14 @@ def original_head(name: str, weights: str | Path | None) -> nn.Linear:
     """The classification head that came with the weights, for zero-shot and for measuring forgetting.
 
     Raises:
-        ConfigError: random weights have no original head; else as `build_model`.
+        ConfigError: the weights are random or come without a head; else as `build_model`.
     """
     if weights in (None, "random"):
         raise ConfigError("random weights have no original head: choose weights='bundled', 'timm' or a path")
-    return _pretrained_model(name, weights, seed=0).head
+    head = _pretrained_model(name, weights, seed=0).head
+    if not isinstance(head, nn.Linear):
+        raise ConfigError(f"weights {str(weights)!r} of {name!r} come without a head: there is no original one")
+    return head
 
 
 def data_config(model: nn.Module) -> dict:
@@ -108,9 +117,13 @@ def _pretrained_model(name: str, weights: str | Path | None, seed: int) -> nn.Mo
 
 def _vision_transformer(name: str, **settings) -> nn.Module:
     model = timm.create_model(name, **settings)
-    if not isinstance(getattr(model, "head", None), nn.Linear) or not hasattr(model, "blocks"):
-        raise ConfigError(f"model {name!r} is not a Vision Transformer with a linear head: try {BUNDLED_MODEL!r}")
-    return model
+    if not isinstance(getattr(model, "head", None), nn.Linear | nn.Identity) or not hasattr(model, "blocks"):
+        raise _not_a_vision_transformer(name)
+    return call_projections(model)
+
+
+def _not_a_vision_transformer(name: str) -> ConfigError:
+    return ConfigError(f"model {name!r} is not a Vision Transformer with a linear head: try {BUNDLED_MODEL!r}")
 
 
 def _from_timm(name: str) -> nn.Module:
@@ -142,9 +155,9 @@ def _from_file(name: str, path: Path) -> nn.Module:
             raise ConfigError(f"weights file {path.name} does not fit {name!r}: {error}") from error
         return model.eval()
     tensors, metadata = _read_tensors(path)
-    num_classes = len(tensors["head.bias"]) if "head.bias" in tensors else 0
+    num_classes = len(tensors["head.bias"]) if "head.bias" in tensors else 0  # 0: weights without a head
     overlay = {key: read(metadata[key]) for key, read in TRANSFORM_METADATA.items() if key in metadata}
-    model = _vision_transformer(name, num_classes=num_classes or 1, pretrained_cfg_overlay=overlay)
+    model = _vision_transformer(name, num_classes=num_classes, pretrained_cfg_overlay=overlay)
     if problems := tensor_differences(model.state_dict(), tensors):
         raise ConfigError(f"weights file {path.name} does not fit {name!r}: {'; '.join(problems)}")
     model.load_state_dict(tensors, strict=True)
@@ -160,10 +173,12 @@ def build_for(config: TrainConfig, classes: Sequence[str] = ()) -> nn.Module:
     `classes` are those of `run_classes`, for a folder that may be gone.
 
     Raises:
-        ConfigError: the weights, the adapter's targets or `last_blocks` do not fit, or the weights do not know the
-            classes.
+        ConfigError: the weights, the adapter's targets or `last_blocks` do not fit, the weights do not know the
+            classes, or the model has no checkpointing.
     """
     model = new_model(config, classes)
+    if config.checkpointing:
+        _require_checkpointing(model, config.model_name)
     if config.method == "zero-shot":
         model.head = zero_shot_head(config, classes)
         return model.requires_grad_(False)
@@ -179,6 +194,15 @@ def build_for(config: TrainConfig, classes: Sequence[str] = ()) -> nn.Module:
         for parameter in [*_chosen_parameters(model, config), *model.head.parameters()]:
             parameter.requires_grad_(True)
     return model
+
+
+def _require_checkpointing(model: nn.Module, name: str) -> None:
+    """Raise ConfigError for a model that timm cannot checkpoint; the model stays as it was."""
+    try:
+        model.set_grad_checkpointing(True)
+        model.set_grad_checkpointing(False)
+    except (AssertionError, AttributeError) as error:
+        raise ConfigError(f"checkpointing = True: timm has none for {name!r}, leave it off") from error
 
 
 def new_model(config: TrainConfig, classes: Sequence[str] = ()) -> nn.Module:
@@ -208,12 +232,12 @@ def _chosen_parameters(model: nn.Module, config: TrainConfig) -> list[nn.Paramet
     if config.method == "bitfit":
         return [parameter for name, parameter in model.named_parameters() if name.endswith("bias")]
     if config.method == "norm":
-        return [p for module in model.modules() if isinstance(module, nn.LayerNorm) for p in module.parameters()]
+        return [p for module in model.modules() if isinstance(module, NORMS) for p in module.parameters()]
     if config.method != "last":
         return []
     if config.last_blocks > (depth := len(model.blocks)):
         raise ConfigError(f"last_blocks = {config.last_blocks} is more than {config.model_name!r} has: {depth}")
-    trained = [*model.blocks[-config.last_blocks :], model.norm]
+    trained = [*model.blocks[-config.last_blocks :], model.get_submodule(final_norm(model))]
     return [parameter for module in trained for parameter in module.parameters()]
 
 
@@ -228,7 +252,8 @@ def knows_classes(config: TrainConfig) -> bool:
     """Whether the weights come with a head that names a run's classes, as ImageNet's 1,000 do."""
     if config.weights == "random" or imagenet_positions(config) is None:
         return False
-    return original_head(config.model_name, config.weights).out_features == IMAGENET_CLASSES
+    head = _pretrained_model(config.model_name, config.weights, seed=0).head
+    return isinstance(head, nn.Linear) and head.out_features == IMAGENET_CLASSES
 
 
 def untouched_method(config: TrainConfig) -> str:
@@ -243,7 +268,7 @@ def zero_shot_head(config: TrainConfig, classes: Sequence[str] = ()) -> nn.Linea
     """The rows of the weights' original head that stand for the run's classes.
 
     Raises:
-        ConfigError: the head does not know the classes.
+        ConfigError: there is no head, or it does not know the classes.
     """
     if (positions := imagenet_positions(config, classes)) is None:
         raise ConfigError(

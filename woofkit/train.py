@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from woofkit.adapters import save_run_model
-from woofkit.config import TrainConfig
+from woofkit.config import NAMED_IF_CHANGED, TrainConfig
 from woofkit.data import Images, WoofDataset, batches, cache_file, cached_pixels, load_dataset, make_transform
 from woofkit.fast.forward import Forward, Step
 from woofkit.fast.memory import measure_peak_memory, return_freed_memory
@@ -36,6 +36,7 @@ SECONDS_TO_JUDGE = 5.0  # an epoch that is shorter says little of the machine
 NOT_IDENTITY = ("data_dir", "skip_unreadable", "weights", "device")
 # Nothing is trained in zero-shot, so nothing about training makes two of them different.
 NOT_ZERO_SHOT = ("num_train", "num_val", "label_fraction", "epochs", "batch_size", "lr", "schedule", "augment")
+NOT_ZERO_SHOT += NAMED_IF_CHANGED
 
 
 class Evaluation(NamedTuple):
@@ -362,14 +363,18 @@ def train_step(
     forward: Forward | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One step on a batch, images (B, 3, H, W) and targets (B,): its mean loss and logits (B, C), both detached."""
-    forward = forward or runtime.forward()
-    with runtime.autocast():
-        logits = forward(model, images)
-    loss = F.cross_entropy(logits.float(), targets)
+    forward, size = forward or runtime.forward(), runtime.micro_batch or len(images)
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    losses, logits = [], []
+    for part, classes in zip(images.split(size), targets.split(size), strict=True):  # whose gradients add up
+        with runtime.autocast():
+            found = forward(model, part)
+        loss = F.cross_entropy(found.float(), classes) * (len(part) / len(images))  # its share of the batch's mean
+        loss.backward()
+        losses.append(loss.detach())
+        logits.append(found.detach())
     optimizer.step()
-    return loss.detach(), logits.detach()
+    return torch.stack(losses).sum(), torch.cat(logits)
 
 
 @torch.inference_mode()
@@ -383,8 +388,7 @@ def evaluate(model: nn.Module, images: Images, runtime: Runtime | None = None, b
     """
     if len(images) == 0:
         raise ValueError("evaluate got no images: pass at least one")
-    runtime = runtime or Runtime()
-    was_training = model.training
+    runtime, was_training = runtime or Runtime(), model.training
     runtime.prepare(model).eval()
     try:
         logits = []

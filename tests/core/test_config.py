@@ -8,7 +8,16 @@ from dataclasses import FrozenInstanceError, asdict, fields, replace
 
 import pytest
 
-from woofkit.config import PROJECT_ROOT, ConfigError, LoRAConfig, RunSettings, StudyConfig, TrainConfig, resolve_path
+from woofkit.config import (
+    NAMED_IF_CHANGED,
+    PROJECT_ROOT,
+    ConfigError,
+    LoRAConfig,
+    RunSettings,
+    StudyConfig,
+    TrainConfig,
+    resolve_path,
+)
 
 SETTINGS = (LoRAConfig, TrainConfig, StudyConfig)
 SHARED = [  # by a study and by a run: one or two cases of each kind of refusal
@@ -111,7 +120,10 @@ def test_settings_survive_json(method):
     if method == "lora":
         settings["lora"] |= {"targets": ["attn.qkv", "attn.proj"], "modules_to_save": ["norm", "head"]}
         assert LoRAConfig(**json.loads(json.dumps(asdict(config.lora)))) == config.lora
-    assert config.to_dict() == settings
+    assert config.to_dict() == {name: value for name, value in settings.items() if name not in NAMED_IF_CHANGED}
+    saving = replace(config, micro_batch=8, checkpointing=True)
+    assert saving.to_dict() == settings | {"micro_batch": 8, "checkpointing": True}
+    assert TrainConfig(**saving.to_dict()) == saving
 
 
 def test_settings_written_before_there_was_a_choice_of_fast_are_read():

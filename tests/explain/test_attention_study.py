@@ -161,7 +161,7 @@ def test_a_model_whose_head_reads_no_class_token_is_refused_before_it_is_trained
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attention_study, "build_for", averaging)
-        with pytest.raises(ConfigError, match="its head reads the mean of all patches, not CLS"):
+        with pytest.raises(ConfigError, match="its head reads all patches \\('avg'\\), not CLS"):
             study_attention(study, num_dogs=10, log=lambda _: None)
     assert not list(tmp_path.iterdir())
 

@@ -52,8 +52,8 @@ def require_maps(model: nn.Module, image_size: int) -> None:
             grid, _ = token_layout(model, (image_size, image_size))
     except TypeError as error:
         raise ConfigError(f"no attention maps of this model: {error}") from error
-    if getattr(model, "global_pool", "token") != "token":
-        raise ConfigError(f"no attention maps of this {name}: its head reads the mean of all patches, not CLS")
+    if (pooling := getattr(model, "global_pool", "token")) != "token":
+        raise ConfigError(f"no attention maps of this {name}: its head reads all patches ({pooling!r}), not CLS")
     if image_size % grid[0] or image_size % grid[1]:
         raise ConfigError(f"no attention maps of this {name}: {image_size} pixels are no multiple of {grid} patches")
 

@@ -4,7 +4,7 @@ The faster forms of this room are chosen here and nowhere else; `fast=False` com
 """
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -33,13 +33,16 @@ BF16_CPUS = ("avx512_bf16", "amx_bf16")  # instruction sets that multiply in bf1
 class Runtime:
     """The device, the number format ("fp32" or "bf16"), whether the faster forms are used, and where they start.
 
-    With a `start` above 0, tokens that enter that block take the images' place (`fast.frozen`).
+    With a `start` above 0, tokens that enter that block take the images' place (`fast.frozen`). `micro_batch` and
+    `checkpointing` are the settings of the same names.
     """
 
     device: torch.device = torch.device("cpu")
     precision: str = "fp32"
     fast: bool = True
     start: int = 0
+    micro_batch: int = 0
+    checkpointing: bool = False
 
     @classmethod
     def pick(cls, device: str = "auto", precision: str = "auto", fast: bool = True) -> "Runtime":
@@ -54,12 +57,15 @@ class Runtime:
     @classmethod
     def of(cls, config: TrainConfig) -> "Runtime":
         """The runtime of a run with these settings. Raises ConfigError as `pick`."""
-        return cls.pick(config.device, config.precision, config.fast)
+        runtime = cls.pick(config.device, config.precision, config.fast)
+        return replace(runtime, micro_batch=config.micro_batch, checkpointing=config.checkpointing)
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """Move a model to the device and give it the kernels that suit the device, in place."""
         if self.fast:
             keep_freed_memory()
+        if self.checkpointing:
+            model.set_grad_checkpointing()
         return use_fast_lora(prefer_fast_attention(model.to(self.device), self.device, self.fast), self.fast)
 
     def forward(self, num_images: int = 0, batch_size: int = 0) -> Forward:
@@ -71,11 +77,16 @@ class Runtime:
             return partial(logits_from, start=self.start)
         if not self.fast:
             return plain_logits
-        return compiled_logits(batch_size) if num_images >= COMPILE_FROM[self.device.type] else fast_logits
+        part = min(self.micro_batch or batch_size, batch_size)
+        return compiled_logits(part) if num_images >= COMPILE_FROM[self.device.type] else fast_logits
 
     def repeated(self, step: Step, batch_size: int) -> Step:
-        """A training step that is to be repeated on batches of `batch_size`: on a GPU recorded and replayed."""
-        if not self.fast or self.device.type != "cuda":
+        """A training step that is to be repeated on batches of `batch_size`: on a GPU recorded and replayed.
+
+        A step in parts or with checkpointing is not recorded: it is to save memory, which a recording keeps for
+        itself, and checkpointing reads the state of the random numbers, which no recording allows.
+        """
+        if not self.fast or self.device.type != "cuda" or self.micro_batch or self.checkpointing:
             return step
         from woofkit.fast.cuda_graph import CudaRecorder, GraphedStep
 

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from woofkit.config import ConfigError, LoRAConfig
 from woofkit.files import write_atomic
-from woofkit.lora import find_targets, lora_layers
+from woofkit.lora import find_targets, lora_layers, saved_names
 
 PREFIX = "base_model.model."
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
@@ -63,7 +63,7 @@ def write_peft(model: nn.Module, config: LoRAConfig, saved: dict[str, Tensor], f
         "use_rslora": config.rslora,
         "lora_dropout": config.dropout,
         "target_modules": list(lora_layers(model)),
-        "modules_to_save": list(config.modules_to_save) or None,
+        "modules_to_save": list(saved_names(model, config)) or None,
         "bias": "none",
         "lora_bias": config.bias,
         "fan_in_fan_out": False,

@@ -1,6 +1,7 @@
 """The runs explorer: every finished run below a folder, filtered and sorted, and one of them in detail."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -206,7 +207,7 @@ def _cells(run: dict[str, Any]) -> list[str]:
 def _settings(runs: pd.DataFrame, run: dict[str, Any], whole: bool) -> tuple[str, dict[str, str]]:
     """Which settings are shown, and these: all of a run, or those in which the runs of its profile differ."""
     peers = runs[runs["profile"] == run["profile"]]
-    known = TrainConfig().to_dict()
+    known = {field.name for field in fields(TrainConfig)}
     names = [name for name in runs if name in known or name.startswith("lora.")]
     if whole:
         note = "All settings:"
