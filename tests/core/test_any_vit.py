@@ -17,7 +17,7 @@ from woofkit.config import ConfigError, LoRAConfig, TrainConfig
 from woofkit.explain.maps import require_maps
 from woofkit.fast.forward import fast_logits, reads_class_token_alone
 from woofkit.lora import add_lora, count_lora_parameters, merge_lora
-from woofkit.models import build_for, build_model, count_parameters, knows_breeds, original_head, zero_shot_head
+from woofkit.models import build_for, build_model, count_parameters, knows_classes, original_head, zero_shot_head
 
 SIZES = {"depth": 2, "embed_dim": 48, "num_heads": 4, "img_size": 32, "patch_size": 8}
 # timm's names, with what keeps each small: registers without a head, patches of another size, layer scale, pooled
@@ -84,7 +84,7 @@ def test_weights_without_a_head_are_loaded_and_have_no_original_one(build, tmp_p
     with pytest.raises(ConfigError, match=match):
         original_head(name, path)
     config = TrainConfig(method="zero-shot", dataset="imagewoof", model_name=name, weights=str(path))
-    assert not knows_breeds(config)
+    assert not knows_classes(config)
     with pytest.raises(ConfigError, match=match):
         zero_shot_head(config)
 
