@@ -2,6 +2,7 @@
 
 import csv
 import json
+import runpy
 import shutil
 import subprocess
 import sys
@@ -41,12 +42,18 @@ def answers(run, pictures, capsys):
     return [row[1:3] for row in list(csv.reader(capsys.readouterr().out.splitlines()))[1:]]
 
 
-def said(file, picture):
-    command = [sys.executable, "-I", "-c", WITHOUT, str(file), str(picture)]
-    done = subprocess.run(command, cwd=file.parent.parent, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    name, probability = done.stdout.rstrip("\n").rsplit(" ", 1)
+def spoken(text):
+    name, probability = text.rstrip("\n").rsplit(" ", 1)
     return name, float(probability)
+
+
+def said(file, picture, capsys, monkeypatch):
+    """What a script prints in this process, where it finds no woofkit."""
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "woofkit", None)
+        patch.setattr(sys, "argv", [str(file), str(picture)])
+        runpy.run_path(str(file))
+    return spoken(capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("method", ["full", "lora", "probe"])
@@ -86,13 +93,26 @@ def odd_pictures(folder):
 
 
 @pytest.mark.parametrize("preprocess", ["timm", "paper-code"])
-def test_use_me_gives_the_answer_of_predict_without_woofkit(run_of, pictures, tmp_path, capsys, no_onnx, preprocess):
+def test_use_me_gives_the_answer_of_predict(run_of, pictures, tmp_path, capsys, monkeypatch, no_onnx, preprocess):
     run = run_of("full", preprocess=preprocess)
     folder = export_run(run, tmp_path / "out")
-    some = [pictures / "Zebra" / "0.jpg", *odd_pictures(tmp_path)][: 4 if preprocess == "timm" else 2]
+    some = [pictures / "Zebra" / "0.jpg", *odd_pictures(tmp_path)]
     for picture, (name, probability) in zip(some, answers(run, some, capsys), strict=True):
-        found, sure = said(folder / "use_me.py", picture)
+        found, sure = said(folder / "use_me.py", picture, capsys, monkeypatch)
         assert (found, sure) == (name, pytest.approx(float(probability), abs=6e-5))  # it is written with four decimals
+    Image.fromarray(np.zeros((40, 40), np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(SystemExit, match="more than 8 bits per channel have to be converted to 8 bits first"):
+        said(folder / "use_me.py", tmp_path / "deep.png", capsys, monkeypatch)
+
+
+def test_use_me_runs_by_itself(run_of, pictures, tmp_path, capsys, no_onnx):
+    run, picture = run_of("full"), pictures / "Zebra" / "0.jpg"
+    folder = export_run(run, tmp_path / "out")
+    command = [sys.executable, "-I", "-c", WITHOUT, str(folder / "use_me.py"), str(picture)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    [(name, probability)] = answers(run, [picture], capsys)
+    assert spoken(done.stdout) == (name, pytest.approx(float(probability), abs=6e-5))
 
 
 @pytest.mark.parametrize("name", ["use_me.py", "use_onnx.py"])
@@ -128,10 +148,10 @@ def test_the_card_says_what_the_model_is_and_how_good(run_of, tmp_path, no_onnx)
         "# test_vit: 2 classes, LoRA",
         f"**{100 * metrics['test_accuracy']:.1f} %** (95 % interval ",
         "on 4 test images",
-        "That is few: of a single class it says little",
+        "They are few: of a single class this says little",
         "images: 8 training, 4 validation, 4 test",
         "rank 2, alpha 2",
-        "cat, grey, Zebra.",
+        "cat, grey; Zebra.",
         f"Trained on {metrics['date'][:10]}",
         f"timm {timm.__version__}",
         "python use_me.py picture.jpg",
@@ -141,6 +161,9 @@ def test_the_card_says_what_the_model_is_and_how_good(run_of, tmp_path, no_onnx)
         assert words in card
     assert "use_onnx" not in card
     assert "drawing" not in card
+    seen = metrics | {"unseen_accuracy": 0.5, "unseen_accuracy_low": 0.4, "unseen_accuracy_high": 0.6}
+    card = model_card(load_finished(run), seen | {"num_unseen_images": 1}, [])
+    assert "On the 1 of them that ImageNet's training images do not hold: **50.0 %** (95 % interval 40.0 %" in card
 
 
 def test_the_card_says_plainly_what_has_met_only_drawings(run_of):
@@ -203,7 +226,7 @@ def test_a_model_of_other_weights_than_timms_is_refused(run_of, tmp_path):
 
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_onnx_gives_the_same_logits_for_any_batch_and_its_script_the_same_answer(
-    run_of, pictures, tmp_path, capsys, method
+    run_of, pictures, tmp_path, capsys, monkeypatch, method
 ):
     for package in ONNX_PACKAGES:
         pytest.importorskip(package, reason=f'no {package}: pip install -e ".[onnx]"')
@@ -222,7 +245,8 @@ def test_onnx_gives_the_same_logits_for_any_batch_and_its_script_the_same_answer
         assert np.abs(logits - expected.numpy()).max() < TOLERANCE
     some = [pictures / "Zebra" / "0.jpg", *odd_pictures(tmp_path)]
     for picture, (name, probability) in zip(some, answers(run, some, capsys), strict=True):
-        assert said(folder / "use_onnx.py", picture) == (name, pytest.approx(float(probability), abs=1.5e-4))
+        found, sure = said(folder / "use_onnx.py", picture, capsys, monkeypatch)
+        assert (found, sure) == (name, pytest.approx(float(probability), abs=1.5e-4))
     assert "use_onnx.py picture.jpg" in (folder / "README.md").read_text()
 
 

@@ -7,7 +7,9 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import timm
 from PIL import Image
+from safetensors.torch import save_file
 
 from woofkit.__main__ import main
 from woofkit.adapters import export_peft, load_run_model
@@ -45,6 +47,23 @@ def test_every_method_predicts_to_stdout(run_of, pictures, capsys, method):
     printed = capsys.readouterr()
     assert len(read(printed.out)) == 1 + 16
     assert printed.err == ""  # no progress for so few
+
+
+def test_zero_shot_predicts_and_is_exported_though_its_pictures_are_gone(run_of, pictures, tmp_path):
+    """A head for ImageNet's classes and folders that are named like two of them."""
+    root, weights = tmp_path / "moved", tmp_path / "imagenet.safetensors"
+    shutil.copytree(pictures / "Zebra", root / "tench")
+    shutil.copytree(pictures / "cat, grey", root / "goldfish")
+    save_file(timm.create_model("test_vit", num_classes=1000).state_dict(), weights)
+    run = run_of("zero-shot", data_dir=str(root), weights=str(weights))
+    kept = read_predictions(run)
+    shutil.rmtree(root)
+    some = [str(pictures / key.replace("tench", "Zebra").replace("goldfish", "cat, grey")) for key in kept.key]
+    assert main(["predict", str(run), *some, "--output", str(tmp_path / "answers.csv")]) == 0
+    table = pd.read_csv(tmp_path / "answers.csv")
+    assert list(table.predicted) == list(np.array(["goldfish", "tench"])[kept.predicted])
+    assert main(["export", str(run), str(tmp_path / "out")]) == 0
+    assert "- method: zero-shot" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_the_preprocessing_of_the_run_is_applied(run_of, pictures, capsys):

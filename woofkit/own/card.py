@@ -38,18 +38,27 @@ def model_card(finished: Finished, metrics: Mapping[str, Any], files: Collection
     config = finished.config
     method = METHOD_NAMES[config.method]
     title = f"# {config.model_name}: {len(finished.class_names)} classes, {method}"
-    low, high = percent(metrics["test_accuracy_low"]), percent(metrics["test_accuracy_high"])
-    accuracy = (
-        f"Test accuracy: **{percent(metrics['test_accuracy'])}** (95 % interval {low} to {high}) on "
-        f"{metrics['num_test_images']:,} test images, of which none was used to train or to choose anything."
-    )
-    if metrics["num_test_images"] < SMALL * len(finished.class_names):
-        accuracy += " That is few: of a single class it says little."
-    blocks = [title, *_met(config), accuracy, "## Use", _use(files)]
-    blocks += ["## Classes", ", ".join(finished.class_names) + "."]
+    blocks = [title, *_met(config), _accuracy(metrics, len(finished.class_names)), "## Use", _use(files)]
+    blocks += ["## Classes", "; ".join(finished.class_names) + "."]
     blocks += ["## Data", _bullets(_data(config, metrics)), "## Training", _bullets(_training(config, metrics))]
     blocks += ["## What it is for, and what not", PURPOSE, "## Made with", _versions(metrics)]
     return "\n\n".join(blocks) + "\n"
+
+
+def _accuracy(metrics: Mapping[str, Any], num_classes: int) -> str:
+    """The test accuracy and how sure it is, and that on images which pretraining has not seen, if they are few."""
+
+    def words(name: str) -> str:
+        value, low, high = (percent(metrics[f"{name}_accuracy{end}"]) for end in ("", "_low", "_high"))
+        return f"**{value}** (95 % interval {low} to {high})"
+
+    text = f"Test accuracy: {words('test')} on {metrics['num_test_images']:,} test images, none of which it trained on."
+    if metrics["num_test_images"] < SMALL * num_classes:
+        text += " They are few: of a single class this says little."
+    if "unseen_accuracy" in metrics:
+        unseen = f"{metrics['num_unseen_images']:,}"
+        text += f" On the {unseen} of them that ImageNet's training images do not hold: {words('unseen')}."
+    return text
 
 
 def _met(config: TrainConfig) -> list[str]:

@@ -21,13 +21,13 @@ image = image.crop((left, top, left + {size}, top + {size}))"""
 
 TORCH = """model = timm.create_model(about["model"], num_classes=len(about["class_names"])).eval()
 model.load_state_dict(load_file(Path(__file__).parent / "model.safetensors"))
-pixels = torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8).view({size}, {size}, 3)
+pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view({size}, {size}, 3)
 inputs = (pixels / 255 - torch.tensor(about["mean"])) / torch.tensor(about["std"])
 with torch.inference_mode():
     probabilities = model(inputs.permute(2, 0, 1)[None])[0].softmax(dim=0)
 """
 ONNX = """model = onnxruntime.InferenceSession(Path(__file__).parent / "model.onnx", providers=["CPUExecutionProvider"])
-pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
+pixels = np.asarray(image, dtype=np.float32)
 inputs = (pixels / 255 - np.float32(about["mean"])) / np.float32(about["std"])
 [logits] = model.run(None, {{"images": inputs.transpose(2, 0, 1)[None]}})
 probabilities = np.exp(logits[0] - logits[0].max()) / np.exp(logits[0] - logits[0].max()).sum()
@@ -52,7 +52,7 @@ def script(name: str, transform: Transform) -> str:
     """The text of "use_me.py" or "use_onnx.py" for pictures that are cut by `transform`."""
     settings = {"size": transform.size, "resize": transform.resize, "interpolation": transform.interpolation.name}
     cut = (SQUEEZE if transform.resize is None else CROP).format(**settings)
-    greyscale = '.convert("L")' if transform.greyscale else ""
+    greyscale = '.convert("L").convert("RGB")' if transform.greyscale else ""
     *others, last = NEEDS[name]
     words = f'"""Classify a picture: python {name} PICTURE. It needs {", ".join(others)} and {last}."""\n\n'
     imports = f"import json\nimport sys\nfrom pathlib import Path\n\n{IMPORTS[name]}\n"
