@@ -115,6 +115,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     command(_evidence, which_sweep, parameters, source)
     command(_recommend, parameters, cores)
+    run = _option("run", metavar="RUN", help="the folder of a finished run")
+    command(
+        _predict,
+        _option("run", metavar="RUN", help="the folder of a finished run, or of an adapter of PEFT"),
+        _option("pictures", nargs="+", metavar="PICTURE", help="image files, folders with some, or globs"),
+        _option("--output", type=Path, metavar="FILE", help="for the table, as CSV (default: printed)"),
+        _option("--maps", type=Path, metavar="FOLDER", help="for one figure per picture: where the model looks"),
+        _option("--top", type=int, metavar="N", help="only the N most probable classes, not one column for each"),
+        _option("--profile", metavar="P", help="the settings of an adapter of PEFT that lies without them"),
+        parameters,
+    )
+    command(_export, run, _option("folder", type=Path, metavar="FOLDER", help="new or empty"))
     return parser
 
 
@@ -233,6 +245,34 @@ def _recommend(options: argparse.Namespace) -> int:
     from woofkit.own.recommend import recommend
 
     return recommend(parameters, options.cores, partial(print, flush=True))
+
+
+# The paths of these two start where the caller stands, as the shell completes and expands them.
+
+
+def _predict(options: argparse.Namespace) -> int:
+    """Say what pictures show, by a finished run."""
+    study = None
+    if options.profile or options.parameter:
+        study = StudyConfig.from_dict(load_profile(options.profile or "demo") | parse_parameters(options.parameter))
+    from woofkit.own.finished import load_finished
+    from woofkit.own.predict import Asked, find_pictures, predict
+
+    pictures = find_pictures(options.pictures)
+    asked = Asked(options.output, options.maps, options.top)
+    finished = load_finished(Path(options.run).expanduser(), study)
+    unreadable = predict(finished, pictures, asked, partial(print, file=sys.stderr, flush=True), sys.stdout)
+    return 1 if unreadable else 0
+
+
+def _export(options: argparse.Namespace) -> None:
+    """Write a finished run's model as files that need no woofkit."""
+    from woofkit.own.export import export_run
+
+    folder = options.folder.expanduser()
+    export_run(Path(options.run).expanduser(), folder, partial(print, flush=True))
+    for file in sorted(file for file in folder.rglob("*") if file.is_file()):
+        print(f"{file.stat().st_size:>14,}  {file}")
 
 
 if __name__ == "__main__":

@@ -185,6 +185,7 @@ def _train(
         "images_per_second": float(np.median([record["images_per_second"] for record in history])),
         "peak_memory_mb": memory.megabytes,
         "num_train_images": len(images["train"]),
+        "num_val_images": len(images.get("val", ())),
         "selected_epoch": selected_epoch(history),
         "train_accuracy": history[-1]["train_accuracy"],
         "train_loss": history[-1]["train_loss"],

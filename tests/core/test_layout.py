@@ -64,7 +64,8 @@ def test_every_imported_package_is_declared_and_pinned():
     project = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text())["project"]
     dependencies = {re.split("[<>=]", name)[0] for name in project["dependencies"]}
     assert dependencies <= set(pinned)
-    declared = {name.lower() for name in dependencies}
+    extras = {re.split("[<>=]", name)[0] for names in project["optional-dependencies"].values() for name in names}
+    declared = {name.lower() for name in dependencies | extras}
     homes = packages_distributions()
     for path in MODULES:
         for package in {name.split(".")[0] for name in imported_modules(path)} & homes.keys() - {"woofkit"}:

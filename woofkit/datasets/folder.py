@@ -145,14 +145,29 @@ def _visible_folders(path: Path) -> list[Path]:
 
 def _pictures_of(root: Path, folder: Path, depth: int = 0) -> dict[str, str]:
     """Key -> class of all images below a folder; the class is the folder, or, with depth 1, the one below it."""
-    Image.init()
-    suffixes, found = Image.registered_extensions().keys() - NO_PICTURES, {}
-    for path in sorted(folder.rglob("*")):
+    found = {}
+    for path in pictures_below(folder):
         below = path.relative_to(folder).parts
-        hidden = any(part.startswith((".", "__MACOSX")) for part in below)
-        if path.suffix.lower() in suffixes and len(below) > depth and not hidden and path.is_file():
+        if len(below) > depth:
             found[path.relative_to(root).as_posix()] = below[0] if depth else folder.name
     return found
+
+
+def pictures_below(folder: Path) -> list[Path]:
+    """Every file below a folder that ends like an image, at any depth, in order; hidden ones do not count.
+
+    Of a file it gives that file, if its name ends like an image's.
+    """
+    Image.init()
+    suffixes = Image.registered_extensions().keys() - NO_PICTURES
+    paths = sorted(folder.rglob("*")) if folder.is_dir() else [folder]
+    return [
+        path
+        for path in paths
+        if path.suffix.lower() in suffixes
+        and not any(part.startswith((".", "__MACOSX")) for part in path.relative_to(folder).parts)
+        and path.is_file()
+    ]
 
 
 def _class_folders(root: Path, listed: Mapping[str, Mapping[str, str]]) -> tuple[str, ...]:

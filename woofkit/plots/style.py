@@ -63,13 +63,18 @@ def use_style() -> None:
     plt.style.use(["seaborn-v0_8-whitegrid", look])
 
 
-def save_figure(fig: Figure, folder: str | Path, name: str, dpi: int = 150) -> Path:
-    """Write `fig` as `folder/name.png` and return its path; an interrupted write leaves nothing."""
+def save_figure(fig: Figure, folder: str | Path, name: str, dpi: int = 150, close: bool = False) -> Path:
+    """Write `fig` as `folder/name.png` and return its path; an interrupted write leaves nothing.
+
+    With `close`, pyplot forgets it: who saves many would fill the memory.
+    """
     if Path(name).name != name or not name:
         raise ValueError(f"a figure's name is a plain file name without a folder, got {name!r}")
     target = Path(folder) / f"{name.removesuffix('.png')}.png"
     target.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(target, lambda path: fig.savefig(path, dpi=dpi, bbox_inches="tight", format="png"))
+    if close:
+        plt.close(fig)
     return target
 
 
