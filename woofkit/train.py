@@ -126,14 +126,11 @@ def _found(run: Path, config: TrainConfig, splits: dict[str, WoofDataset], monit
 
 def load_splits(config: TrainConfig, image_size: int) -> dict[str, WoofDataset]:
     """The splits that a run reads: train, val under scheme "clean", test; only test for zero-shot."""
-    shared = {name: getattr(config, name) for name in ("scheme", "data_dir", "skip_unreadable", "image_variant")}
-    shared |= {"seed": config.seed, "image_size": image_size, "label": config.label}
+    names = ("scheme", "data_dir", "skip_unreadable", "image_variant", "label_fraction", "seed", "label")
+    shared = {name: getattr(config, name) for name in names} | {"image_size": image_size}
     splits = {}
     if config.method != "zero-shot":
-        fraction = config.label_fraction
-        splits["train"] = load_dataset(
-            config.dataset, split="train", num=config.num_train, label_fraction=fraction, **shared
-        )
+        splits["train"] = load_dataset(config.dataset, split="train", num=config.num_train, **shared)
         if config.scheme == "clean":
             splits["val"] = load_dataset(config.dataset, split="val", num=config.num_val, **shared)
     splits["test"] = load_dataset(config.dataset, split="test", num=config.num_test, **shared)
