@@ -67,6 +67,16 @@ def test_memory_is_summed_over_the_very_tensors(adapted):
     assert eight - four == pytest.approx(2 * (four - two), rel=0.01)
 
 
+def test_a_batch_in_parts_holds_the_activations_of_one_part():
+    model, images, targets = vit(), torch.randn(8, 3, 48, 48), torch.arange(8)
+    held = []
+    for size, runtime in ((2, Runtime()), (8, Runtime(micro_batch=2)), (8, Runtime())):
+        step = Step(model, images[:size], targets[:size], make_optimizer(model, 1e-3, runtime), runtime)
+        held.append(measure_memory(step).activations)
+    assert held[0] == pytest.approx(held[1], rel=0.01)
+    assert held[1] < held[2] / 2
+
+
 def test_a_mapped_file_is_not_memory_of_the_process(tmp_path):
     path = tmp_path / "pixels"
     path.write_bytes(bytes(50_000_000))

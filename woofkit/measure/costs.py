@@ -71,7 +71,8 @@ def count_flops(model: nn.Module, images: Tensor, runtime: Runtime) -> Flops:
 
 def measure_memory(step: Step) -> StepMemory:
     """Measure a training step's memory. It takes two steps; the first one sets the optimiser up."""
-    model, images, _, optimizer, _ = step
+    model, images, targets, optimizer, runtime = step
+    part = runtime.micro_batch or len(images)  # one part's activations are freed before the next one's are made
     held = {t.untyped_storage().data_ptr() for t in model.parameters()}
     saved: dict[int, torch.UntypedStorage] = {}  # kept alive here, so that no address is used twice
 
@@ -82,7 +83,7 @@ def measure_memory(step: Step) -> StepMemory:
         return tensor
 
     with saved_tensors_hooks(note, lambda tensor: tensor):
-        train_step(*step)
+        train_step(model, images[:part], targets[:part], optimizer, runtime)
     activations = sum(storage.nbytes() for storage in saved.values()) / MEGABYTE
     saved.clear()
     gradients = _megabytes(p.grad for p in model.parameters() if p.grad is not None)
