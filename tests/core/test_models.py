@@ -15,7 +15,7 @@ from woofkit import models
 from woofkit.config import ConfigError, LoRAConfig, StudyConfig, TrainConfig
 from woofkit.datasets.imagewoof import IMAGENET_INDEX
 from woofkit.lora import add_lora, count_lora_parameters
-from woofkit.models import build_for, build_model, count_parameters, knows_breeds, original_head, zero_shot_head
+from woofkit.models import build_for, build_model, count_parameters, knows_classes, original_head, zero_shot_head
 from woofkit.storage.weights import hash_tensors
 
 NAME = "vit_tiny_patch16_224"
@@ -225,7 +225,7 @@ def test_the_bundled_backbone_loads_with_its_own_transform():
 
 def test_zero_shot_is_for_weights_that_know_the_breeds(checkpoint):
     drawn = TrainConfig(method="zero-shot", weights="random")
-    assert not knows_breeds(drawn)
+    assert not knows_classes(drawn)
     with pytest.raises(ConfigError, match="zero-shot on 'sketchwoof'"):
         build_for(drawn)
     with pytest.raises(ConfigError, match="needs a head with ImageNet's 1,000 classes; .* have 7"):
@@ -236,7 +236,7 @@ def test_real_weights_give_the_ten_rows_of_their_head():
     path = realdata("deit_tiny_patch16_224.fp16.safetensors")
     settings = {"dataset": "imagewoof", "model_name": "deit_tiny_patch16_224", "weights": str(path)}
     config = StudyConfig(**settings).train_config("zero-shot")
-    assert knows_breeds(config)
+    assert knows_classes(config)
     model, head = build_for(config), original_head("deit_tiny_patch16_224", path)
     features = torch.randn(2, 192)
     assert torch.allclose(model.head(features), head(features)[:, list(IMAGENET_INDEX)], atol=1e-6)

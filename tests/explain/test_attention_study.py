@@ -78,7 +78,7 @@ def test_two_seeds_are_trained_of_each_method_and_one_of_the_original(measured):
     assert record["settings"]["dogs"] == 10
     assert set(record["verdicts"]) == {"C5", "C6"}
     condition = record["verdicts"]["C6"]["rollout"]["conditions"][0]
-    assert [condition[name] for name in Key._fields] == [Quantity.NO_DOG, "full", "", "rollout"]
+    assert [condition[name] for name in Key._fields] == [Quantity.NO_DOG, "full", "", "rollout", ""]
 
 
 def test_what_is_measured_is_not_measured_again(measured, monkeypatch):

@@ -173,6 +173,7 @@ def refused(capsys, *arguments):
 def test_what_cannot_be_done_is_refused_before_anything_is_read(run_of, pictures, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(module, "read_picture", None)
     run = run_of("probe")
+    capsys.readouterr()  # what training has said
     assert "top = 3 is out of range: allowed is from 1 to 2" in refused(capsys, run, pictures, "--top", 3)
     assert "top = 0 is out of range" in refused(capsys, run, pictures, "--top", 0)
     assert "allowed is a file in a folder that exists" in refused(
