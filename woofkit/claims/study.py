@@ -144,6 +144,13 @@ def study_attention(
         ConfigError: as `explain.study.measure_study`.
     """
     table, path, record = measure_study(study, num_dogs, num_seeds, folder, log)
+    verdict_path = path.with_suffix(".json")
+    write_json(verdict_path, record | {"verdicts": attention_verdicts(table)})
+    return path, verdict_path
+
+
+def attention_verdicts(table: pd.DataFrame) -> dict[str, Any]:
+    """Claim -> its statement and, by kind of map, the verdict with its p and its conditions; {} without masks."""
     verdicts: dict[str, Any] = {}
     for kind in KINDS:
         for judgement in judge_attention(table, kind):
@@ -157,9 +164,7 @@ def study_attention(
             claim = verdicts.setdefault(judgement.hypothesis.claim, {"statement": judgement.hypothesis.paper})
             p_value = None if isnan(judgement.p_value) else judgement.p_value
             claim[kind] = {"verdict": judgement.verdict, "p_value": p_value, "conditions": conditions}
-    verdict_path = path.with_suffix(".json")
-    write_json(verdict_path, record | {"verdicts": verdicts})
-    return path, verdict_path
+    return verdicts
 
 
 def judge_attention(table: pd.DataFrame, kind: str = "attention") -> list[Judgement]:
