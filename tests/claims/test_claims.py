@@ -145,11 +145,11 @@ def test_a_verdict_is_confirmatory_if_all_its_data_are():
 
 # --- how often the verdicts are wrong ---
 
-SEEDS, TEST_IMAGES = 5, 300
+SEEDS, TEST_IMAGES, STUDIES = 5, 200, 200
 
 
 def simulated_effect(rng, true, seed_spread=0.01, image_spread=0.25):
-    """A difference over five seeds and 300 images whose true mean is `true`, with the interval of `crossed_mean`."""
+    """A difference over five seeds and 200 images whose true mean is `true`, with the interval of `crossed_mean`."""
     seeds = rng.normal(0, seed_spread, (SEEDS, 1))
     images = rng.normal(0, image_spread, TEST_IMAGES)
     values = true + seeds + images + rng.normal(0, image_spread, (SEEDS, TEST_IMAGES))
@@ -157,7 +157,7 @@ def simulated_effect(rng, true, seed_spread=0.01, image_spread=0.25):
     return Effect(found.value, found.low, found.high, freedom=found.freedom)
 
 
-def share_of_studies(true, count, studies=300, conditions=1):
+def share_of_studies(true, count, studies=STUDIES, conditions=1):
     """How often a study of `count` hypotheses, all of whose effects are `true`, has a verdict of each kind anywhere."""
     rng, seen = np.random.default_rng(0), Counter()
     keys = [[Key(Quantity.ACCURACY, f"{number}-{part}") for part in range(conditions)] for number in range(count)]
@@ -171,8 +171,8 @@ def share_of_studies(true, count, studies=300, conditions=1):
 @pytest.mark.parametrize(("count", "conditions"), [(1, 1), (1, 2), (6, 1), (6, 2)])
 def test_at_the_threshold_both_verdicts_are_rarely_given_families_included(count, conditions):
     shares = share_of_studies(0.1, count, conditions=conditions)
-    assert max(shares.values()) <= 0.025 + 3 * np.sqrt(0.025 * 0.975 / 300)
-    assert sum(shares.values()) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)
+    assert max(shares.values()) <= 0.025 + 3 * np.sqrt(0.025 * 0.975 / STUDIES)
+    assert sum(shares.values()) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / STUDIES)
 
 
 def test_a_clear_effect_is_decided_and_the_burden_is_the_same_both_ways():

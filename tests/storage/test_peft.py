@@ -69,7 +69,9 @@ def apart(ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> float:
     return float((one - other).norm() / other.norm())
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize(
+    "dtype", [pytest.param(torch.float32, marks=pytest.mark.long), torch.float64], ids=["float32", "float64"]
+)
 @pytest.mark.parametrize("config", [PAPER, RSLORA], ids=["LoRA", "rsLoRA"])
 @pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam])
 def test_outputs_gradients_and_twenty_steps_agree_with_peft(vit, kind, config, dtype):

@@ -624,6 +624,7 @@ def test_snakemake_does_the_jobs_in_order_and_none_twice(write_sweep, start, tmp
     assert "mini: every run is done" in log
 
 
+@pytest.mark.long
 def test_a_killed_sweep_goes_on_where_it_was_and_never_beside_a_job_that_lives_on(write_sweep, start, tmp_path, capsys):
     path = write_sweep("a: {method: full, epochs: 25}")
     sweep = load_sweep(path)
