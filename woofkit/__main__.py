@@ -20,6 +20,7 @@ from woofkit.config import (
     resolve_path,
 )
 from woofkit.fast.cores import share_cores
+from woofkit.files import require_folder
 
 RUN_COLUMNS = ("method", "dataset", "scheme", "epochs", "lr", "test_accuracy", "test_loss", "trainable_parameters")
 RUN_COLUMNS += ("train_seconds", "run")
@@ -208,8 +209,9 @@ def _attention(options: argparse.Namespace) -> None:
     from woofkit.claims.study import study_attention
     from woofkit.tables.attention import verdict_lines
 
-    log = partial(print, flush=True)
-    table, verdicts = study_attention(study, options.dogs, options.seeds, resolve_path(options.output), log)
+    log, output = partial(print, flush=True), resolve_path(options.output)
+    require_folder("--output", output)
+    table, verdicts = study_attention(study, options.dogs, options.seeds, output, log)
     print("\n".join([*verdict_lines(json.loads(verdicts.read_text(encoding="utf-8"))), f"kept in {table}"]))
 
 
@@ -219,6 +221,7 @@ def _forgetting(options: argparse.Namespace) -> None:
     from woofkit.measure.forgetting_study import study_forgetting
 
     log, output = partial(print, flush=True), resolve_path(options.output)
+    require_folder("--output", output)
     print(f"kept in {study_forgetting(study, options.source_dir, options.drawings, output, log)}")
 
 

@@ -25,15 +25,52 @@ PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow")
 def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
     """Let `write` fill a temporary file beside `path`, then rename it: `path` is whole or not there.
 
-    A failed write leaves no file behind.
+    A failed write leaves no file behind. What is renamed is on the disk before it has its name: a power cut leaves no
+    empty file that passes for whole.
     """
     # Process numbers repeat on the machines of a cluster, which share their files.
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         write(temporary)
+        _sync(temporary)
         os.replace(temporary, path)
+        _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def require_folder(name: str, folder: Path) -> None:
+    """Make sure that files can be written to `folder`, before work starts whose results shall go there.
+
+    Nothing is left behind: of a folder that is not there yet, its nearest parent is asked.
+
+    Raises:
+        ConfigError: it is a file, or cannot be made or written; the message has `name` and why.
+    """
+    try:
+        if "\0" in str(folder):
+            raise ValueError("a NUL in its name")
+        there = folder
+        while not there.exists() and there != there.parent:
+            there = there.parent
+        probe = there / f".{secrets.token_hex(8)}.tmp"
+        probe.touch()
+        probe.unlink()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ConfigError(
+            f"{name} {str(folder)!r} cannot be written ({why}): allowed is a folder of your own"
+        ) from error
+
+
+def _sync(path: Path) -> None:
+    """Let the disk have what was written to a file, or which names a folder holds."""
+    with suppress(OSError):  # a file system, or Windows for a folder, may have no such thing
+        descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -12,6 +12,7 @@ Its name is <method>-r<rank>-s<seed>-<hash>.
 """
 
 import json
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields
@@ -56,8 +57,18 @@ def write_predictions(
 
 
 def is_finished(run: Path) -> bool:
-    """Whether the run in this folder is finished and all its files are there."""
-    return (run / "metrics.json").is_file()
+    """Whether the run in this folder is finished; one whose metrics.json is empty or damaged is not."""
+    try:
+        return bool(_read_mapping(run / "metrics.json"))
+    except (OSError, ValueError):
+        return False
+
+
+def _read_mapping(file: Path) -> dict[str, Any]:
+    found = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError(f"{file.name} holds no names with values")
+    return found
 
 
 def read_config(run: Path) -> dict[str, Any]:
@@ -78,7 +89,7 @@ def read_metrics(run: Path) -> dict[str, Any]:
     """
     if not is_finished(run):
         raise ConfigError(f"run {run} is not finished: it has no metrics.json")
-    return json.loads((run / "metrics.json").read_text())
+    return _read_mapping(run / "metrics.json")
 
 
 def read_history(run: Path) -> pd.DataFrame:
@@ -111,7 +122,8 @@ def load_run(run: Path) -> dict[str, Any]:
 def load_runs(root: Path, stopped: bool = False) -> pd.DataFrame:
     """Every finished run below `root` as one tidy frame: one row per run, as `load_run` gives it. It may be empty.
 
-    With `stopped`, runs that somebody stopped before their end are included; they have a `stopped_epoch`.
+    With `stopped`, runs that somebody stopped before their end are included; they have a `stopped_epoch`. A damaged
+    folder is named in a warning and passed over.
     """
     rows = _indexed_rows(Path(root))
     return pd.DataFrame([row for row in rows if stopped or "stopped_epoch" not in row])
@@ -133,7 +145,13 @@ def _indexed_rows(root: Path) -> list[dict[str, Any]]:
         run = file.parent
         name, stamp = str(run.relative_to(root)), _stamp(file) + _stamp(run / "config.json")
         entry = known.get(name)
-        found[name] = entry if entry and entry[0] == stamp else [stamp, load_run(run)]
+        if entry and entry[0] == stamp:
+            found[name] = entry
+            continue
+        try:
+            found[name] = [stamp, load_run(run)]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            warnings.warn(f"{run} is damaged ({error}): passed over. Remove it, and it is trained anew", stacklevel=3)
     if found != known:
         with suppress(OSError):
             write_atomic(index, lambda temporary: temporary.write_text(json.dumps(found)))
@@ -141,7 +159,10 @@ def _indexed_rows(root: Path) -> list[dict[str, Any]]:
 
 
 def _stamp(file: Path) -> list[int]:
-    status = file.stat()
+    try:
+        status = file.stat()
+    except OSError:
+        return [0, 0]
     return [status.st_mtime_ns, status.st_size]
 
 

@@ -25,10 +25,11 @@ from woofkit.data import Images, WoofDataset, batches, cache_file, cached_pixels
 from woofkit.fast.forward import Forward, Step
 from woofkit.fast.memory import measure_peak_memory, return_freed_memory
 from woofkit.fast.runtime import Runtime
-from woofkit.files import describe_environment, hold, write_atomic, write_json
+from woofkit.files import describe_environment, hold, require_folder, write_json
 from woofkit.models import build_for, count_parameters, data_config, run_classes
 from woofkit.progress import Means, Monitor, ProgressLines, Timed
 from woofkit.results import is_finished, read_history, write_history, write_predictions
+from woofkit.storage.checkpoints import load_checkpoint, remove_checkpoints, save_checkpoint
 from woofkit.storage.weights import hash_tensors
 
 SECONDS_TO_JUDGE = 5.0  # an epoch that is shorter says little of the machine
@@ -64,6 +65,7 @@ def run_training(config: TrainConfig, root: Path, monitor: Monitor | None = None
     from woofkit.fast.frozen import start_late
 
     monitor = monitor or ProgressLines()
+    require_folder("runs_dir", Path(root))
     runtime = Runtime.of(config)
     model = build_for(config)
     transform = make_transform(data_config(model), config.preprocess)
@@ -106,8 +108,8 @@ def run_training(config: TrainConfig, root: Path, monitor: Monitor | None = None
             write_predictions(run, keys, labels, test.logits.numpy(), last.logits.argmax(1).numpy())
             costs = frozen.added_to(costs, sum(record["images"] for record in history))
             write_json(run / "metrics.json", {**metrics, **costs, **stopped, **environment})
-            for file in (run / "checkpoint.pt", lock):
-                file.unlink(missing_ok=True)
+            remove_checkpoints(run / "checkpoint.pt")
+            lock.unlink(missing_ok=True)
         except BaseException as error:  # an interrupt, too
             monitor.end(f"{config.method}: broken off ({str(error) or type(error).__name__})")
             raise
@@ -140,13 +142,17 @@ def load_splits(config: TrainConfig, image_size: int) -> dict[str, WoofDataset]:
 def run_identity(
     config: TrainConfig, splits: dict[str, WoofDataset], model: nn.Module, runtime: Runtime
 ) -> dict[str, Any]:
-    """What makes two runs equal: the settings, and the hashes of the data and of the initial weights."""
+    """What makes two runs equal: settings, hashes of data and initial weights, and the transform that weights bring."""
     ignored = NOT_IDENTITY + (NOT_ZERO_SHOT if config.method == "zero-shot" else ())
     ignored += () if config.method == "last" else ("last_blocks",)
     settings = {name: value for name, value in config.to_dict().items() if name not in ignored}
     settings["precision"] = runtime.precision
     data = {split: dataset.fingerprint() for split, dataset in splits.items()}
-    return {"settings": settings, "data": data, "initial_weights": hash_tensors(model.state_dict())}
+    transform = {
+        name: str(value) for name, value in vars(make_transform(data_config(model), config.preprocess)).items()
+    }
+    weights = hash_tensors(model.state_dict())
+    return {"settings": settings, "data": data, "transform": transform, "initial_weights": weights}
 
 
 def run_folder(config: TrainConfig, identity: dict[str, Any], root: Path) -> Path:
@@ -193,7 +199,7 @@ def _test_last_epoch(model: nn.Module, test: Images, runtime: Runtime, checkpoin
     """Test the weights of the last epoch, which the checkpoint still has; the model keeps the selected ones."""
     trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     selected = {name: parameter.detach().clone() for name, parameter in trainable.items()}
-    _copy_into(trainable, torch.load(checkpoint, map_location=runtime.device, weights_only=True)["tensors"])
+    _copy_into(trainable, load_checkpoint(checkpoint, trainable, runtime.device, print)["tensors"])
     found = evaluate(model, test, runtime)
     _copy_into(trainable, selected)
     return found
@@ -266,7 +272,11 @@ def fit(
     step = runtime.repeated(step, config.batch_size)
     run = _Loop(model, train, config, runtime, optimizer, step, monitor or Monitor())
     trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    history, best = _resume(checkpoint, trainable, run.optimizer, runtime.device)
+    state = load_checkpoint(checkpoint, trainable, runtime.device, run.monitor.log) if checkpoint else {}
+    history, best = state.get("history", []), state.get("best", {})
+    if state:
+        _copy_into(trainable, state["tensors"])
+        run.optimizer.load_state_dict(state["optimizer"])
     run.monitor.begin(config, len(train), list(history))
     for epoch in range(len(history), config.epochs):
         record, stopped = _train_epoch(run, epoch)
@@ -279,7 +289,7 @@ def fit(
         if checkpoint and record["images"] == len(train):
             tensors = {name: parameter.detach() for name, parameter in trainable.items()}
             state = {"history": history, "best": best, "optimizer": run.optimizer.state_dict(), "tensors": tensors}
-            write_atomic(checkpoint, lambda temporary, state=state: torch.save(state, temporary))
+            save_checkpoint(checkpoint, state)
         run.monitor.epoch(record)
         if stopped:
             break
@@ -431,15 +441,6 @@ def learning_rate(config: TrainConfig, step: int, num_steps: int) -> float:
     if config.schedule == "constant":
         return config.lr
     return config.lr * 0.5 * (1 + math.cos(math.pi * step / num_steps))
-
-
-def _resume(checkpoint, trainable, optimizer, device) -> tuple[list[dict], dict]:
-    if not checkpoint or not checkpoint.exists():
-        return [], {}
-    state = torch.load(checkpoint, map_location=device, weights_only=True)
-    _copy_into(trainable, state["tensors"])
-    optimizer.load_state_dict(state["optimizer"])
-    return state["history"], state["best"]
 
 
 @torch.no_grad()

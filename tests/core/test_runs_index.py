@@ -1,11 +1,15 @@
 """The index that spares reading thousands of run folders again."""
 
+import os
+
 import pytest
 
 from woofkit import results
-from woofkit.config import TrainConfig
+from woofkit.config import ConfigError, TrainConfig
 from woofkit.files import write_json
-from woofkit.results import load_runs
+from woofkit.progress import Monitor
+from woofkit.results import is_finished, load_runs, read_metrics
+from woofkit.train import run_training
 
 
 @pytest.fixture
@@ -45,3 +49,39 @@ def test_without_a_place_for_the_index_runs_are_found_all_the_same(many, monkeyp
     monkeypatch.setattr(results, "write_atomic", full)
     assert len(load_runs(many)) == 4
     assert not (many / results.INDEX).exists()
+
+
+@pytest.mark.parametrize("file", ["metrics.json", "config.json"])
+@pytest.mark.parametrize("content", ["", "{", "[]", None], ids=["empty", "cut", "a list", "gone"])
+def test_a_damaged_folder_is_named_and_stops_no_table(many, file, content):
+    damaged = many / "study" / "full-r0-s1-00000001"
+    if content is None:
+        (damaged / file).unlink()
+    else:
+        (damaged / file).write_text(content)
+    if (damaged / "metrics.json").exists():
+        with pytest.warns(UserWarning, match="full-r0-s1-00000001 is damaged .* Remove it, and it is trained anew"):
+            found = load_runs(many)
+    else:
+        found = load_runs(many)  # without metrics.json it is an unfinished run
+    assert found["test_accuracy"].tolist() == [0.0, 0.2, 0.3]
+
+
+def test_a_run_with_an_empty_record_is_not_finished_and_trained_anew(tiny_run, tmp_path):
+    run = run_training(tiny_run, tmp_path, Monitor())
+    whole = read_metrics(run)
+    (run / "metrics.json").write_bytes(b"")  # as a power cut may leave it
+    assert not is_finished(run)
+    with pytest.raises(ConfigError, match="is not finished"):
+        read_metrics(run)
+    assert run_training(tiny_run, tmp_path, Monitor()) == run
+    assert read_metrics(run)["test_loss"] == whole["test_loss"]
+
+
+def test_what_is_renamed_has_reached_the_disk(tmp_path, monkeypatch):
+    order = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda descriptor: order.append("sync") or fsync(descriptor))
+    monkeypatch.setattr(os, "replace", lambda *paths: order.append("rename") or replace(*paths))
+    write_json(tmp_path / "a.json", {"a": 1})
+    assert order == ["sync", "rename", "sync"]  # the file, its name, the folder

@@ -249,7 +249,7 @@ def test_the_folder_says_what_was_run_where_and_when(tiny_run, lora_run, tmp_pat
     run = run_training(tiny_run, tmp_path, Monitor())
     recorded = json.loads((run / "config.json").read_text())
     assert recorded["config"] == tiny_run.to_dict()
-    assert set(recorded["identity"]) == {"settings", "data", "initial_weights"}
+    assert set(recorded["identity"]) == {"settings", "data", "transform", "initial_weights"}
     assert {"date", "machine", "torch", "timm", "commit"} <= set(recorded["environment"])
     frame = load_runs(tmp_path)
     assert len(frame) == 1

@@ -186,7 +186,7 @@ def test_what_cannot_be_done_is_refused_before_anything_is_read(run_of, pictures
     (unfinished / "metrics.json").unlink()
     assert "unfinished is not finished" in refused(capsys, unfinished, pictures)
     (unfinished / "config.json").write_text("{")
-    (unfinished / "metrics.json").write_text(json.dumps({}))
+    (unfinished / "metrics.json").write_text(json.dumps({"test_accuracy": 1}))
     assert "config.json is damaged" in refused(capsys, unfinished, pictures)
     monkeypatch.setattr("woofkit.explain.maps.record_attention", raising)
     assert "no attention maps of this model" in refused(capsys, run, pictures, "--maps", tmp_path / "maps")

@@ -191,7 +191,7 @@ def test_a_hypothesis_has_a_row_with_its_own_verdict_and_why(ax):
     ]
     words = texts(ax)
     assert {"CONTRADICTED", "UNDECIDED", "NOT MEASURED"} <= set(words)
-    assert {"p 0.003, corrected", "the interval lies on both sides"} <= set(words)
+    assert {"p = 0.003, corrected", "the interval lies on both sides"} <= set(words)
     assert [offsets[0][1] for offsets in marks(ax, 190)] == [0, 3, 5]
 
 

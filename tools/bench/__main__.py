@@ -18,7 +18,7 @@ from tools.bench.workers import alternate, started_workers
 from woofkit.__main__ import exit_status
 from woofkit.config import DEVICES, PRECISIONS, ConfigError, require_choice, require_range, resolve_path
 from woofkit.fast.runtime import pick_device, pick_precision
-from woofkit.files import describe_environment, write_json
+from woofkit.files import describe_environment, require_folder, write_json
 from woofkit.plots.style import save_figure, use_style
 
 PATCH = 16  # pixels a side
@@ -69,6 +69,8 @@ def _check(options: Namespace) -> None:
         raise ConfigError(f"--data-dir {options.data_dir!r} is not a folder: allowed is one with ImageWoof, or none")
     if resolve_path(options.output).suffix != ".json":
         raise ConfigError(f"--output {options.output!r} is not a .json file")
+    require_folder("the folder of --output", resolve_path(options.output).parent)
+    require_folder("--figures", resolve_path(options.figures))
     if not find_spec("peft"):
         raise ConfigError("the package peft, one of the contestants, is missing: pip install -r requirements.txt")
 

@@ -16,7 +16,7 @@ from woofkit.claims.evidence import cost_effects, rate_effects, runs_by_seed, sw
 from woofkit.config import METHODS
 from woofkit.data import load_dataset
 from woofkit.fast.runtime import pick_device
-from woofkit.files import describe_environment, write_atomic, write_json
+from woofkit.files import describe_environment, require_folder, write_atomic, write_json
 from woofkit.measure.costs import measure_costs
 from woofkit.results import METHOD_NAMES, percent
 from woofkit.sweeps.grid import Sweep, load_sweep
@@ -36,6 +36,7 @@ def recommend(parameters: dict[str, Any], cores: int | None = None, log: Callabl
         ConfigError: the pictures or a parameter are refused, before anything is trained.
     """
     sweep = load_sweep("own", parameters)
+    require_folder("runs_dir", sweep.root)
     log(describe_pictures(sweep))
     log(f"runs in {sweep.root}\n{summary(job_table(sweep))}")
     status = run_jobs(sweep, cores)

@@ -204,7 +204,8 @@ def verdict_table(verdicts: pd.DataFrame, ax: Axes) -> Axes:
         color, marker = VERDICTS.get(first.of_the_claim, style.OTHER[:2])
         ax.scatter(1.14, place, s=190, marker=marker, color=color, clip_on=False)
         ax.text(1.22, place, first.of_the_claim.upper(), fontweight="bold", va="bottom")
-        p = f"p {max(first.p_value, 0.0001):.2g}, corrected" if first.p_value == first.p_value else first.why
+        p = f"p = {first.p_value:.2g}, corrected" if first.p_value > 1e-4 else "p < 0.0001, corrected"
+        p = p if first.p_value == first.p_value else first.why
         ax.text(1.22, place, fill(p, 46), va="top", fontsize=12)
         for row in rows.itertuples() if rows["value"].notna().any() else ():
             place += 1

@@ -88,7 +88,7 @@ def judgements_markdown(judgements: Sequence[Judgement]) -> str:
     rows = []
     for each in judgements:
         name = " ".join(filter(None, (each.hypothesis.id, each.hypothesis.claim)))
-        p = "" if each.p_value != each.p_value else f"p {max(each.p_value, 0.0001):.2g}"
+        p = "" if each.p_value != each.p_value else f"p = {each.p_value:.2g}" if each.p_value > 1e-4 else "p < 0.0001"
         kind = "confirmatory" if each.confirmatory else "exploratory" if each.verdict != UNMEASURED else ""
         rows.append((name, each.hypothesis.statement, f"**{each.verdict}**", p or each.why, kind))
     return markdown_table(("", "hypothesis", "verdict", "p of the verdict, corrected; or why not", "kind"), rows)

@@ -1,5 +1,6 @@
 """The runs explorer: every finished run below a folder, filtered and sorted, and one of them in detail."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import fields
 from functools import lru_cache
@@ -54,7 +55,7 @@ def runs_explorer(root: str | Path) -> VBox:
         root: the folder with the runs of one or more profiles; nothing needs to be in it yet.
 
     Raises:
-        ConfigError: `root` is a file, or a run below it is damaged.
+        ConfigError: `root` is a file.
     """
     root = Path(root)
     runs = listed = read_runs(root)
@@ -119,6 +120,8 @@ def runs_explorer(root: str | Path) -> VBox:
             return
         curves.cache_clear()
         fill()
+        if damaged := runs.attrs["damaged"]:
+            detail.value = refusal(damaged)
 
     for control in (*filters.values(), sort):
         control.observe(select, "value")
@@ -154,19 +157,22 @@ def runs_figure(frame: pd.DataFrame) -> Figure:
 def read_runs(root: Path) -> pd.DataFrame:
     """Every run below `root`, stopped ones too: `load_runs`, with `folder` and `profile` relative to `root`, `name`.
 
+    `attrs["damaged"]` has a sentence for the folders that were passed over, or "".
+
     Raises:
-        ConfigError: `root` is a file, or a run's files are damaged.
+        ConfigError: `root` is a file.
     """
     if root.exists() and not root.is_dir():
         raise ConfigError(f"{root.name} is not a folder: pass the one with the runs, such as 'runs'")
-    try:
+    with warnings.catch_warnings(record=True) as damaged:
+        warnings.simplefilter("always")
         frame = _completed(load_runs(root, stopped=True))
-    except (KeyError, OSError, ValueError) as error:
-        raise ConfigError(f"a run below {root.name} cannot be read: {error}") from error
     folders = [Path(run).relative_to(root) for run in frame["run"]]
     whole = root.resolve().name  # of a root that is a profile's folder itself
     profiles = [folder.parent.as_posix() if folder.parent.parts else whole for folder in folders]
-    return frame.assign(folder=[folder.as_posix() for folder in folders], profile=profiles)
+    frame = frame.assign(folder=[folder.as_posix() for folder in folders], profile=profiles)
+    frame.attrs["damaged"] = "; ".join(str(each.message) for each in damaged)
+    return frame
 
 
 def _completed(frame: pd.DataFrame) -> pd.DataFrame:
