@@ -119,6 +119,7 @@ def test_bad_options_are_refused_before_anything_is_trained(options, message, tm
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_pictures_without_masks_are_measured_without_verdicts_on_parts(measured, monkeypatch, tmp_path):
     monkeypatch.setitem(data.SKETCH_SIZES, "val", 10)
     load = attention_study.load_dogs

@@ -108,6 +108,7 @@ def test_traits_become_numbers_from_0_to_1_that_tell_the_breeds_apart():
     assert len({tuple(row) for row in table.tolist()}) == 10
 
 
+@pytest.mark.long
 def test_a_resumed_run_equals_an_unbroken_one(caches, one_block, tmp_path, monkeypatch):
     traits = trait_table(litter(5, 0))
     whole, log = train(TINY, caches, traits, minutes=60, state_path=tmp_path / "whole.pt")
