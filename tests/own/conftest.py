@@ -1,6 +1,8 @@
 """Finished runs on a small folder of pictures, one for each method that the tests ask for."""
 
+import io
 import os
+from contextlib import redirect_stdout
 
 import numpy as np
 import pytest
@@ -50,7 +52,8 @@ def run_of(pictures, tmp_path_factory):
             }
             lora = LoRAConfig.paper(rank=2) if method == "lora" else None
             config = TrainConfig(**settings | {"method": method, "lora": lora} | changes)
-            with pytest.MonkeyPatch.context() as patch:
+            # What training says is not what the test's command says.
+            with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()):
                 patch.setattr(data, "CACHE", cache)
                 runs[name] = run_training(config, root, Monitor())
         return runs[name]
