@@ -378,3 +378,17 @@ def test_accuracy_stands_above_what_is_trained_and_every_setting_has_its_name(ax
     assert {text.get_text() for text in ax.texts} == {row[1] for row in rows}
     with pytest.raises(ValueError, match="accuracy must be fractions"):
         plots.accuracy_by_parameters(pd.DataFrame(rows, columns=columns).assign(accuracy=90), ax)
+
+
+def test_of_many_classes_panels_show_the_same_worst_twenty():
+    names = [f"class {number}" for number in range(30)]
+    first, second = np.diag(np.full(30, 9)), np.diag(np.full(30, 9))
+    first[0, 1] = second[28, 29] = 5
+    _, axes = plt.subplots(1, 2)
+    for ax, matrix in zip(axes, (first, second), strict=True):
+        plots.confusion(matrix, names, ax, of=first + second)
+    rows = [[label.get_text() for label in ax.get_yticklabels()] for ax in axes]
+    assert rows[0] == rows[1]
+    assert len(rows[0]) == 20
+    assert {"class 0", "class 1", "class 28", "class 29"} <= set(rows[0])
+    assert axes[0].get_ylabel() == "true (20 of 30)"

@@ -84,15 +84,17 @@ def per_class_accuracy(frame: pd.DataFrame, ax: Axes) -> Axes:
     return ax
 
 
-def confusion(matrix: np.ndarray, class_names: Sequence[str], ax: Axes) -> Axes:
+def confusion(matrix: np.ndarray, class_names: Sequence[str], ax: Axes, of: np.ndarray | None = None) -> Axes:
     """Draw a confusion matrix of counts (C, C): one row per true class, shaded by share of the row.
 
-    Of more classes than MOST_CLASSES, those with the most errors, to either side, are drawn.
+    Of more classes than MOST_CLASSES, those with the most errors, to either side, are drawn: errors in `of`, by default
+    the matrix itself. Panels that share their rows need the same `of`.
     """
     matrix = np.asarray(matrix)
     if matrix.shape != (len(class_names), len(class_names)):
         raise ValueError(f"a matrix of shape {matrix.shape} does not fit {len(class_names)} class names")
-    errors = matrix.sum(0) + matrix.sum(1) - 2 * np.diag(matrix)
+    judged = matrix if of is None else np.asarray(of)
+    errors = judged.sum(0) + judged.sum(1) - 2 * np.diag(judged)
     worst = np.sort(np.argsort(-errors, kind="stable")[:MOST_CLASSES])
     counts = pd.DataFrame(matrix, class_names, class_names)
     shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0).iloc[worst, worst]
