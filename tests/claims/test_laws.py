@@ -1,5 +1,6 @@
 """Known effects as conditions: planted ones agree, opposite ones disagree, and a search gives its best rate."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -26,6 +27,38 @@ def test_a_best_rate_is_known_to_half_a_step():
     assert best_rate(search(1e-2), group) is None  # at the edge, where a better one may lie beyond
     assert best_rate(search(1e-2).assign(grid="other"), group) is None
     assert best_rate(pd.DataFrame(), group) is None
+
+
+def noisy(rng, means, noise, seeds=3, **names):
+    """A search whose rates, a factor of ten apart, have these means, with noise of each run and of each seed."""
+    frame = search(None, rates=10.0 ** np.arange(-len(means), 0), **names)
+    seed_part = rng.normal(0, 0.02, seeds)
+    return frame.assign(
+        val_accuracy=(np.array(means)[:, None] + seed_part + rng.normal(0, noise, (len(means), seeds))).ravel()
+    )
+
+
+def test_a_rate_that_is_not_shown_to_be_worse_may_be_the_best():
+    (group, _), *_ = RATES.values()
+    close = search(3e-3)
+    close.loc[close["lr"] == 1e-3, "val_accuracy"] = [0.9, 0.89, 0.9]
+    assert best_rate(close, group) == pytest.approx((3e-3, 5.48e-4, 5.48e-3), rel=0.01)
+    close.loc[close["lr"] == 3e-4, "val_accuracy"] = [0.89, 0.9, 0.9]
+    assert best_rate(close, group)[1] == 0  # the edge of the grid may be the best, and so may what lies beyond
+    assert best_rate(close[close["seed"] == 0], group) is None  # one seed says nothing of others
+
+
+@pytest.mark.parametrize("noise", [0.003, 0.02])
+def test_the_interval_of_a_best_rate_holds_the_best_one(noise):
+    rng, held, found = np.random.default_rng(5), 0, 0
+    (group, _), *_ = RATES.values()
+    for _ in range(200):
+        result = best_rate(noisy(rng, (0.80, 0.89, 0.90, 0.89, 0.80), noise), group)
+        if result is not None:
+            found += 1
+            held += result[1] <= 1e-3 <= result[2]
+    assert found > 150
+    assert held / found >= 0.93
 
 
 @pytest.mark.parametrize(("full", "verdict"), [(3e-4, SUPPORTED), (1e-2, CONTRADICTED), (1e-3, UNDECIDED)])
