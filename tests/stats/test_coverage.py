@@ -8,7 +8,7 @@ import pytest
 from woofkit.claims.evidence import _median, difference, mean_difference
 from woofkit.stats.calibration import expected_calibration_error
 from woofkit.stats.intervals import accuracy_interval, mean_interval, proportion_interval
-from woofkit.stats.seeds import crossed_mean, paired_bootstrap
+from woofkit.stats.seeds import crossed_mean, mean_of_intervals, paired_bootstrap
 
 STUDIES = 300
 BREEDS = np.repeat(np.arange(10), 50)
@@ -77,6 +77,14 @@ def means_over_seeds(rng):
     return mean_difference(rng.normal(3, 1.0, 5), rng.normal(1, 0.5, 5)), 2.0
 
 
+def changes_of_several_runs(rng):
+    """Each run's mean over the same images with its own interval, as in the table of what is forgotten."""
+    images, seeds = rng.normal(0, 0.4, 500), rng.normal(0, 0.02, (3, 1))
+    runs = -0.3 + images + seeds + rng.normal(0, 0.2, (3, 500))
+    reach = 1.96 * runs.std(1, ddof=1) / 500**0.5
+    return mean_of_intervals(runs.mean(1), runs.mean(1) - reach, runs.mean(1) + reach), -0.3
+
+
 def rounds_of_a_bench(rng, rounds):
     return _median(rng.lognormal(0.2, 0.1, rounds)), float(np.exp(0.2))
 
@@ -104,6 +112,7 @@ INTERVALS = {
     "the growth of a lead": growth_of_a_lead,
     "maps over dogs and seeds": maps_over_dogs_and_seeds,
     "means over seeds": means_over_seeds,
+    "changes of several runs": changes_of_several_runs,
     "nine rounds of a bench": partial(rounds_of_a_bench, rounds=9),
     "seven rounds of a bench": partial(rounds_of_a_bench, rounds=7),
     "a calibration error": calibration,

@@ -12,6 +12,7 @@ from woofkit.stats.seeds import (
     _over_seeds,
     crossed_mean,
     holm,
+    mean_of_intervals,
     paired_bootstrap,
     paired_over_seeds,
     seed_and_image_variance,
@@ -317,3 +318,12 @@ def test_five_seeds_of_a_thousand_images_take_less_than_a_second():
         paired_bootstrap(row, correct[0], labels)
     paired_over_seeds(correct, correct, labels)
     assert time.perf_counter() - start < 1
+
+
+def test_intervals_of_several_seeds_are_joined():
+    one = mean_of_intervals([0.3], [0.1], [0.6])
+    assert one == (0.3, 0.1, 0.6, 1)  # one seed keeps its own
+    alike = mean_of_intervals([0.3, 0.3], [0.2, 0.2], [0.4, 0.4])
+    assert alike[:3] == pytest.approx((0.3, 0.2, 0.4))  # seeds that agree add nothing
+    apart = mean_of_intervals([0.2, 0.4], [0.2, 0.4], [0.2, 0.4])
+    assert apart.high - apart.value == pytest.approx(12.706 * 0.1, rel=1e-3)  # Student's, one degree of freedom

@@ -7,6 +7,7 @@ import pandas as pd
 
 from woofkit.measure.forgetting import MEASURES
 from woofkit.results import METHOD_NAMES, percent, set_apart
+from woofkit.stats.seeds import mean_of_intervals
 from woofkit.tables import markdown_table
 
 SAME = ("method", "lr", "rank", "targets", "blocks", "other")
@@ -15,8 +16,8 @@ SAME = ("method", "lr", "rank", "targets", "blocks", "other")
 def forgetting_markdown(table: pd.DataFrame) -> str:
     """The table in markdown: what runs have learned and what they have kept, one row for all seeds of a setting.
 
-    The change's interval is over images for a single run, and from the lowest to the highest of several seeds. Runs on
-    fewer labels, or with more or fewer epochs than most, are left out.
+    The change's interval counts images, and seeds where there are several. Runs on fewer labels, or with more or fewer
+    epochs than most, are left out.
     """
     measures = {name: words for name, words in MEASURES.items() if name in table}
     whole = table[table["label_fraction"].fillna(1) == 1]
@@ -39,7 +40,7 @@ def forgetting_markdown(table: pd.DataFrame) -> str:
     first = table.iloc[0]
     notes = (
         f"{first['num_source_images']:,} images of {first['source']}; changes in points, with the 95 % interval "
-        "over images or, of several seeds, from the lowest to the highest. "
+        "over images and, where there are several, over seeds. "
         f"Measured {first['date'][:10]}, {first['machine']}."
     )
     return f"{markdown_table(head, rows, 'l' + 'r' * (len(head) - 1))}\n\n{notes}"
@@ -59,12 +60,10 @@ def _name(runs: pd.DataFrame, usual: Mapping[str, list]) -> str:
 
 
 def _change(runs: pd.DataFrame) -> str:
-    """The mean change with its interval: over images for one run, from the lowest to the highest of several."""
-    change = runs["head_change"]
-    low, high = change.min(), change.max()
-    if len(runs) == 1:
-        low, high = runs[["head_change_low", "head_change_high"]].iloc[0]
-    return f"{100 * change.mean():+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+    """The mean change with its interval over images and seeds."""
+    columns = ("head_change", "head_change_low", "head_change_high")
+    value, low, high, _ = mean_of_intervals(*(runs[name] for name in columns))
+    return f"{100 * value:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
 def _short(value: float | str) -> str:
