@@ -3,7 +3,6 @@
 import time
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -14,7 +13,7 @@ from woofkit.fast.memory import measure_peak_memory
 from woofkit.files import describe_environment, write_atomic
 from woofkit.progress import Monitor
 from woofkit.results import load_runs, read_metrics
-from woofkit.stats.intervals import accuracy_interval
+from woofkit.stats.seeds import mean_of_intervals
 from woofkit.tables import markdown_table
 from woofkit.tables.results import compare_runs, results_markdown
 from woofkit.train import run_training
@@ -98,12 +97,12 @@ def test_the_results_table_shows_what_was_measured_and_a_dash_for_what_was_not()
 def test_runs_that_differ_in_their_seed_alone_make_one_row_of_means():
     shared = {"profile": "seeds", "low": 0, "high": 1, "trainable_parameters": 9, "num_test_images": 1000}
     text = table_of(
-        shared | {"accuracy": 0.88, "seconds": 10.0, "seed": 0, "lr": 1e-3},
-        shared | {"accuracy": 0.92, "seconds": 20.0, "seed": 1, "lr": 1e-3},
+        shared | {"accuracy": 0.88, "low": 0.86, "high": 0.90, "seconds": 10.0, "seed": 0, "lr": 1e-3},
+        shared | {"accuracy": 0.92, "low": 0.90, "high": 0.94, "seconds": 20.0, "seed": 1, "lr": 1e-3},
         shared | {"accuracy": 0.50, "seconds": 30.0, "seed": 0, "lr": 1e-4},
     )
-    interval = accuracy_interval(np.arange(1000) < 900)
-    expected = f"| LoRA, lr 0.001 | 90.0 % ({100 * interval.low:.1f} to {100 * interval.high:.1f}) | 0.500 | 9 | 15 |"
+    interval = mean_of_intervals([0.88, 0.92], [0.86, 0.90], [0.90, 0.94])
+    expected = f"| LoRA, lr 0.001 | 90.0 % ({100 * interval.low:.1f} to 100.0) | 0.500 | 9 | 15 |"
     assert expected in text
     assert "| LoRA, lr 0.0001 | 50.0 % (0.0 to 100.0) | 0.500 | 9 | 30 |" in text
     assert "By seed: LoRA, lr 0.001: 88.0 %, 92.0 %; LoRA, lr 0.0001: 50.0 %." in text

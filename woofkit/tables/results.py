@@ -12,7 +12,7 @@ import pandas as pd
 from woofkit.config import METHODS, ConfigError, resolve_path
 from woofkit.files import RESULTS, write_atomic, write_table
 from woofkit.results import METHOD_NAMES, load_run, load_runs, other_settings, percent, set_apart
-from woofkit.stats.intervals import proportion_interval
+from woofkit.stats.seeds import mean_of_intervals
 from woofkit.tables import markdown_table
 
 SETTINGS = ("dataset", "scheme", "preprocess", "model_name", "lr", "epochs", "batch_size", "precision", "seed")
@@ -48,11 +48,7 @@ def compare_runs(runs: Iterable[Path], profile: str) -> pd.DataFrame:
 
 
 def over_seeds(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row for runs that differ in their seed alone: means, Wilson's interval about the mean accuracy, `by_seed`.
-
-    All seeds face the same test images, so the interval counts each image once: it says how far another test
-    could move the mean. How far another training could move it shows in `by_seed`, the single accuracies.
-    """
+    """One row for runs that differ in their seed alone: means, the interval over seeds and images, and `by_seed`."""
     same = [name for name in ("profile", "method", *SETTINGS, "other") if name in frame and name != "seed"]
     rows = []
     for _, runs in frame.groupby(same, sort=False, dropna=False):
@@ -60,7 +56,8 @@ def over_seeds(frame: pd.DataFrame) -> pd.DataFrame:
         if len(runs) > 1:
             numbers = runs.select_dtypes("number").columns.difference(["seed"])
             row[numbers] = runs[numbers].mean()
-            row["low"], row["high"] = proportion_interval(row["accuracy"], int(row["num_test_images"]))[1:3]
+            found = mean_of_intervals(*(runs[name] for name in ("accuracy", "low", "high")))
+            row["low"], row["high"] = max(found.low, 0.0), min(found.high, 1.0)
         row["by_seed"] = tuple(runs["accuracy"])
         rows.append(row)
     return pd.DataFrame(rows).infer_objects()
@@ -96,7 +93,7 @@ def _notes(frame: pd.DataFrame, several: bool) -> Iterator[str]:
             (f"{row.profile}, " if several else "") + f"{row.name}: {', '.join(map(percent, row.by_seed))}"
             for row in frame.itertuples()
         ]
-        yield f"Means over training seeds; the interval is about the test images. By seed: {'; '.join(seeds)}."
+        yield f"Means over training seeds; the interval counts seeds and images. By seed: {'; '.join(seeds)}."
     if "last_test_accuracy" in frame and (chosen := frame[frame["last_test_accuracy"].notna()]).size:
         last = [
             (f"{row.profile}, " if several else "") + f"{row.name} {percent(row.last_test_accuracy)}"
