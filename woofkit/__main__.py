@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,9 +18,11 @@ from woofkit.config import (
     available_profiles,
     load_profile,
     parse_override,
+    require_project,
     resolve_path,
 )
 from woofkit.fast.cores import share_cores
+from woofkit.faults import as_exit_status
 from woofkit.files import require_folder
 
 RUN_COLUMNS = ("method", "dataset", "scheme", "epochs", "lr", "test_accuracy", "test_loss", "trainable_parameters")
@@ -35,18 +38,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def exit_status(command: Callable[[], int | None]) -> int:
-    """Run a command; return 0 (done), 1 (broke off), 2 (refused before it began) or 130 (interrupted)."""
-    try:
-        return command() or 0
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except (ConnectionError, FloatingPointError) as error:  # a download that broke off, a loss that is no number
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
-        return 130
+    """Run a command; return 0 (done), 1 (broke off), 2 (refused before it began) or 128 + N (ended by signal N).
+
+    What ended it is said in one sentence; a mistake of woofkit's own is raised.
+    """
+
+    def refused() -> int | None:
+        try:
+            require_project()
+            return command()
+        except ConfigError as error:
+            _complain(f"error: {error}")
+            return 2
+        except FloatingPointError as error:  # a loss that is no number
+            _complain(f"error: {error}")
+            return 1
+
+    return as_exit_status(refused, _complain)
+
+
+def _complain(line: str) -> None:
+    with suppress(OSError):  # the terminal may be gone
+        print(line, file=sys.stderr, flush=True)
 
 
 def parse_pairs(given: Sequence[Sequence[str]]) -> dict[str, str]:

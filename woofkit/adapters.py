@@ -22,7 +22,7 @@ from woofkit.config import ConfigError, LoRAConfig, TrainConfig
 from woofkit.files import write_atomic
 from woofkit.lora import SWAPPED, LoRALinear, adapter_shapes, find_targets, lora_layers, replace_module, saved_names
 from woofkit.models import build_for, new_model
-from woofkit.results import is_finished, read_classes, read_config
+from woofkit.results import is_finished, read_classes, read_config, read_record, whole_file
 from woofkit.storage.weights import hash_tensors, read_safetensors, tensor_differences
 
 
@@ -282,11 +282,11 @@ def load_run_model(run: Path) -> nn.Module:
     anywhere = str(run) if settings["dataset"] == "folder" else ""  # its images may be gone
     config = TrainConfig(**settings | {"data_dir": anywhere})
     if config.method == "lora":
-        return load_adapter(new_model(config, classes), run / CHECKPOINTS["lora"]).eval()
+        return load_adapter(new_model(config, classes), whole_file(run, CHECKPOINTS["lora"])).eval()
     model = build_for(config, classes)
-    path = run / CHECKPOINTS.get(config.method, TRAINED)
+    path = whole_file(run, CHECKPOINTS.get(config.method, TRAINED))
     if path.name == TRAINED:
-        expected = json.loads((run / "config.json").read_text())["identity"]["initial_weights"]
+        expected = read_record(run)["identity"]["initial_weights"]
         if (found := hash_tensors(model.state_dict())) != expected:
             raise ConfigError(
                 f"{run.name} started from other weights than these: hash {expected[:12]}..., here {found[:12]}..."

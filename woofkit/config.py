@@ -7,10 +7,12 @@ are welcome, because YAML and JSON write them so. Every refusal is a `ConfigErro
 value given and what is allowed. Profiles are StudyConfigs in YAML 1.2 files: `4e-4` is a number and `no` a word.
 """
 
+import ast
 import json
 import math
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from functools import wraps
 from pathlib import Path
@@ -19,8 +21,11 @@ from typing import Annotated, Any, Literal, dataclass_transform, get_args
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass, rebuild_dataclass
 
+from woofkit.faults import explain_in_notebook
+
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 PROFILES_DIR = PROJECT_ROOT / "notebooks" / "profiles"
+LONGEST_NAME = 255  # bytes of one name, on nearly every disk
 
 NUM_BREEDS = 10
 DATASETS = ("sketchwoof", "imagewoof", "folder")
@@ -49,9 +54,29 @@ class ConfigError(ValueError):
 
 
 def resolve_path(path: str | Path) -> Path:
-    """Return `path` as an absolute path; a relative one starts at the project's root, not at the notebook."""
-    path = Path(path).expanduser()
+    """Return `path` as an absolute path; a relative one starts at the project's root, not at the notebook.
+
+    Raises:
+        ConfigError: no disk has such a name: it has a NUL or a part of more than 255 bytes, or no user is called so.
+    """
+    try:
+        path = Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"path {str(path)!r}: no user of this machine is called so") from error
+    if "\0" in str(path):
+        raise ConfigError(f"path {str(path)!r} has a NUL, which no name may have")
+    if long := [part for part in path.parts if len(os.fsencode(part)) > LONGEST_NAME]:
+        raise ConfigError(f"path '{long[0][:20]}...' has a name of {len(long[0])} characters: allowed are 255 bytes")
     return path if path.is_absolute() else PROJECT_ROOT / path
+
+
+def require_project() -> None:
+    """Raise ConfigError if the package was installed without the project's folder, which holds all it works on."""
+    if not PROFILES_DIR.is_dir():
+        raise ConfigError(
+            f"woofkit works from its project's folder, and {PROJECT_ROOT} is none: install it there with pip install "
+            "-e . (docs/install.md)"
+        )
 
 
 def require_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
@@ -67,7 +92,7 @@ def require_range(name: str, value: float, low: float, high: float, *, above: bo
 
 
 def _out_of_range(name: str, value: float, allowed: str) -> ConfigError:
-    return ConfigError(f"{name} = {value!r} is out of range: allowed is {allowed}")
+    return ConfigError(f"{name} = {_shown(value)} is out of range: allowed is {allowed}")
 
 
 # --- how settings are checked ---
@@ -117,16 +142,21 @@ def _refusal(cls: type, given: dict[str, Any], error: dict[str, Any]) -> ConfigE
     name = error["loc"][0]
     if kind == "unexpected_keyword_argument":
         return ConfigError(f"unknown parameter {name!r}: allowed are {', '.join(field.name for field in fields(cls))}")
-    field, value = cls.__pydantic_fields__[name], given[name]
+    field, value, shown = cls.__pydantic_fields__[name], given[name], _shown(given[name])
     if kind == "literal_error":
-        return ConfigError(f"unknown {name} {value!r}: allowed are {', '.join(map(repr, get_args(field.annotation)))}")
+        return ConfigError(f"unknown {name} {shown}: allowed are {', '.join(map(repr, get_args(field.annotation)))}")
     if kind in ("greater_than", "greater_than_equal", "less_than_equal", "finite_number"):
         words = {"gt": "above", "ge": "from", "le": "to"}
         limits = [(words[key], getattr(each, key)) for each in field.metadata for key in words if hasattr(each, key)]
         return _out_of_range(name, value, " ".join(f"{word} {limit:.10g}" for word, limit in limits))
     if field.description:
-        return ConfigError(f"{name} must be {field.description}, not {value!r}")
-    return ConfigError(f"{name} must be of type {type(field.default).__name__}, not {type(value).__name__} ({value!r})")
+        return ConfigError(f"{name} must be {field.description}, not {shown}")
+    return ConfigError(f"{name} must be of type {type(field.default).__name__}, not {type(value).__name__} ({shown})")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 120 else f"{text[:100]}..."
 
 
 def _images(fewest: int) -> Any:
@@ -153,7 +183,7 @@ Weights = checked(
     lambda weights: weights in ("bundled", "timm", "random") or resolve_path(weights).is_file(),
 )
 ModelName = checked(str, "a timm Vision Transformer, such as 'vit_tiny_patch16_224'")
-ProfileName = checked(str, "a folder's name of letters, digits, '-' and '_'", re.compile(r"[\w-]+").fullmatch)
+ProfileName = checked(str, "a folder's name of letters, digits, '-' and '_'", re.compile(r"[\w-]{1,100}").fullmatch)
 
 
 # --- the settings ---
@@ -289,11 +319,25 @@ class StudyConfig(RunSettings, _Profile):
 
     @classmethod
     def from_notebook(cls, namespace: dict[str, Any]) -> "StudyConfig":
-        """Take the parameters from a notebook's `globals()`, where papermill has put them."""
-        names = [field.name for field in fields(cls)]
-        if missing := [name for name in names if name not in namespace]:
+        """Take the parameters from a notebook's `globals()`, where papermill has put them.
+
+        papermill only warns of a name that the notebook does not know, and reads YAML 1.1, in which 1e-3 is a text.
+        From here on, the notebook says in one sentence what the machine does to it.
+
+        Raises:
+            ConfigError: a parameter is missing, unknown or refused.
+        """
+        if shell := namespace.get("get_ipython"):
+            explain_in_notebook(shell())
+        require_project()
+        usual = {field.name: field.default for field in fields(cls)}
+        if missing := [name for name in usual if name not in namespace]:
             raise ConfigError(f"the parameters cell lacks {', '.join(missing)}")
-        return cls(**{name: namespace[name] for name in names})
+        given = {name: namespace[name] for name in [*usual, *_injected(namespace.get("In", ()))]}
+        for name, value in given.items():
+            if isinstance(value, str) and type(usual.get(name)) in (int, float):
+                given[name] = parse_override(name, value)
+        return cls(**given)
 
     @classmethod
     def from_dict(cls, parameters: dict[str, Any]) -> "StudyConfig":
@@ -309,6 +353,13 @@ class StudyConfig(RunSettings, _Profile):
     def run_root(self) -> Path:
         """The folder of this profile's runs, executed notebooks and figures."""
         return resolve_path(self.runs_dir) / self.profile
+
+
+def _injected(cells: Sequence[str]) -> list[str]:
+    """The names that papermill has set in a cell of its own, which begins with this comment."""
+    own = [cell for cell in cells if cell.startswith("# Parameters\n")]
+    lines = [line for cell in own for line in ast.parse(cell).body if isinstance(line, ast.Assign)]
+    return [line.targets[0].id for line in lines if isinstance(line.targets[0], ast.Name)]
 
 
 # --- profiles and overrides ---
@@ -381,6 +432,8 @@ def _read_yaml(text: str) -> Any:
     reader.constructor.yaml_constructors = kinds | {"tag:yaml.org,2002:timestamp": kinds["tag:yaml.org,2002:str"]}
     try:
         return reader.load(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         words = f"line {mark.line + 1}: {error.problem}" if mark else str(error)

@@ -1,18 +1,26 @@
 """Files that are written whole or not at all, locks that end with their process, and what is noted of a measurement."""
 
+import hashlib
 import json
 import os
 import platform
+import re
 import secrets
+import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
+
+import psutil
 
 from woofkit.config import PROJECT_ROOT, ConfigError
+from woofkit.faults import failed_write
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,23 +28,61 @@ if TYPE_CHECKING:
 
 RESULTS = PROJECT_ROOT / "data" / "results"  # small tables of finished measurements, committed
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow")
+ABANDONED_SECONDS = 24 * 3600
+_TEMPORARY = re.compile(r"\..+\.(?:(?P<machine>[0-9a-f]{8})-)?(?P<process>\d+)-[0-9a-f]{8}\.tmp")
 
 
 def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
     """Let `write` fill a temporary file beside `path`, then rename it: `path` is whole or not there.
 
-    A failed write leaves no file behind. What is renamed is on the disk before it has its name: a power cut leaves no
-    empty file that passes for whole.
+    A failed write leaves no file behind, and what a process that was killed has left in the folder is removed. What is
+    renamed is on the disk before it has its name: a power cut leaves no empty file that passes for whole.
+
+    Raises:
+        OSError: the file cannot be written, whatever the library that writes it has raised; it names `path`.
     """
-    # Process numbers repeat on the machines of a cluster, which share their files.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    remove_leftovers(path.parent)
+    temporary = path.with_name(f".{path.name}.{_machine()}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         write(temporary)
         _sync(temporary)
         os.replace(temporary, path)
         _sync(path.parent)
+    except Exception as error:
+        said = failed_write(error, path)
+        if said is error:
+            raise
+        raise said from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that killed processes have left in a folder.
+
+    A file whose process lives stays. Of another machine's processes, which may share the folder, nothing is known:
+    their files stay for a day.
+    """
+    with suppress(OSError):
+        for entry in os.scandir(folder):
+            if found := _TEMPORARY.fullmatch(entry.name):
+                own = found["machine"] == _machine()
+                if (own and not psutil.pid_exists(int(found["process"]))) or (not own and _is_old(entry)):
+                    Path(entry).unlink(missing_ok=True)
+
+
+def _is_old(entry: os.DirEntry) -> bool:
+    return time.time() - entry.stat().st_mtime > ABANDONED_SECONDS
+
+
+@cache
+def _machine() -> str:
+    """What tells the machines that share a folder apart, and the containers on them, which count processes anew."""
+    try:
+        processes = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        processes = ""
+    return hashlib.sha256(f"{platform.node()} {processes}".encode()).hexdigest()[:8]
 
 
 def require_folder(name: str, folder: Path) -> None:
@@ -63,6 +109,23 @@ def require_folder(name: str, folder: Path) -> None:
         ) from error
 
 
+def require_room(name: str, folder: Path, size: float) -> None:
+    """Make sure that `size` bytes can be written to `folder`, which need not be there yet, before work starts.
+
+    Raises:
+        ConfigError: the disk has less room; the message has `name` and both sizes.
+    """
+    there = folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    free = shutil.disk_usage(there).free
+    if free < size:
+        raise ConfigError(
+            f"{name} {str(folder)!r} has room for {free / 1e6:,.0f} MB, and {size / 1e6:,.0f} are needed: make room, "
+            "or name another folder"
+        )
+
+
 def _sync(path: Path) -> None:
     """Let the disk have what was written to a file, or which names a folder holds."""
     with suppress(OSError):  # a file system, or Windows for a folder, may have no such thing
@@ -87,8 +150,8 @@ def write_table(table: "pd.DataFrame", path: Path) -> None:
 def hold(path: Path, busy: str, wait: Callable[[str], None] | None = None) -> Iterator[None]:
     """Hold a file's lock, which the operating system releases when this process ends, however it ends.
 
-    Where the file cannot be made, or on Windows, nothing is held. While another process holds it, `wait` gets the
-    sentence `busy`, and this one waits.
+    Who holds it may remove the file. Where the file cannot be made, or on Windows, nothing is held. While another
+    process holds it, `wait` gets the sentence `busy` with the holder's number, and this one waits.
 
     Raises:
         ConfigError: another process holds it, and there is no `wait`; the message is `busy`.
@@ -97,19 +160,40 @@ def hold(path: Path, busy: str, wait: Callable[[str], None] | None = None) -> It
         import fcntl
 
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a")
     except (ImportError, OSError):
         yield
         return
-    with file:
+    while True:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not wait:
-                raise ConfigError(busy) from None
-            wait(busy)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+            file = path.open("a+")
+        except OSError:
+            yield
+            return
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not wait:
+                    raise ConfigError(busy) from None
+                file.seek(0)
+                holder = file.read(100).strip()
+                wait(f"{busy} ({holder})" if holder else busy)
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if not _is_still(path, file):  # it was removed while this one waited, and another may hold its successor
+                continue
+            with suppress(OSError):  # a full disk
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {platform.node()}")
+                file.flush()
+            yield
+            return
+
+
+def _is_still(path: Path, file: IO) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except OSError:
+        return False
 
 
 def describe_machine(device: "torch.device") -> str:

@@ -6,14 +6,18 @@ A run's folder holds:
     history.csv           one row per epoch
     predictions.parquet   one row per test image: key, label, one logit per class
     model.safetensors, adapter.safetensors, or trained.safetensors (the parameters that were trained)
-    metrics.json          the measured numbers; written last, so where it is the run is finished
+    metrics.json          the measured numbers; written last, so where it is the run is finished. It has the sizes and
+                          hashes of the files beside it, which are compared whenever one is read
 
-Its name is <method>-r<rank>-s<seed>-<hash>.
+Its name is <method>-r<rank>-s<seed>-<hash>. A damaged run is set aside as <name>.damaged, and trained anew.
 """
 
+import hashlib
 import json
+import os
+import re
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -23,7 +27,7 @@ import numpy as np
 import pandas as pd
 
 from woofkit.config import ConfigError, LoRAConfig, TrainConfig
-from woofkit.files import write_atomic, write_table
+from woofkit.files import write_atomic, write_json, write_table
 
 METHOD_NAMES = {
     "zero-shot": "zero-shot",
@@ -35,6 +39,11 @@ METHOD_NAMES = {
     "lora": "LoRA",
 }
 INDEX = ".runs.json"  # see `load_runs`
+METRICS, CONFIG = "metrics.json", "config.json"
+FILES = (CONFIG, "history.csv", "predictions.parquet")  # what may lie beside metrics.json
+FILES += ("model.safetensors", "adapter.safetensors", "trained.safetensors")
+NEIGHBOURS = "files"  # where metrics.json says what these hold
+AGAIN = "training with its settings sets it aside and makes it anew"
 NOT_SETTINGS = ("method", "seed", "data_dir", "device", "lora")  # named elsewhere, or they say where and not what
 
 
@@ -56,12 +65,107 @@ def write_predictions(
     write_atomic(run / "predictions.parquet", lambda temporary: frame.to_parquet(temporary, index=False))
 
 
+def write_metrics(run: Path, metrics: Mapping[str, Any]) -> None:
+    """Finish a run: write metrics.json, with the size and the sha256 of every file that lies beside it."""
+    files = {
+        name: {"bytes": (run / name).stat().st_size, "sha256": file_hash(run / name)}
+        for name in FILES
+        if (run / name).is_file()
+    }
+    write_json(run / METRICS, {**metrics, NEIGHBOURS: files})
+
+
+def file_hash(file: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
 def is_finished(run: Path) -> bool:
-    """Whether the run in this folder is finished; one whose metrics.json is empty or damaged is not."""
+    """Whether the run in this folder is finished, and its files are there and as long as they were."""
     try:
-        return bool(_read_mapping(run / "metrics.json"))
+        record = _read_mapping(run / METRICS)
+        return bool(record) and not _cut_files(run, record)
     except (OSError, ValueError):
         return False
+
+
+def is_whole(run: Path, set_aside: Callable[[str], None] | None = None) -> bool:
+    """Whether the run is finished, and every file holds what was written; this reads them all.
+
+    With `set_aside`, the files of a damaged run are moved to <name>.damaged beside it, and `set_aside` gets a line.
+    """
+    why = damage(run)
+    if why and set_aside:
+        set_aside(f"{run.name} is damaged ({why}): set aside as {_set_aside(run).name}, and trained anew")
+    return not why and (run / METRICS).is_file()
+
+
+def damage(run: Path) -> str:
+    """What is damaged in the folder of a finished run, in words; "" of one that is whole, or is not finished.
+
+    Runs that were finished before the hashes were kept are taken as they are.
+    """
+    if not (run / METRICS).is_file():
+        return ""
+    try:
+        record = _read_mapping(run / METRICS)
+        if not record:
+            return f"{METRICS} is empty"
+        if cut := _cut_files(run, record):
+            return cut
+        known = record.get(NEIGHBOURS, {}).items()
+        changed = [name for name, kept in known if file_hash(run / name) != kept["sha256"]]
+        if not known:
+            read_config(run)
+    except ConfigError:
+        return f"{CONFIG} is damaged or missing"
+    except (OSError, ValueError) as error:
+        return f"{METRICS}: {error}"
+    return f"{changed[0]} is not what was written" if changed else ""
+
+
+def _cut_files(run: Path, record: Mapping[str, Any]) -> str:
+    """Which file of a run is gone or has another size than metrics.json says, in words. Raises ValueError."""
+    try:
+        for name, kept in record.get(NEIGHBOURS, {}).items():
+            if not (run / name).is_file():
+                return f"{name} is missing"
+            if (size := (run / name).stat().st_size) != kept["bytes"]:
+                return f"{name} has {size:,} bytes and not {kept['bytes']:,}"
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"it is not what a run writes ({error!r})") from error
+    return ""
+
+
+def _set_aside(run: Path) -> Path:
+    # The folder itself stays, with the lock that whoever trains the run holds, and with its checkpoints.
+    aside = run.with_name(f"{run.name}.damaged")
+    while aside.exists():
+        aside = aside.with_name(f"{aside.name}-")
+    aside.mkdir()
+    for name in (METRICS, *FILES):  # metrics.json first: without it, the run is unfinished
+        with suppress(FileNotFoundError):
+            os.replace(run / name, aside / name)
+    return aside
+
+
+def whole_file(run: Path, name: str) -> Path:
+    """The path of a file in a run's folder, whose content is compared with what metrics.json says of it.
+
+    Raises:
+        ConfigError: the file is missing or damaged.
+    """
+    try:
+        kept = _read_mapping(run / METRICS).get(NEIGHBOURS, {}).get(name)
+    except (OSError, ValueError, AttributeError):  # no finished run, or one that is damaged itself
+        kept = None
+    file = run / name
+    if not file.is_file():
+        raise ConfigError(f"{file} is missing: {AGAIN}")
+    if kept and file_hash(file) != kept["sha256"]:
+        raise ConfigError(f"{file} is damaged: {AGAIN}")
+    return file
 
 
 def _read_mapping(file: Path) -> dict[str, Any]:
@@ -72,37 +176,69 @@ def _read_mapping(file: Path) -> dict[str, Any]:
 
 
 def read_config(run: Path) -> dict[str, Any]:
-    """The settings of a run, as `TrainConfig.to_dict` gave them."""
-    return json.loads((run / "config.json").read_text())["config"]
+    """The settings of a run, as `TrainConfig.to_dict` gave them. Raises ConfigError where they are damaged."""
+    settings = read_record(run).get("config")
+    if not isinstance(settings, dict) or "method" not in settings:
+        raise ConfigError(f"{run / CONFIG} is damaged: it has no settings; {AGAIN}")
+    return settings
+
+
+def read_record(run: Path) -> dict[str, Any]:
+    """What config.json holds: `config`, `identity`, `environment`, `classes`.
+
+    Raises:
+        ConfigError: it is damaged.
+    """
+    file = whole_file(run, CONFIG)
+    try:
+        return _read_mapping(file)
+    except ValueError as error:
+        raise ConfigError(f"{file} is damaged ({error}): {AGAIN}") from error
 
 
 def read_classes(run: Path) -> tuple[str, ...]:
     """What a run has learned to name; of a folder, the names of its class folders."""
-    return tuple(json.loads((run / "config.json").read_text(encoding="utf-8")).get("classes", ()))
+    return tuple(read_record(run).get("classes", ()))
 
 
 def read_metrics(run: Path) -> dict[str, Any]:
     """The measured numbers of a finished run.
 
     Raises:
-        ConfigError: the run is not finished.
+        ConfigError: the run is not finished, or a file of it is cut or gone.
     """
-    if not is_finished(run):
-        raise ConfigError(f"run {run} is not finished: it has no metrics.json")
-    return _read_mapping(run / "metrics.json")
+    if not (run / METRICS).is_file():
+        raise ConfigError(f"run {run} is not finished: it has no {METRICS}")
+    try:
+        record = _read_mapping(run / METRICS)
+        why = _cut_files(run, record) if record else f"{METRICS} is empty"
+    except ValueError as error:
+        why = f"{METRICS}: {error}"
+    if why:
+        raise ConfigError(f"run {run} is not finished, as it is damaged ({why}): {AGAIN}")
+    return {name: value for name, value in record.items() if name != NEIGHBOURS}
 
 
 def read_history(run: Path) -> pd.DataFrame:
-    """One row per epoch, with the columns that `train.fit` records."""
-    return pd.read_csv(run / "history.csv")
+    """One row per epoch, with the columns that `train.fit` records. Raises ConfigError where it is damaged."""
+    file = whole_file(run, "history.csv")
+    try:
+        return pd.read_csv(file)
+    except ValueError as error:  # what pandas raises for a file that is empty or no table
+        raise ConfigError(f"{file} is damaged ({error}): {AGAIN}") from error
 
 
 def read_predictions(run: Path) -> pd.DataFrame:
     """One row per test image: key, label, logit_0, logit_1, ..., predicted (the highest logit's class), and last.
 
-    `predicted` is the answer of the selected epoch, `last` that of the last one.
+    `predicted` is the answer of the selected epoch, `last` that of the last one. Raises ConfigError where the file is
+    damaged.
     """
-    frame = pd.read_parquet(run / "predictions.parquet")
+    file = whole_file(run, "predictions.parquet")
+    try:
+        frame = pd.read_parquet(file)
+    except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
+        raise ConfigError(f"{file} is damaged ({error}): {AGAIN}") from error
     logits = frame.filter(regex=r"^logit_\d+$").to_numpy()
     return frame.assign(predicted=logits.argmax(axis=1))
 
@@ -141,9 +277,10 @@ def _indexed_rows(root: Path) -> list[dict[str, Any]]:
     except (OSError, ValueError, TypeError, AttributeError):  # there is none, or it is no index
         known = {}
     found = {}
-    for file in sorted(root.rglob("metrics.json")):
-        run = file.parent
-        name, stamp = str(run.relative_to(root)), _stamp(file) + _stamp(run / "config.json")
+    for run in sorted(file.parent for file in root.rglob(METRICS)):
+        if re.search(r"\.damaged-*$", run.name):
+            continue
+        name, stamp = str(run.relative_to(root)), [_stamp(run / each) for each in (METRICS, *FILES)]
         entry = known.get(name)
         if entry and entry[0] == stamp:
             found[name] = entry
@@ -151,7 +288,8 @@ def _indexed_rows(root: Path) -> list[dict[str, Any]]:
         try:
             found[name] = [stamp, load_run(run)]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            warnings.warn(f"{run} is damaged ({error}): passed over. Remove it, and it is trained anew", stacklevel=3)
+            why = damage(run) or " ".join(str(error).split()).replace(f"{run}{os.sep}", "").removesuffix(f": {AGAIN}")
+            warnings.warn(f"{run} is damaged ({why}): passed over; {AGAIN}", stacklevel=3)
     if found != known:
         with suppress(OSError):
             write_atomic(index, lambda temporary: temporary.write_text(json.dumps(found)))

@@ -23,13 +23,13 @@ from woofkit.adapters import save_run_model
 from woofkit.config import NAMED_IF_CHANGED, TrainConfig
 from woofkit.data import Images, WoofDataset, batches, cache_file, cached_pixels, load_dataset, make_transform
 from woofkit.fast.forward import Forward, Step
-from woofkit.fast.memory import measure_peak_memory, return_freed_memory
+from woofkit.fast.memory import measure_peak_memory, naming_what_fits, return_freed_memory
 from woofkit.fast.runtime import Runtime
-from woofkit.files import describe_environment, hold, require_folder, write_json
+from woofkit.files import describe_environment, hold, require_folder, require_room, write_json
 from woofkit.models import build_for, count_parameters, data_config, run_classes
 from woofkit.progress import Means, Monitor, ProgressLines, Timed
-from woofkit.results import is_finished, read_history, write_history, write_predictions
-from woofkit.storage.checkpoints import load_checkpoint, remove_checkpoints, save_checkpoint
+from woofkit.results import is_whole, read_history, write_history, write_metrics, write_predictions
+from woofkit.storage.checkpoints import load_checkpoint, remove_checkpoints, room_for_training, save_checkpoint
 from woofkit.storage.weights import hash_tensors
 
 SECONDS_TO_JUDGE = 5.0  # an epoch that is shorter says little of the machine
@@ -72,9 +72,9 @@ def run_training(config: TrainConfig, root: Path, monitor: Monitor | None = None
     splits = load_splits(config, transform.size)
     identity = run_identity(config, splits, model, runtime)
     run = run_folder(config, identity, Path(root))
-    if is_finished(run):
+    if is_whole(run):
         return _found(run, config, splits, monitor)
-
+    require_room("runs_dir", run, room_for_training(model))
     images, files = {}, {}
     for split, dataset in splits.items():
         files[split] = cache_file(dataset, transform, identity["data"][split])
@@ -83,7 +83,7 @@ def run_training(config: TrainConfig, root: Path, monitor: Monitor | None = None
     runtime, images, frozen = start_late(model, images, runtime, config.augment, files, monitor.log)
     environment = describe_environment(runtime.device)
     with hold(lock := run / "lock", f"another process trains {run.name}: waiting for it", wait=monitor.log):
-        if is_finished(run):
+        if is_whole(run, set_aside=monitor.log):
             return _found(run, config, splits, monitor)
         _write_config(run, config, identity, environment)
         try:
@@ -94,9 +94,8 @@ def run_training(config: TrainConfig, root: Path, monitor: Monitor | None = None
                 run = run_folder(config, identity | stopped, Path(root))
                 (run / "metrics.json").unlink(missing_ok=True)
                 _write_config(run, config, identity, environment)
-                ended += (
-                    f", stopped in epoch {stopped['stopped_epoch']}; the same settings go on after the last whole epoch"
-                )
+                ended += f", stopped in epoch {stopped['stopped_epoch']}"
+                ended += "; the same settings go on after the last whole epoch"
             metrics, last = _test_metrics(test, splits["test"], model) | {"precision": runtime.precision}, test
             if history:
                 write_history(run, history)
@@ -107,7 +106,7 @@ def run_training(config: TrainConfig, root: Path, monitor: Monitor | None = None
             keys, labels = splits["test"].keys, test.labels.numpy()
             write_predictions(run, keys, labels, test.logits.numpy(), last.logits.argmax(1).numpy())
             costs = frozen.added_to(costs, sum(record["images"] for record in history))
-            write_json(run / "metrics.json", {**metrics, **costs, **stopped, **environment})
+            write_metrics(run, {**metrics, **costs, **stopped, **environment})
             remove_checkpoints(run / "checkpoint.pt")
             lock.unlink(missing_ok=True)
         except BaseException as error:  # an interrupt, too
@@ -120,6 +119,7 @@ def run_training(config: TrainConfig, root: Path, monitor: Monitor | None = None
 
 def _found(run: Path, config: TrainConfig, splits: dict[str, WoofDataset], monitor: Monitor) -> Path:
     """A finished run, which the monitor hears of as if it had just been trained."""
+    remove_checkpoints(run / "checkpoint.pt")  # of a process that was killed in the end
     history = [] if config.method == "zero-shot" else read_history(run).to_dict("records")
     monitor.begin(config, len(splits.get("train", ())), history)
     monitor.end(f"{config.method}: found finished in {run.name}")
@@ -181,7 +181,8 @@ def _train(
         monitor.begin(config, 0, [])
         return [], {}
     runtime.prepare(model)
-    with measure_peak_memory(runtime.device) as memory:  # what training takes beside the weights and the images
+    # The peak is what training takes beside the weights and the images.
+    with naming_what_fits(model, config.batch_size), measure_peak_memory(runtime.device) as memory:
         history = fit(model, images, config, runtime, checkpoint=checkpoint, monitor=monitor)
     return history, {
         "train_seconds": sum(record["seconds"] for record in history),

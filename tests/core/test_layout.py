@@ -56,7 +56,7 @@ def test_a_file_is_one_concept_and_only_plots_draws(path):
 
 def test_the_house_has_no_more_rooms_than_its_plan():
     rooms = {path.stem for path in PACKAGE.glob("*.py")} | {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
-    assert len(rooms - {"__init__"}) <= 25, sorted(rooms)
+    assert len(rooms - {"__init__"}) <= 26, sorted(rooms)
 
 
 def test_every_imported_package_is_declared_and_pinned():
@@ -157,7 +157,7 @@ def imported_by(module: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("module", "most"), [("woofkit.train", 31), ("woofkit.sweeps.results", 8), ("woofkit.results", 3)]
+    ("module", "most"), [("woofkit.train", 32), ("woofkit.sweeps.results", 9), ("woofkit.results", 4)]
 )
 def test_importing_takes_little_along(module, most):
     """What takes long to import, beside torch and timm, is imported where it is used; and so are most rooms."""

@@ -1,15 +1,25 @@
-"""The memory of this process: kept for the next tensors, given back, and measured at its peak."""
+"""The memory of this process: kept for the next tensors, given back, measured at its peak, and what fits into it."""
 
 import ctypes
 import gc
+import math
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 import torch
+from timm.data import resolve_model_data_config
+from torch import Tensor, nn
+
+from woofkit.faults import LESS_MEMORY, lacks_memory
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _KEPT_BYTES, _KEPT_BYTES_BEFORE = 2**30, 2**25  # older versions of glibc allow no more than the second
@@ -84,6 +94,65 @@ def measure_peak_memory(device: torch.device, interval: float = 0.02) -> Iterato
         finished.set()
         sampler.join()
         peak.megabytes = (max(highest, _resident_bytes()) - start) / MEGABYTE
+
+
+# --- what fits ---
+
+SHARE = 0.8  # of the memory that is free; the rest is for what no tensor shows
+
+
+@contextmanager
+def naming_what_fits(model: nn.Module, batch_size: int) -> Iterator[None]:
+    """Let a lack of memory in the block, which trains `model`, be a MemoryError that names a batch which fits."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not lacks_memory(error):
+            raise
+        fits = batch_that_fits(model)
+        how = f"micro_batch={fits} fits and computes the same" if 0 < fits < batch_size else LESS_MEMORY
+        raise MemoryError(f"the memory is not enough for batches of {batch_size:,} images: {how}") from error
+
+
+def batch_that_fits(model: nn.Module) -> int:
+    """How many images a training step of a timm model can take into the free memory: a power of two, or 0."""
+    gc.collect()
+    device = next(model.parameters()).device
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        free = torch.cuda.mem_get_info(device)[0]
+    else:
+        free = free_memory()
+    steps = sum(3 * parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)  # gradient, Adam
+    shape = resolve_model_data_config(model)["input_size"]
+    images = SHARE * (free - steps) / activation_bytes(model, torch.zeros(1, *shape, device=device))
+    return 2 ** int(math.log2(images)) if images >= 1 else 0
+
+
+def activation_bytes(model: nn.Module, images: Tensor) -> int:
+    """Bytes that a forward pass over images (B, 3, H, W) keeps for the backward pass, each tensor counted once."""
+    kept: dict[int, int] = {}
+
+    def count(tensor: Tensor) -> Tensor:
+        if not isinstance(tensor, nn.Parameter):
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        logits = model(images)  # held, as what was freed could come twice at one address
+    del logits
+    return max(sum(kept.values()), images.nbytes)
+
+
+def free_memory() -> int:
+    """Bytes that this process may still take: of the machine, of its container, and of its own limit."""
+    free = [psutil.virtual_memory().available]
+    with suppress(OSError, ValueError):  # no such container, or no limit: "max"
+        group = Path("/sys/fs/cgroup")
+        free.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    if resource and (limit := resource.getrlimit(resource.RLIMIT_AS)[0]) != resource.RLIM_INFINITY:
+        free.append(limit - psutil.Process().memory_info().vms)
+    return max(0, min(free))
 
 
 def _resident_bytes() -> int:

@@ -21,10 +21,10 @@ from woofkit.data import Transform
 from woofkit.files import write_json
 from woofkit.lora import lora_layers, merge_lora
 from woofkit.own.card import model_card
-from woofkit.own.finished import COPIED_FILE, RUN_FILE, Finished, load_finished, read_record
+from woofkit.own.finished import COPIED_FILE, RUN_FILE, Finished, load_finished
 from woofkit.own.predict import require_empty
 from woofkit.own.scripts import script
-from woofkit.results import read_metrics
+from woofkit.results import read_metrics, read_record
 
 TOLERANCE = 1e-4  # between logits that are to be the same
 TRIED = 5  # images of noise on which logits are compared

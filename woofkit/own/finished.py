@@ -3,7 +3,6 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -12,7 +11,7 @@ from woofkit.config import ConfigError, StudyConfig, TrainConfig
 from woofkit.data import Transform, make_transform
 from woofkit.datasets.folder import readable
 from woofkit.models import class_names, data_config, new_model, run_classes
-from woofkit.results import is_finished
+from woofkit.results import is_finished, read_metrics
 from woofkit.storage.peft import CONFIG_FILE as PEFT_FILE
 
 RUN_FILE, COPIED_FILE = "config.json", "run.json"  # a run's settings, and their copy in an exported folder
@@ -59,12 +58,8 @@ def load_finished(folder: Path, study: StudyConfig | None = None) -> Finished:
 def require_finished(run: Path) -> None:
     """Raise ConfigError unless a run is finished."""
     if not is_finished(run):
+        read_metrics(run)  # which says what is damaged
         raise ConfigError(f"run {run} is not finished: the command that began it goes on with it")
-
-
-def read_record(run: Path) -> dict[str, Any]:
-    """What config.json of a run holds: settings (`config`), `identity`, `environment` and `classes`."""
-    return json.loads((run / RUN_FILE).read_text(encoding="utf-8"))
 
 
 def _load_peft(folder: Path, study: StudyConfig | None) -> Finished:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from woofkit.files import write_atomic
 
@@ -45,6 +45,15 @@ def load_checkpoint(
             why = (str(error) or type(error).__name__).splitlines()[0]
             log(f"{file.name} is damaged ({why}): passed over")
     return {}
+
+
+def room_for_training(model: nn.Module) -> int:
+    """Bytes on the disk that the run of a model takes at most: two checkpoints, a third being written, and the weights.
+
+    A checkpoint has what trains four times: as it is, as it was best, and Adam's two means.
+    """
+    sizes = [(parameter.nbytes, parameter.requires_grad) for parameter in model.parameters()]
+    return sum(size for size, _ in sizes) + 3 * 4 * sum(size for size, trains in sizes if trains)
 
 
 def remove_checkpoints(path: Path) -> None:
