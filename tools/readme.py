@@ -21,7 +21,7 @@ from tools.bench.result import as_markdown, gpu_markdown
 from tools.command import run_on_study
 from tools.overview import answer_markdown, overview_markdown
 from woofkit.config import PROJECT_ROOT, ConfigError, resolve_path
-from woofkit.files import RESULTS, write_atomic
+from woofkit.files import RESULTS, require_folder, write_atomic
 from woofkit.study import read_study_table
 from woofkit.sweeps.results import kept_runs
 from woofkit.tables.attention import measures_markdown, verdicts_markdown
@@ -47,6 +47,8 @@ def write_readme(profile: str = "demo", runs_dir: str = "runs") -> list[str]:
     """
     study = resolve_path(runs_dir) / profile
     table = read_study_table(study, profile)
+    for folder in {FIGURES, *(path.parent for path in FILES)}:
+        require_folder("the folder to write to", folder)
     texts = {path: path.read_text(encoding="utf-8") for path in FILES if path.is_file()}
     places = {path: find_places(path.name, text) for path, text in texts.items()}
     names = [name for found in places.values() for name in found]

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -42,7 +42,7 @@ def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
         OSError: the file cannot be written, whatever the library that writes it has raised; it names `path`.
     """
     remove_leftovers(path.parent)
-    temporary = path.with_name(f".{path.name}.{_machine()}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    temporary = temporary_path(path)
     try:
         write(temporary)
         _sync(temporary)
@@ -57,18 +57,23 @@ def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files that killed processes have left in a folder.
+def temporary_path(path: Path) -> Path:
+    """A name beside `path` for what is being written, which says whose it is."""
+    return path.with_name(f".{path.name}.{_machine()}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
-    A file whose process lives stays. Of another machine's processes, which may share the folder, nothing is known:
-    their files stay for a day.
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files, and folders, that killed processes have left in a folder.
+
+    What belongs to a living process stays. Of another machine's processes, which may share the folder, nothing is
+    known: what they have left stays for a day.
     """
     with suppress(OSError):
         for entry in os.scandir(folder):
             if found := _TEMPORARY.fullmatch(entry.name):
                 own = found["machine"] == _machine()
                 if (own and not psutil.pid_exists(int(found["process"]))) or (not own and _is_old(entry)):
-                    Path(entry).unlink(missing_ok=True)
+                    shutil.rmtree(entry) if entry.is_dir(follow_symlinks=False) else os.unlink(entry)
 
 
 def _is_old(entry: os.DirEntry) -> bool:
@@ -150,8 +155,8 @@ def write_table(table: "pd.DataFrame", path: Path) -> None:
 def hold(path: Path, busy: str, wait: Callable[[str], None] | None = None) -> Iterator[None]:
     """Hold a file's lock, which the operating system releases when this process ends, however it ends.
 
-    Who holds it may remove the file. Where the file cannot be made, or on Windows, nothing is held. While another
-    process holds it, `wait` gets the sentence `busy` with the holder's number, and this one waits.
+    Where the file cannot be made, or on Windows, nothing is held. While another process holds it, `wait` gets the
+    sentence `busy`, and this one waits.
 
     Raises:
         ConfigError: another process holds it, and there is no `wait`; the message is `busy`.
@@ -160,40 +165,19 @@ def hold(path: Path, busy: str, wait: Callable[[str], None] | None = None) -> It
         import fcntl
 
         path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a")
     except (ImportError, OSError):
         yield
         return
-    while True:
+    with file:
         try:
-            file = path.open("a+")
-        except OSError:
-            yield
-            return
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if not wait:
-                    raise ConfigError(busy) from None
-                file.seek(0)
-                holder = file.read(100).strip()
-                wait(f"{busy} ({holder})" if holder else busy)
-                fcntl.flock(file, fcntl.LOCK_EX)
-            if not _is_still(path, file):  # it was removed while this one waited, and another may hold its successor
-                continue
-            with suppress(OSError):  # a full disk
-                file.truncate(0)
-                file.write(f"process {os.getpid()} on {platform.node()}")
-                file.flush()
-            yield
-            return
-
-
-def _is_still(path: Path, file: IO) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except OSError:
-        return False
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not wait:
+                raise ConfigError(busy) from None
+            wait(busy)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def describe_machine(device: "torch.device") -> str:

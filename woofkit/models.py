@@ -19,6 +19,7 @@ from torch import nn
 
 from woofkit.config import PROJECT_ROOT, ConfigError, TrainConfig, require_range, resolve_path
 from woofkit.datasets import folder
+from woofkit.datasets.download import offline_where_there_is_no_network
 from woofkit.datasets.imagewoof import BREEDS, IMAGENET_INDEX
 from woofkit.lora import add_lora, call_projections, final_norm
 from woofkit.storage.weights import (
@@ -128,7 +129,8 @@ def _not_a_vision_transformer(name: str) -> ConfigError:
 
 def _from_timm(name: str) -> nn.Module:
     try:
-        return _vision_transformer(name, pretrained=True).eval()
+        with offline_where_there_is_no_network():  # what was downloaded before is found all the same
+            return _vision_transformer(name, pretrained=True).eval()
     except ConfigError:
         raise
     except Exception as error:  # the hub client raises many kinds; each means that the weights did not come

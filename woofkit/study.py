@@ -24,6 +24,7 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 from woofkit.config import PROJECT_ROOT, ConfigError, StudyConfig, load_profile
+from woofkit.files import hold, require_folder
 from woofkit.models import build_for
 from woofkit.train import load_splits
 
@@ -57,18 +58,23 @@ def run_study(
     for name in chosen:
         check_parameters(NOTEBOOKS_DIR / f"{name}.ipynb", parameters, study)
     check_kernel()
+    require_folder("runs_dir", study.run_root)
     check_inputs(study)
 
     copies = study.run_root / "notebooks"
     copies.mkdir(parents=True, exist_ok=True)
-    _set_aside(chosen, study.run_root)
     log = partial(print, flush=True) if echo else lambda line: None
-    for number, name in enumerate(chosen, start=1):
-        log(f"[{number}/{len(chosen)}] {name}")
-        started = time.monotonic()
-        execute_notebook(NOTEBOOKS_DIR / f"{name}.ipynb", copies, parameters, echo=echo)
-        minutes, seconds = divmod(round(time.monotonic() - started), 60)
-        log(f"      done in {minutes}:{seconds:02d}\n")
+    busy = f"another process runs notebooks of {study.run_root}: waiting for it"
+    with hold(copies / ".lock", busy, wait=partial(print, flush=True)):
+        for left in copies.glob("*.running.ipynb"):  # of a process that was killed, as this one holds the lock
+            left.unlink()
+        _set_aside(chosen, study.run_root)
+        for number, name in enumerate(chosen, start=1):
+            log(f"[{number}/{len(chosen)}] {name}")
+            started = time.monotonic()
+            execute_notebook(NOTEBOOKS_DIR / f"{name}.ipynb", copies, parameters, echo=echo)
+            minutes, seconds = divmod(round(time.monotonic() - started), 60)
+            log(f"      done in {minutes}:{seconds:02d}\n")
     log(summary(study.run_root))
     return study.run_root
 

@@ -12,6 +12,7 @@ from tools.site.checks import check_self_contained, portable
 from tools.site.notebooks import Executed, notebook_parts, read_executed
 from tools.site.pages import Part, make_page
 from woofkit.config import PROJECT_ROOT, ConfigError, resolve_path
+from woofkit.files import require_folder
 from woofkit.study import NOTEBOOKS, read_study_table
 
 README = PROJECT_ROOT / "README.md"
@@ -26,6 +27,7 @@ def write_site(profile: str = "demo", runs_dir: str = "runs") -> Path:
     """
     runs = resolve_path(runs_dir)
     results = read_study_table(runs / profile, profile)
+    require_folder("the folder for the site", runs / profile)
     notebooks = [read_executed(runs / profile / "notebooks" / f"{name}.ipynb") for name in NOTEBOOKS]
     pages = {"index.html": make_page("index", contents_parts(notebooks, results, profile), NOTEBOOKS, {})}
     neighbours = ("", *NOTEBOOKS, "")

@@ -21,7 +21,7 @@ from woofkit.data import Images, cached_pixels, make_transform
 from woofkit.explain.maps import KINDS
 from woofkit.explain.study import NUM_DOGS, NUM_SEEDS, measure_study
 from woofkit.fast.runtime import Runtime, pick_device
-from woofkit.files import RESULTS, describe_environment, write_json
+from woofkit.files import RESULTS, describe_environment, require_folder, write_json
 from woofkit.measure.forgetting import hits_path, kept_hits
 from woofkit.measure.forgetting_study import Selection, study_forgetting
 from woofkit.measure.shifts import kept_shifted_hits, lost
@@ -49,6 +49,7 @@ def study_evidence(
     Raises:
         ConfigError: no run has finished, or as `load_source_task`.
     """
+    require_folder("the folder for the effects", folder)
     frame = collect(sweep)
     if frame.empty:
         raise ConfigError(f"no run of sweep {sweep.name!r} has finished: python -m woofkit sweep {sweep.name}")

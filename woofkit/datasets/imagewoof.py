@@ -7,16 +7,21 @@ ImageNet's terms hold for the photographs: research, not commerce).
 import hashlib
 import io
 import os
+import shutil
 import tarfile
 import tempfile
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from glob import glob
 from pathlib import Path
-from typing import BinaryIO
 
 from PIL import Image
 
 from woofkit.config import ConfigError, resolve_path
+from woofkit.datasets.download import download
+from woofkit.files import hold, require_folder
 
 # WordNet's id, the breed, and its class among ImageNet-1k's 1000. Label 0..9 is the position, in the order of the ids.
 _CLASSES = (
@@ -50,8 +55,10 @@ class Archive:
     num_train: int = 9025
     num_val: int = 3929
     wnids: tuple[str, ...] = WNIDS
+    most_bytes: int = 2_000_000_000  # what is larger is something else; the largest archive has two thirds of it
 
 
+MOST_UNPACKED = 3  # times `most_bytes`: photographs hardly shrink
 _BUCKET = "https://s3.amazonaws.com/fast-ai-imageclas/"
 ARCHIVES = {
     "160": Archive(_BUCKET + "imagewoof2-160.tgz", "3d200a7be99704a0d7509be2a9fbfe15", "imagewoof2-160"),
@@ -141,44 +148,47 @@ def find_folder(data_dir: str, variant: str) -> Path:
 def fetch_archive(archive: Archive, root: Path) -> Path:
     """Download, check and unpack an archive below `root`; returns the unpacked folder.
 
-    A folder that is already there is only counted. A download that was cut off goes on where it stopped. Nothing has
-    its final name before it is whole, and the archive is deleted in the end.
+    A folder that is already there is only counted. A download that was cut off goes on where it stopped; one that
+    another process is at is waited for. Nothing has its final name before it is whole, and the archive is deleted in
+    the end.
 
     Raises:
-        ConnectionError: the download broke off; what came so far is kept as `*.part`.
-        ConfigError: wrong md5, an archive that would write outside its folder, or wrong counts.
+        ConnectionError: there is no network, or the download broke off; what came so far is kept as `*.part`.
+        ConfigError: wrong md5, an archive that is too large or would write outside its folder, or wrong counts.
     """
     folder = root / archive.folder
+    busy = f"another process downloads {archive.folder} to {root}: waiting for it"
     if not folder.exists():
-        packed = _download(archive, root)
-        try:
-            _unpack(packed, archive)
-        except ConfigError:
-            packed.unlink()
-            raise
-        packed.unlink()  # but not after a full disk: the next call then need not download it again
+        require_folder("the folder for downloads", root)
+        with hold(root / f".{archive.folder}.lock", busy, wait=partial(print, flush=True)):
+            if not folder.exists():
+                _download_and_unpack(archive, root)
     check_counts(folder, archive)
     return folder
 
 
-def _download(archive: Archive, root: Path) -> Path:
-    import requests
+def _download_and_unpack(archive: Archive, root: Path) -> None:
+    for left in root.glob(f".{archive.folder}-*/"):  # of a process that was killed: whoever unpacks holds the lock
+        shutil.rmtree(left, ignore_errors=True)
+    packed = _download(archive, root)
+    try:
+        _unpack(packed, archive)
+    except ConfigError:
+        packed.unlink()
+        raise
+    packed.unlink()  # but not after a full disk: the next call then need not download it again
 
+
+def _download(archive: Archive, root: Path) -> Path:
     packed = root / archive.url.rsplit("/", 1)[-1]
     if not packed.exists():
-        root.mkdir(parents=True, exist_ok=True)
-        part = packed.with_name(f"{packed.name}.part")
         try:
-            with open(part, "ab") as file:
-                _append_rest(archive.url, file)
-        except requests.RequestException as error:
-            if part.stat().st_size == 0:
-                part.unlink()
+            download(archive.url, packed, archive.most_bytes)
+        except ConnectionError as error:
             raise ConnectionError(
                 f"could not download {archive.url}: {error}. Run the same again to go on from where it stopped. "
                 f"Without internet, unpack {packed.name} elsewhere, bring {archive.folder}/ here, set data_dir to it."
             ) from error
-        os.replace(part, packed)
     with open(packed, "rb") as file:
         found = hashlib.file_digest(file, "md5").hexdigest()
     if found != archive.md5:
@@ -187,44 +197,22 @@ def _download(archive: Archive, root: Path) -> Path:
     return packed
 
 
-def _append_rest(url: str, file: BinaryIO) -> None:
-    """Append what `file` lacks of `url`. A broken connection is taken up again as long as each try brings something."""
-    import requests
-    from tqdm.auto import tqdm
-
-    while True:
-        start = file.tell()
-        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
-        try:
-            with requests.get(url, headers=headers, stream=True, timeout=30) as response:
-                if response.headers.get("Content-Range") == f"bytes */{start}":
-                    return  # nothing lies beyond `start`
-                if response.status_code == 416:
-                    file.truncate(0)
-                    raise requests.ConnectionError("the part that was there did not fit and was removed")
-                response.raise_for_status()
-                if response.status_code == 200:  # the server sends everything from the beginning
-                    file.truncate(file.seek(0))
-                total = file.tell() + int(response.headers.get("Content-Length", 0))
-                name = url.rsplit("/", 1)[-1]
-                with tqdm(desc=name, total=total, initial=file.tell(), unit="B", unit_scale=True) as bar:
-                    for chunk in response.iter_content(1 << 14):  # raises if the answer breaks off
-                        bar.update(file.write(chunk))
-                return
-        except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError):
-            if file.tell() <= start:
-                raise
-
-
 def _unpack(packed: Path, archive: Archive) -> None:
     from tqdm.auto import tqdm
+
+    def checked() -> Iterator[tarfile.TarInfo]:
+        size = 0
+        for member in tqdm(tar, f"Unpacking {packed.name}", unit=" files"):
+            size += member.size
+            if size > MOST_UNPACKED * archive.most_bytes:
+                raise ConfigError(f"{packed.name} was not unpacked: it holds more than {size / 1e6:,.0f} MB")
+            yield member
 
     with tempfile.TemporaryDirectory(prefix=f".{archive.folder}-", dir=packed.parent) as temporary:
         try:
             with tarfile.open(packed) as tar:
-                # the filter refuses ../, absolute paths and devices
-                tar.extractall(temporary, tqdm(tar, f"Unpacking {packed.name}", unit=" files"), filter="data")
-        except tarfile.TarError as error:
+                tar.extractall(temporary, checked(), filter="data")  # refuses ../, absolute paths and devices
+        except (tarfile.TarError, zlib.error, EOFError, KeyError, UnicodeError) as error:
             raise ConfigError(f"{packed.name} was not unpacked: {error}") from error
         unpacked = Path(temporary) / archive.folder
         check_counts(unpacked, archive)

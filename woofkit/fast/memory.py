@@ -131,11 +131,13 @@ def batch_that_fits(model: nn.Module) -> int:
 
 def activation_bytes(model: nn.Module, images: Tensor) -> int:
     """Bytes that a forward pass over images (B, 3, H, W) keeps for the backward pass, each tensor counted once."""
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, int] = {}
 
     def count(tensor: Tensor) -> Tensor:
-        if not isinstance(tensor, nn.Parameter):
-            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):

@@ -2,7 +2,6 @@
 
 import copy
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from woofkit.adapters import export_peft
 from woofkit.config import ConfigError
 from woofkit.data import Transform
-from woofkit.files import write_json
+from woofkit.files import remove_leftovers, require_folder, temporary_path, write_json
 from woofkit.lora import lora_layers, merge_lora
 from woofkit.own.card import model_card
 from woofkit.own.finished import COPIED_FILE, RUN_FILE, Finished, load_finished
@@ -45,6 +44,7 @@ def export_run(run: Path, folder: Path, log: Callable[[str], None] = print) -> P
         FloatingPointError: what was written gives other logits than the run's model; nothing is left then.
     """
     require_empty(folder)
+    require_folder("the folder to export to", folder)
     if run.is_dir() and not (run / RUN_FILE).is_file():
         raise ConfigError(f"{run} is not a run, as it has no {RUN_FILE}: allowed is the folder of a finished run")
     finished = load_finished(run)
@@ -171,7 +171,8 @@ def _whole_folder(folder: Path) -> Iterator[Path]:
     """
     folder = folder.absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    remove_leftovers(folder.parent)
+    temporary = temporary_path(folder)
     temporary.mkdir()
     try:
         yield temporary

@@ -17,7 +17,7 @@ from woofkit.config import ConfigError, require_range
 from woofkit.data import Images, Transform
 from woofkit.datasets.folder import pictures_below, read_picture
 from woofkit.fast.runtime import Runtime
-from woofkit.files import write_atomic
+from woofkit.files import require_folder, write_atomic
 from woofkit.own.finished import Finished
 from woofkit.results import percent
 
@@ -124,10 +124,13 @@ def require_asked(finished: Finished, asked: Asked) -> None:
         require_range("top", asked.top, 1, len(finished.class_names))
     if asked.output and (asked.output.is_dir() or not asked.output.absolute().parent.is_dir()):
         raise ConfigError(f"--output {asked.output} cannot be written: allowed is a file in a folder that exists")
+    if asked.output:
+        require_folder("the folder of --output", asked.output.absolute().parent)
     if asked.maps:
         from woofkit.explain.maps import require_maps
 
         require_empty(asked.maps)
+        require_folder("--maps", asked.maps)
         require_maps(finished.model, finished.transform.size)
 
 

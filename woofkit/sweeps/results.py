@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from woofkit.config import ConfigError
-from woofkit.files import RESULTS, write_table
+from woofkit.files import RESULTS, require_folder, write_table
 from woofkit.results import METHOD_NAMES, is_finished, load_run, other_settings, read_answers
 from woofkit.stats.intervals import accuracy_interval
 from woofkit.stats.seeds import seed_and_image_variance
@@ -75,6 +75,7 @@ def keep(sweep: Sweep, folder: Path = RESULTS) -> Path:
     Raises:
         ConfigError: no run has finished.
     """
+    require_folder("the folder for the table", folder)
     table = collect(sweep)
     if table.empty:
         raise ConfigError(f"sweep {sweep.name!r} has no finished run in {sweep.root}: nothing to keep")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from woofkit.config import METHODS, ConfigError, resolve_path
-from woofkit.files import RESULTS, write_atomic, write_table
+from woofkit.config import METHODS, ConfigError, StudyConfig
+from woofkit.files import RESULTS, require_folder, write_atomic, write_table
 from woofkit.results import METHOD_NAMES, load_run, load_runs, other_settings, percent, set_apart
 from woofkit.stats.seeds import mean_of_intervals
 from woofkit.tables import markdown_table
@@ -134,9 +134,10 @@ def keep_results(profile: str, runs_dir: str = "runs", folder: Path = RESULTS) -
     For measurements that took long: runs/ is not part of the repository, data/results/ is.
 
     Raises:
-        ConfigError: no run of the profile is finished, or its runs are on several datasets.
+        ConfigError: `profile` is no folder's name, none of its runs is finished, or they are on several datasets.
     """
-    study = resolve_path(runs_dir) / profile
+    study = StudyConfig(profile=profile, runs_dir=runs_dir).run_root
+    require_folder("the folder for the table", folder)
     runs = load_runs(study)
     if runs.empty:
         raise ConfigError(f"no finished run in {study}: run make study PROFILE={profile}")
