@@ -7,6 +7,7 @@
 # make backbone         pretrain the bundled backbone anew
 # make attention        measure where a study's models look, and judge the claims (PROFILE=demo; ATTENTION="--dogs 400")
 # make sweep            train what a sweep names (SWEEP=rigor-small; sweeps/ has others), one run after the other
+#                       (CLUSTER=slurm: many at once, on a cluster; docs/clusters.md)
 # make bench            measure our training beside what others use, on this machine (BENCH="--rounds 9" adds options)
 # Every target first makes .venv and installs requirements.txt, once. Another Python: make PYTHON=python3.12 study
 # On Linux without a GPU, make TORCH=cpu study installs PyTorch's CPU build, a third of the size.
@@ -18,6 +19,7 @@ PARAMS  ?=
 BENCH   ?=
 ATTENTION ?=
 SWEEP   ?= rigor-small
+CLUSTER ?=
 
 # An index beside the usual one; of equal versions pip takes the build with the longer name, 2.14.1+cpu.
 TORCH_INDEX ?= https://download.pytorch.org/whl/$(TORCH)
@@ -69,7 +71,7 @@ attention: $(INSTALLED)
 	$(VENV_PY) -m woofkit attention --profile $(PROFILE) $(ATTENTION)
 
 sweep: $(INSTALLED)
-	$(VENV_PY) -m woofkit sweep $(SWEEP) $(addprefix -p ,$(PARAMS))
+	$(VENV_PY) -m woofkit sweep $(SWEEP) $(addprefix -p ,$(PARAMS)) $(addprefix --cluster ,$(CLUSTER))
 
 site: $(INSTALLED)
 	$(VENV_PY) -m tools.site --profile $(PROFILE)

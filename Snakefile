@@ -6,6 +6,8 @@
 #
 #   snakemake --configfile AGENDA --workflow-profile sweeps/profiles/default
 #
+# or with the profile of a cluster. There, each job reads this file anew, and the agenda, and plans nothing.
+#
 # A job declares one small file, which says what came of it and where the folder of the run is. The folder itself, with
 # the checkpoint of an unfinished run, is not declared, so Snakemake never deletes it. The name of the small file is a
 # hash of the settings alone. If the images, the weights or the drawing code have changed, delete the folder jobs/:
@@ -17,6 +19,10 @@ import sys
 def best_lr(wildcards):
     search = config["runs"][wildcards.run]["search"]
     return f"best_lr/{search}.json" if search else []
+
+
+def search_minutes(search):  # it trains up to as many runs again, beyond the edge of its grid
+    return sum(config["runs"][run]["minutes"] for _, run in config["searches"][search])
 
 
 localrules: all
@@ -34,10 +40,12 @@ rule train:
         "jobs/{run}.json",
     params:
         words=lambda wildcards: config["runs"][wildcards.run]["words"],
+    resources:
+        runtime=lambda wildcards, attempt: attempt * config["runs"][wildcards.run]["minutes"],
     message:
         "{params.words}"
     shell:
-        "{sys.executable:q} -m woofkit.sweeps.run train {config[agenda]:q} {wildcards.run}"
+        "exec {config[launcher]} {sys.executable:q} -m woofkit.sweeps.run train {config[agenda]:q} {wildcards.run}"
 
 
 rule choose:
@@ -45,7 +53,9 @@ rule choose:
         lambda wildcards: [f"jobs/{run}.json" for _, run in config["searches"][wildcards.search]],
     output:
         "best_lr/{search}.json",
+    resources:
+        runtime=lambda wildcards, attempt: attempt * search_minutes(wildcards.search),
     message:
         "best learning rate of {wildcards.search}"
     shell:
-        "{sys.executable:q} -m woofkit.sweeps.run choose {config[agenda]:q} {wildcards.search}"
+        "exec {config[launcher]} {sys.executable:q} -m woofkit.sweeps.run choose {config[agenda]:q} {wildcards.search}"

@@ -126,6 +126,9 @@ def _parser() -> argparse.ArgumentParser:
         _option("-n", "--dry-run", action="store_true", help="print the jobs and the hours, and train nothing"),
         _option("--keep", action="store_true", help="write what has finished to data/results/sweep_SWEEP.csv"),
         cores,
+        _option("--cluster", default="", metavar="NAME", help="run them there: a profile in sweeps/profiles, as slurm"),
+        _option("--launcher", default="", metavar="WORDS", help='start each with these, as "srun -Q -n1"'),
+        _option("--jobs", type=int, metavar="N", help="at once, with --cluster or --launcher"),
     )
     command(_evidence, which_sweep, parameters, source)
     command(_recommend, parameters, cores)
@@ -240,10 +243,12 @@ def _forgetting(options: argparse.Namespace) -> None:
 
 def _sweep(options: argparse.Namespace) -> int:
     """Train what a sweep names, on Snakemake."""
+    from woofkit.sweeps.engine import Engine
     from woofkit.sweeps.run import run_sweep
 
     texts = parse_pairs(options.parameter)
-    return run_sweep(options.sweep, texts, dry_run=options.dry_run, keep=options.keep, cores=options.cores)
+    engine = Engine(options.cluster, options.launcher, options.jobs, options.cores)
+    return run_sweep(options.sweep, texts, dry_run=options.dry_run, keep=options.keep, engine=engine)
 
 
 def _evidence(options: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, locks that end with their process, and what is noted of a measurement."""
+"""Files that are written whole or not at all, locks that hold across machines, and what is noted of a measurement."""
 
 import hashlib
 import json
@@ -7,7 +7,9 @@ import platform
 import re
 import secrets
 import shutil
+import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     import torch
 
 RESULTS = PROJECT_ROOT / "data" / "results"  # small tables of finished measurements, committed
+LEASE = 60.0  # seconds without a sign of life after which an owner on another machine counts as dead
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow")
 ABANDONED_SECONDS = 24 * 3600
 _TEMPORARY = re.compile(r"\..+\.(?:(?P<machine>[0-9a-f]{8})-)?(?P<process>\d+)-[0-9a-f]{8}\.tmp")
@@ -152,32 +155,59 @@ def write_table(table: "pd.DataFrame", path: Path) -> None:
 
 
 @contextmanager
-def hold(path: Path, busy: str, wait: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Hold a file's lock, which the operating system releases when this process ends, however it ends.
+def hold(path: Path, busy: str, log: Callable[[str], None] = print, *, wait: bool = True) -> Iterator[None]:
+    """Hold the lock that a file stands for, among all processes and machines that see the file.
 
-    Where the file cannot be made, or on Windows, nothing is held. While another process holds it, `wait` gets the
-    sentence `busy`, and this one waits.
+    The owner writes its machine and process into the file and touches it every third of LEASE seconds. Where another
+    process holds it, `log` gets the sentence `busy`, and this one waits. From a dead owner on this machine it is taken
+    at once; from one on another machine once nothing has touched the file for LEASE seconds, by the clock of the one
+    who waits.
+
+    An owner that was suspended for so long that another took its place is stopped where it is.
 
     Raises:
-        ConfigError: another process holds it, and there is no `wait`; the message is `busy`.
+        ConfigError: another process holds it, and `wait` is False; the message is `busy`. Or this one has lost it.
     """
-    try:
-        import fcntl
+    import ctypes
 
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a")
-    except (ImportError, OSError):
-        yield
-        return
-    with file:
+    from filelock import SoftFileLease, Timeout
+
+    class Lost(BaseException):  # what is handled as an error inside shall not catch it
+        pass
+
+    owner = threading.get_ident()
+
+    def stop(_: Any) -> None:  # called by the thread that touches the file
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(owner), ctypes.py_object(Lost))
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = SoftFileLease(path, lease_duration=LEASE, on_compromise=stop, thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        here = f"host={socket.gethostname()}\n" in _text(path)
+        if here and not wait:
+            raise ConfigError(busy) from None
+        log(busy if wait else f"{path} is held on another machine: looking for {LEASE:.0f} s whether it still works")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not wait:
-                raise ConfigError(busy) from None
-            wait(busy)
-            fcntl.flock(file, fcntl.LOCK_EX)
+            lock.acquire(timeout=-1 if wait else 1.2 * LEASE, poll_interval=min(1.0, LEASE / 10))
+        except Timeout:
+            raise ConfigError(busy) from None
+    try:
         yield
+    except Lost:
+        raise ConfigError(
+            f"stopped: for {LEASE:.0f} s this process gave no sign of life in {path}, and another took its place"
+        ) from None
+    finally:
+        lock.release()
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:  # released just now
+        return ""
 
 
 def describe_machine(device: "torch.device") -> str:

@@ -65,7 +65,7 @@ def run_study(
     copies.mkdir(parents=True, exist_ok=True)
     log = partial(print, flush=True) if echo else lambda line: None
     busy = f"another process runs notebooks of {study.run_root}: waiting for it"
-    with hold(copies / ".lock", busy, wait=partial(print, flush=True)):
+    with hold(copies / ".lease", busy, partial(print, flush=True)):
         for left in copies.glob("*.running.ipynb"):  # of a process that was killed, as this one holds the lock
             left.unlink()
         _set_aside(chosen, study.run_root)

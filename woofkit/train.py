@@ -82,7 +82,7 @@ def run_training(config: TrainConfig, root: Path, monitor: Monitor | None = None
         images[split] = Images(runtime.near(pixels), dataset.labels, transform)
     runtime, images, frozen = start_late(model, images, runtime, config.augment, files, monitor.log)
     environment = describe_environment(runtime.device)
-    with hold(lock := run / "lock", f"another process trains {run.name}: waiting for it", wait=monitor.log):
+    with hold(run / "lease", f"another process trains {run.name}: waiting for it", monitor.log):
         if is_whole(run, set_aside=monitor.log):
             return _found(run, config, splits, monitor)
         _write_config(run, config, identity, environment)
@@ -108,7 +108,6 @@ def run_training(config: TrainConfig, root: Path, monitor: Monitor | None = None
             costs = frozen.added_to(costs, sum(record["images"] for record in history))
             write_metrics(run, {**metrics, **costs, **stopped, **environment})
             remove_checkpoints(run / "checkpoint.pt")
-            lock.unlink(missing_ok=True)
         except BaseException as error:  # an interrupt, too
             monitor.end(f"{config.method}: broken off ({str(error) or type(error).__name__})")
             raise

@@ -47,7 +47,7 @@ def tiny_run(tiny: Path, **options) -> Path:
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.name != ".lock")
+    return sorted(path.name for path in folder.iterdir())
 
 
 # --- profiles and overrides ---

@@ -160,7 +160,7 @@ def fetch_archive(archive: Archive, root: Path) -> Path:
     busy = f"another process downloads {archive.folder} to {root}: waiting for it"
     if not folder.exists():
         require_folder("the folder for downloads", root)
-        with hold(root / f".{archive.folder}.lock", busy, wait=partial(print, flush=True)):
+        with hold(root / f".{archive.folder}.lease", busy, partial(print, flush=True)):
             if not folder.exists():
                 _download_and_unpack(archive, root)
     check_counts(folder, archive)

@@ -19,6 +19,7 @@ from woofkit.fast.runtime import pick_device
 from woofkit.files import describe_environment, require_folder, write_atomic, write_json
 from woofkit.measure.costs import measure_costs
 from woofkit.results import METHOD_NAMES, percent
+from woofkit.sweeps.engine import Engine
 from woofkit.sweeps.grid import Sweep, load_sweep
 from woofkit.sweeps.results import collect, with_intervals
 from woofkit.sweeps.run import job_table, run_jobs, summary
@@ -39,7 +40,7 @@ def recommend(parameters: dict[str, Any], cores: int | None = None, log: Callabl
     require_folder("runs_dir", sweep.root)
     log(describe_pictures(sweep))
     log(f"runs in {sweep.root}\n{summary(job_table(sweep))}")
-    status = run_jobs(sweep, cores)
+    status = run_jobs(sweep, Engine(cores=cores))
     log("\n" + known_so_far(sweep, log))
     return status
 

@@ -7,44 +7,49 @@ The command writes the sweep's agenda, a JSON file with the settings of all runs
 
 import json
 import math
-import os
 import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import chdir
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from woofkit.config import PROJECT_ROOT, SKETCH_SIZES, ConfigError, TrainConfig, parse_override, require_range
+from woofkit.config import PROJECT_ROOT, SKETCH_SIZES, ConfigError, TrainConfig, parse_override
 from woofkit.fast.cores import share_cores
+from woofkit.faults import as_exit_status
 from woofkit.files import hold, write_json
 from woofkit.results import load_runs, read_history, read_metrics
+from woofkit.sweeps.engine import Engine
 from woofkit.sweeps.grid import SETTINGS, Sweep, load_sweep, settings_hash
 from woofkit.sweeps.results import keep as keep_runs
 from woofkit.sweeps.results import outcome_path, read_outcome
 
-PROFILE = PROJECT_ROOT / "sweeps" / "profiles" / "default"
 # Until a run of the method has finished: images per second in training, ViT-Tiny at 224 px, bf16 on two cores.
 RATES = {"full": 70.0, "lora": 80.0, "bitfit": 85.0, "norm": 85.0, "last": 150.0, "probe": 190.0}
 EVALUATION_RATE = 200.0  # images per second
 MOST_WIDENINGS = 3  # of a search whose best rate lies at the edge of its grid
 HIGHEST_RATE = 10.0
+HERE = Engine()
 START_SECONDS = 6.0  # Python, PyTorch, the model, the images
+# What a cluster is asked for, beyond what is expected: its machines may be slower than the one that was measured, and
+# the first run draws or decodes all images.
+PATIENCE, START_MINUTES = 3.0, 10
 IMAGEWOOF_SIZES = {"clean": {"train": 8687, "val": 3767, "test": 500}, "paper": {"train": 9025, "val": 0, "test": 3929}}
 
 
 def run_sweep(
-    name: str, texts: dict[str, str], *, dry_run: bool = False, keep: bool = False, cores: int | None = None
+    name: str, texts: dict[str, str], *, dry_run: bool = False, keep: bool = False, engine: Engine = HERE
 ) -> int:
     """Run a sweep, or what is left of it; return 0 (done), or Snakemake's status where a job failed.
 
     Raises:
-        ConfigError: as `load_sweep`, or another sweep is at work in the same folder.
+        ConfigError: as `load_sweep` and `Engine.options`, or another sweep is at work in the same folder.
     """
-    require_range("--cores", 1 if cores is None else cores, 1, 4096)
+    engine.options()
     sweep = load_sweep(name, {parameter: parse_override(parameter, text) for parameter, text in texts.items()})
     if keep:
         print(keep_runs(sweep))
@@ -55,28 +60,28 @@ def run_sweep(
     print(f"{sweep.name}: runs in {sweep.root}", summary(jobs), sep="\n")
     if dry_run:
         return 0
-    status = run_jobs(sweep, cores)
+    status = run_jobs(sweep, engine)
     left = job_table(sweep)
     words = "the same command goes on with what is left" if (left["state"] == "to do").any() else "every run is done"
     print(f"{sweep.name}: {words}", summary(left), sep="\n")
     return status
 
 
-def run_jobs(sweep: Sweep, cores: int | None = None) -> int:
+def run_jobs(sweep: Sweep, engine: Engine) -> int:
     """Let Snakemake do the jobs that are left, in this process; return its exit status."""
     from snakemake import cli  # takes a second
 
+    given = engine.options()
     busy = f"another sweep is at work in {sweep.root}: wait for it, or stop it"
     (sweep.root / "jobs").mkdir(parents=True, exist_ok=True)
-    with hold(sweep.root / ".sweep.lock", busy):
+    with hold(sweep.root / ".sweep.lease", busy, wait=False):
         # Snakemake's own lock outlives a Snakemake that is killed. As we hold ours, nobody else is at work here.
         shutil.rmtree(sweep.root / ".snakemake" / "locks", ignore_errors=True)
         for job in sweep.jobs:
             if not read_outcome(sweep.root, job.name):  # the folder of its run is gone
                 outcome_path(sweep.root, job.name).unlink(missing_ok=True)
         options = ["--snakefile", str(PROJECT_ROOT / "Snakefile"), "--directory", str(sweep.root)]
-        options += ["--configfile", str(write_agenda(sweep)), "--workflow-profile", str(PROFILE)]
-        options += ["--cores", str(cores or os.cpu_count())]
+        options += ["--configfile", str(write_agenda(sweep, engine.command)), *given]
         if sweep.searches:  # other runs wait for them
             options += ["--prioritize", *(f"best_lr/{search}.json" for search in sweep.searches)]
         try:
@@ -86,16 +91,22 @@ def run_jobs(sweep: Sweep, cores: int | None = None) -> int:
             return end.code
 
 
-def write_agenda(sweep: Sweep) -> Path:
-    """Write what the Snakefile and the jobs know of the sweep into the folder of its runs; return the file."""
+def write_agenda(sweep: Sweep, launcher: str = "") -> Path:
+    """Write what the Snakefile and the jobs know of the sweep into the folder of its runs; return the file.
+
+    `minutes` are what a cluster is asked for: PATIENCE times what a run is expected to take, and START_MINUTES.
+    """
     path, runs = sweep.root / f"{sweep.name}.agenda.json", {}
-    table = job_table(sweep).drop_duplicates("job").set_index("job")
+    rates = measured_rates(sweep.root)
+    table = job_table(sweep, rates).drop_duplicates("job").set_index("job")
     texts = table[[name for name in table if name in SETTINGS]]
     for job in sweep.jobs:
         words = ", ".join(f"{name} {text}" for name, text in texts.loc[job.name].items() if text)
         words = words.removeprefix("method ")
-        runs[job.name] = {"settings": job.config.to_dict(), "search": job.search, "words": words}
-    write_json(path, {"agenda": path.name, "runs": runs, "searches": sweep.searches})
+        minutes = START_MINUTES + math.ceil(PATIENCE * expected_seconds(job.config, rates) / 60)
+        about = {"search": job.search, "words": words, "minutes": minutes}
+        runs[job.name] = {"settings": job.config.to_dict(), **about}
+    write_json(path, {"agenda": str(path.resolve()), "launcher": launcher, "runs": runs, "searches": sweep.searches})
     return path
 
 
@@ -103,18 +114,21 @@ def write_agenda(sweep: Sweep) -> Path:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do one job, TASK AGENDA NAME; return 0 (done), 1 (failed) or 130 (interrupted)."""
+    """Do one job, TASK AGENDA NAME; return 0 (done), 1 (failed) or 128 + N (ended by signal N)."""
     share_cores()  # before anything imports PyTorch
     task, agenda, name = sys.argv[1:] if arguments is None else arguments
     path = Path(agenda).resolve()
-    try:
-        {"train": train, "choose": choose}[task](path.parent, json.loads(path.read_text()), name)
-    except (ConfigError, ConnectionError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    say = partial(print, file=sys.stderr, flush=True)
+
+    def do() -> int:
+        try:
+            {"train": train, "choose": choose}[task](path.parent, json.loads(path.read_text()), name)
+        except ConfigError as error:
+            say(f"error: {error}")
+            return 1
+        return 0
+
+    return as_exit_status(do, say)
 
 
 def train(root: Path, agenda: dict[str, Any], name: str) -> None:
@@ -159,7 +173,7 @@ def choose(root: Path, agenda: dict[str, Any], search: str) -> None:
     """
     tried, widened = [tuple(pair) for pair in agenda["searches"][search]], []
     for further in range(MOST_WIDENINGS + 1):
-        runs = pd.DataFrame([{"lr": lr} | read_outcome(root, job) for lr, job in tried])
+        runs = pd.DataFrame([{"lr": lr} | _outcome(root, job) for lr, job in tried])
         accuracy = runs.reindex(columns=["lr", "val_accuracy"]).groupby("lr")["val_accuracy"].mean(skipna=False)
         if accuracy.isna().all():
             rates = ", ".join(f"{lr:g}" for lr in accuracy.index)
@@ -185,6 +199,12 @@ def choose(root: Path, agenda: dict[str, Any], search: str) -> None:
     write_json(root / "best_lr" / f"{search}.json", chosen)
 
 
+def _outcome(root: Path, job: str) -> dict[str, Any]:
+    if outcome := read_outcome(root, job):
+        return outcome
+    raise ConfigError(f"nothing is known yet of job {job}, which this one waits for: try again")  # a slow file system
+
+
 def next_rate(rates: Sequence[float], best: float) -> float | None:
     """The rate to try beyond the best of a grid, a step as wide as its last; None if it lies within, or is alone.
 
@@ -204,9 +224,9 @@ def next_rate(rates: Sequence[float], best: float) -> float | None:
 # --- what a sweep comes to ---
 
 
-def job_table(sweep: Sweep) -> pd.DataFrame:
+def job_table(sweep: Sweep, rates: dict[str, float] | None = None) -> pd.DataFrame:
     """One row per grid and job: method, lr and what else varies, the state, the minutes that it takes, and the run."""
-    rates, rows = measured_rates(sweep.root), []
+    rates, rows = rates or measured_rates(sweep.root), []
     for grid in sweep.grids:
         for job in sweep.jobs_of(grid):
             settings = job.config.to_dict()
