@@ -38,6 +38,7 @@ from woofkit.config import (
     resolve_path,
 )
 from woofkit.datasets import folder, imagewoof
+from woofkit.datasets.pictures import read_picture
 from woofkit.fast.kept_rows import kept_rows, rows_in_memory
 
 CACHE = PROJECT_ROOT / "data" / "cache"
@@ -86,9 +87,7 @@ class WoofDataset:
         """The image at `index` as RGB; a greyscale photograph gets three equal channels."""
         if self.drawn:
             return Image.fromarray(self.draw(index).image)
-        if self.name == "folder":
-            return folder.read_picture(self.folder / self.keys[index])
-        return imagewoof.read_image(self.folder, self.keys[index])
+        return read_picture(self.folder / self.keys[index])
 
     def mask(self, index: int) -> np.ndarray | None:
         """Which part each pixel shows, uint8 (H, W) of positions in sketch.PARTS; None for photographs."""

@@ -1,5 +1,7 @@
 """One's own pictures: any folder, any format, split the same way each time, and refused in words."""
 
+import os
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -9,13 +11,11 @@ from PIL import Image
 from woofkit.adapters import load_run_model
 from woofkit.config import ConfigError, StudyConfig, TrainConfig
 from woofkit.data import load_dataset
-from woofkit.datasets.folder import LEAST, class_folders, find_pictures, imagenet_positions, read_picture, readable
+from woofkit.datasets.folder import LEAST, class_folders, find_pictures, imagenet_positions, readable
 from woofkit.models import build_for, untouched_method
 from woofkit.progress import Monitor
 from woofkit.results import read_classes
 from woofkit.train import run_training
-
-RED = (200, 30, 30)
 
 
 def save(path, seed, size=(40, 32)):
@@ -99,7 +99,7 @@ def test_copies_of_a_picture_stay_in_one_split(folder, tmp_path):
 
 def test_what_is_no_picture_is_passed_over(folder, tmp_path):
     before = find(folder, tmp_path)
-    for name in (".hidden.png", "notes.txt", "7.xmp", ".thumbs/1.png", "model.h5"):
+    for name in (".hidden.png", "._1.png", "notes.txt", "7.xmp", ".thumbs/1.png", "model.h5"):
         (folder / "Zebra" / name).parent.mkdir(exist_ok=True)
         (folder / "Zebra" / name).write_bytes(b"no image")
     (folder / "__MACOSX" / "Zebra").mkdir(parents=True)
@@ -119,13 +119,31 @@ def test_unreadable_pictures_are_all_named_at_once_or_left_out(folder, tmp_path)
     with pytest.raises(ConfigError, match="3 of 30 images in .* cannot be read: .*set skip_unreadable") as refused:
         find(folder, tmp_path)
     assert all(f"{key} (" in str(refused.value) for key in damaged)
-    assert str(refused.value).count("(cannot identify image file)") == 2
+    assert str(refused.value).count("(it is no JPEG, PNG, WEBP, BMP, TIFF or GIF)") == 2
     assert str(folder / "Zebra") not in str(refused.value)
     pictures = find(folder, tmp_path, skip_unreadable=True)
     assert pictures.unreadable.keys() == damaged.keys()
     assert sum(len(keys) for keys, _ in pictures.splits.values()) == 27
     (folder / "Zebra" / "3.png").write_bytes(whole)  # a changed file is looked at again
     assert find(folder, tmp_path, skip_unreadable=True).unreadable.keys() == damaged.keys() - {"Zebra/3.png"}
+
+
+def test_names_that_are_no_text_are_refused_before_anything_is_trained(folder, tmp_path):
+    odd = bytes(folder / "Zebra") + b"/caf\xe9.png"
+    shutil.copy(folder / "Zebra" / "3.png", odd)
+    with pytest.raises(ConfigError, match=r"Zebra/caf\\udce9.png \(its name is not UTF-8: rename it\)"):
+        find(folder, tmp_path)
+    assert len(find(folder, tmp_path, skip_unreadable=True).unreadable) == 1
+    os.unlink(odd)
+    os.rename(folder / "Zebra", bytes(folder) + b"/Z\xe9bre")
+    with pytest.raises(ConfigError, match=r"the folder 'Z.*udce9bre' has a name that is not UTF-8: rename it"):
+        find(folder, tmp_path)
+
+
+def test_a_phones_pictures_are_named_and_not_passed_over(folder, tmp_path):
+    (folder / "Zebra" / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    with pytest.raises(ConfigError, match=r"Zebra/IMG_1.HEIC \(it is HEIC, AVIF or a film: export it as JPEG\)"):
+        find(folder, tmp_path)
 
 
 def test_too_little_is_refused_with_what_is_needed(folder, tmp_path):
@@ -151,60 +169,6 @@ def test_the_least_is_enough(tmp_path):
         for index in range(sum(LEAST.values())):
             save(tmp_path / "few" / name / f"{index}.png", seed=ord(name) + 1000 * index)
     assert sizes(find(tmp_path / "few", tmp_path)) == {split: {0: least, 1: least} for split, least in LEAST.items()}
-
-
-# --- any format comes out as a person sees it ---
-
-
-def written(tmp_path, image, name, **options):
-    image.save(tmp_path / name, **options)
-    return np.asarray(read_picture(tmp_path / name))
-
-
-def test_the_cameras_orientation_is_applied(tmp_path):
-    image = Image.new("RGB", (40, 20), RED)
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turned by a quarter
-    assert written(tmp_path, image, "a.jpg", exif=exif).shape == (40, 20, 3)
-
-
-def test_transparency_lies_on_white(tmp_path):
-    image = Image.new("RGBA", (8, 8), (*RED, 0))
-    image.putpixel((0, 0), (*RED, 255))
-    pixels = written(tmp_path, image, "a.png")
-    assert pixels[0, 0].tolist() == list(RED)
-    assert pixels[5, 5].tolist() == [255, 255, 255]
-    palette = Image.new("P", (8, 8), 0)
-    palette.putpalette([*RED, 0, 0, 255])
-    assert written(tmp_path, palette, "b.png", transparency=0)[0, 0].tolist() == [255, 255, 255]
-    assert written(tmp_path, palette, "c.png")[0, 0].tolist() == list(RED)
-    assert written(tmp_path, Image.new("LA", (8, 8), (50, 255)), "d.png")[0, 0].tolist() == [50, 50, 50]
-
-
-@pytest.mark.parametrize("name", ["a.png", "a.tif"])
-def test_sixteen_bits_are_scaled_by_their_range(tmp_path, name):
-    image = Image.fromarray(np.full((8, 8), 32768, np.uint16))
-    assert written(tmp_path, image, name)[0, 0].tolist() == [128, 128, 128]
-
-
-def test_floats_are_scaled_by_what_they_hold(tmp_path):
-    pixels = written(tmp_path, Image.fromarray(np.linspace(-3, 5, 64, dtype=np.float32).reshape(8, 8)), "a.tif")
-    assert (pixels.min(), pixels.max()) == (0, 255)
-
-
-def test_print_colours_grey_and_animations_come_as_rgb(tmp_path):
-    cyan = written(tmp_path, Image.new("CMYK", (8, 8), (255, 0, 0, 0)), "a.jpg")[0, 0]
-    assert cyan[0] < 60 < 180 < cyan[2]
-    assert written(tmp_path, Image.new("L", (8, 8), 77), "a.bmp")[0, 0].tolist() == [77, 77, 77]
-    frames = [Image.new("RGB", (8, 8), color) for color in (RED, (0, 0, 255))]
-    first = written(tmp_path, frames[0], "a.webp", save_all=True, append_images=frames[1:], lossless=True)
-    assert first[0, 0].tolist() == list(RED)
-
-
-def test_a_file_that_cannot_be_read_is_named(tmp_path):
-    (tmp_path / "odd.png").write_bytes(b"odd")
-    with pytest.raises(OSError, match=r"odd.png cannot be read \(cannot identify image file\)$"):
-        read_picture(tmp_path / "odd.png")
 
 
 # --- as a dataset ---

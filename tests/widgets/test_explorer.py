@@ -18,7 +18,7 @@ from woofkit.config import ConfigError
 from woofkit.data import Images
 from woofkit.explain.maps import explain_images, to_even
 from woofkit.plots.pages import strongest, verdict
-from woofkit.widgets import explorer, maps, photos
+from woofkit.widgets import explorer, maps
 from woofkit.widgets.explorer import attention_explorer, explorer_figure
 from woofkit.widgets.maps import Choice, ExplorerMaps
 from woofkit.widgets.photos import read_photo
@@ -320,10 +320,14 @@ def test_adding_a_photo_leaves_the_labels_given_alone(models, pixels, tmp_path):
     ("name", "content", "sentence"),
     [
         ("nothing.png", None, r"There is no file .*nothing\.png: allowed is the path of a picture"),
-        ("words.png", b"no image at all", r"words\.png cannot be opened as a picture: allowed is the path"),
-        ("half.png", "half", r"half\.png cannot be opened as a picture: allowed is the path"),
+        ("words.png", b"no image at all", r"words\.png cannot be read \(it is no JPEG, .*: allowed is the path"),
+        ("half.png", "half", r"half\.png cannot be read \(.*truncated.*: allowed is the path"),
         ("nul\0.png", None, "There is no file"),
-        ("stripe.png", "stripe", r"stripe\.png is 60 pixels long and 2 wide: allowed is 20 to 1 at most"),
+        (
+            "stripe.png",
+            "stripe",
+            r"stripe\.png cannot be read \(60 x 2 pixels: allowed is one side 20 times as long as the other",
+        ),
     ],
 )
 def test_a_bad_path_is_answered_by_a_sentence_and_nothing_changes(box, tmp_path, name, content, sentence):
@@ -378,9 +382,8 @@ def test_the_home_folder_may_be_written_as_a_tilde(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     photo(tmp_path)
     assert read_photo("~/dog.png", TRANSFORM).shape == (3, 32, 32)
-    with pytest.raises(ConfigError, match="cannot be opened"):
+    with pytest.raises(ConfigError, match="nobody-of-that-name"):
         read_photo("~nobody-of-that-name/dog.png", TRANSFORM)
-    assert photos.LONGEST == 20
 
 
 # --- the figure, and what both refuse ---

@@ -16,21 +16,29 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from woofkit.config import ConfigError
 from woofkit.datasets.near_duplicates import SIDE, copy_groups
+from woofkit.datasets.pictures import (
+    FORMATS,
+    LONGEST,
+    PIXELS,
+    named_in_utf8,
+    pictures_below,
+    read_picture,
+    shown,
+    why_unreadable,
+)
 from woofkit.files import write_json
 
 SPLIT_FOLDERS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
 SPLIT_FOLDERS |= {"test": "test", "testing": "test"}
 SHARES = {"test": 0.2, "val": 0.2}  # of a class, split off
 LEAST = {"train": 2, "val": 1, "test": 2}  # pictures of each class; an interval needs two to test on
-NO_PICTURES = {".h5", ".hdf", ".grib", ".bufr", ".pdf", ".mpg", ".mpeg", ".wmf", ".emf", ".eps", ".ps", ".fit", ".fits"}
 COPY = 0.9  # similarity from which two pictures are copies: re-lit copies have 0.93 and more, others 0.6 and less
 SHOWN = 20  # files that a message names
-WHITE = (255, 255, 255)
 
 
 class Pictures(NamedTuple):
@@ -59,10 +67,10 @@ def find_pictures(
     kept = _inspected(root, list(labels), cache, log)
     unreadable = kept["unreadable"]
     if unreadable and not skip_unreadable:
-        shown = [f"{key} ({why})" for key, why in list(unreadable.items())[:SHOWN]]
+        named = [f"{shown(key)} ({why})" for key, why in list(unreadable.items())[:SHOWN]]
         more = f" and {len(unreadable) - SHOWN} more" if len(unreadable) > SHOWN else ""
         raise ConfigError(
-            f"{len(unreadable)} of {len(labels):,} images in {str(root)!r} cannot be read: {'; '.join(shown)}{more}. "
+            f"{len(unreadable)} of {len(labels):,} images in {str(root)!r} cannot be read: {'; '.join(named)}{more}. "
             "Mend or remove them, or set skip_unreadable to leave them out"
         )
     splits = {split: [key for key in own if key not in unreadable] for split, own in listed.items()}
@@ -80,40 +88,6 @@ def class_folders(root: Path) -> tuple[str, ...]:
         ConfigError: no folder, or fewer than two classes.
     """
     return _class_folders(root, _listing(root))
-
-
-def read_picture(path: Path) -> Image.Image:
-    """Read any image that Pillow knows as RGB, as a person would see it.
-
-    The camera's orientation is applied, transparency lies on white, more than 8 bits are scaled to 8, and of an
-    animation the first frame counts.
-
-    Raises:
-        OSError: it cannot be read; the message says why.
-    """
-    try:
-        with Image.open(path) as file:
-            file.load()
-            image = ImageOps.exif_transpose(file)
-    except Exception as error:  # Pillow's readers raise many kinds
-        why = str(error).removesuffix(f" {str(path)!r}") or type(error).__name__
-        raise OSError(f"{path.name} cannot be read ({why})") from error
-    if image.mode.startswith("I") or image.mode == "F":
-        image = _to_8_bits(image)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        ground = Image.new("RGBA", image.size, (*WHITE, 255))
-        image = Image.alpha_composite(ground, image)
-    return image.convert("RGB")
-
-
-def _to_8_bits(image: Image.Image) -> Image.Image:
-    """16 bits are scaled by their range; 32 bits and floats, which have none, by what the image holds."""
-    values = np.asarray(image, dtype=np.float64)
-    low, high = (0.0, 65535.0) if image.mode.startswith("I;16") else (values.min(), values.max())
-    if image.mode == "I" and values.min() >= 0 and values.max() <= 65535:  # 16 bits in a wider format
-        low, high = 0.0, 65535.0
-    return Image.fromarray(((values - low) / ((high - low) or 1) * 255).round().astype(np.uint8))
 
 
 # --- what there is ---
@@ -153,23 +127,6 @@ def _pictures_of(root: Path, folder: Path, depth: int = 0) -> dict[str, str]:
     return found
 
 
-def pictures_below(folder: Path) -> list[Path]:
-    """Every file below a folder that ends like an image, at any depth, in order; hidden ones do not count.
-
-    Of a file it gives that file, if its name ends like an image's.
-    """
-    Image.init()
-    suffixes = Image.registered_extensions().keys() - NO_PICTURES
-    paths = sorted(folder.rglob("*")) if folder.is_dir() else [folder]
-    return [
-        path
-        for path in paths
-        if path.suffix.lower() in suffixes
-        and not any(part.startswith((".", "__MACOSX")) for part in path.relative_to(folder).parts)
-        and path.is_file()
-    ]
-
-
 def _class_folders(root: Path, listed: Mapping[str, Mapping[str, str]]) -> tuple[str, ...]:
     """The names of the listed pictures' class folders, sorted."""
     found = {name for own in listed.values() for name in own.values()}
@@ -178,6 +135,10 @@ def _class_folders(root: Path, listed: Mapping[str, Mapping[str, str]]) -> tuple
         raise ConfigError(
             f"data_dir {str(root)!r} has {what}. Expected: a folder of images per class, two at least, or train/ (and "
             "val/, test/) with such folders"
+        )
+    if odd := [name for name in found if not named_in_utf8(name)]:
+        raise ConfigError(
+            f"data_dir {str(root)!r}: the folder {shown(odd[0])!r} has a name that is not UTF-8: rename it"
         )
     return tuple(sorted(found, key=lambda name: (name.casefold(), name)))
 
@@ -220,7 +181,7 @@ def _inspected(root: Path, keys: Sequence[str], cache: Path, log: Callable[[str]
     stats = [(root / key).stat() for key in keys]
     signature = [
         str(root),
-        COPY,
+        [COPY, FORMATS, PIXELS, LONGEST],
         [(key, stat.st_size, stat.st_mtime_ns) for key, stat in zip(keys, stats, strict=True)],
     ]
     path = cache / f"folder-{hashlib.sha256(json.dumps(signature).encode()).hexdigest()[:16]}.json"
@@ -252,10 +213,13 @@ class _Thumbnails:
         return len(self.keys)
 
     def __getitem__(self, index: int) -> np.ndarray | str:
+        if not named_in_utf8(self.keys[index]):
+            return "its name is not UTF-8: rename it"
+        path = self.root / self.keys[index]
         try:
-            picture = read_picture(self.root / self.keys[index])
+            picture = read_picture(path)
         except OSError as error:
-            return str(error).partition(" cannot be read (")[2].removesuffix(")")
+            return why_unreadable(path, error)
         return np.array(picture.resize((SIDE, SIDE), Image.Resampling.BOX))
 
 

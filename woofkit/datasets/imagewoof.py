@@ -5,7 +5,6 @@ ImageNet's terms hold for the photographs: research, not commerce).
 """
 
 import hashlib
-import io
 import os
 import shutil
 import tarfile
@@ -17,10 +16,9 @@ from functools import partial
 from glob import glob
 from pathlib import Path
 
-from PIL import Image
-
 from woofkit.config import ConfigError, resolve_path
 from woofkit.datasets.download import download
+from woofkit.datasets.pictures import named_in_utf8, shown
 from woofkit.files import hold, require_folder
 
 # WordNet's id, the breed, and its class among ImageNet-1k's 1000. Label 0..9 is the position, in the order of the ids.
@@ -81,9 +79,16 @@ def is_unseen(key: str) -> bool:
 
 
 def list_images(folder: Path, split: str, wnids: tuple[str, ...] = WNIDS) -> list[str]:
-    """Every image of `folder/split` ("train" or "val") as a sorted key "split/wnid/file.JPEG"."""
+    """Every image of `folder/split` ("train" or "val") but hidden ones, as a sorted key "split/wnid/file.JPEG".
+
+    Raises:
+        ConfigError: a name is not UTF-8.
+    """
     names = {f"{split}/{wnid}": sorted(glob("*.JPEG", root_dir=folder / split / wnid)) for wnid in wnids}
-    return [f"{place}/{name}" for place in names for name in names[place]]
+    keys = [f"{place}/{name}" for place in names for name in names[place]]
+    if odd := [key for key in keys if not named_in_utf8(key)]:
+        raise ConfigError(f"{folder}: {shown(odd[0])!r} has a name that is not UTF-8: rename it, or unpack anew")
+    return keys
 
 
 def photographs(folder: Path, split: str, scheme: str) -> list[str]:
@@ -93,15 +98,6 @@ def photographs(folder: Path, split: str, scheme: str) -> list[str]:
         return [key for key in train + val if is_unseen(key)]
     keys = train if split == "train" else val
     return keys if scheme == "paper" else [key for key in keys if not is_unseen(key)]
-
-
-def read_image(folder: Path, key: str) -> Image.Image:
-    """Read one image as RGB. Raises OSError that names the image."""
-    data = io.BytesIO((folder / key).read_bytes())
-    try:
-        return Image.open(data).convert("RGB")
-    except OSError as error:  # PIL does not say which file
-        raise OSError(f"{key} cannot be read as an image: {error}") from error
 
 
 def check_counts(folder: Path, archive: Archive) -> None:

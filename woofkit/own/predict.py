@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from woofkit.config import ConfigError, require_range
 from woofkit.data import Images, Transform
-from woofkit.datasets.folder import pictures_below, read_picture
+from woofkit.datasets.pictures import pictures_below, read_picture, why_unreadable
 from woofkit.fast.runtime import Runtime
 from woofkit.files import require_folder, write_atomic
 from woofkit.own.finished import Finished
@@ -187,7 +187,7 @@ class _Cut:
         try:
             return path, self.transform.geometry(read_picture(path))
         except OSError as error:
-            return path, str(error).partition("(")[2].rstrip(")") or str(error)
+            return path, why_unreadable(path, error)
 
 
 def _draw_maps(finished: Finished, batch: _Batch, folder: Path) -> None:
