@@ -23,7 +23,13 @@ from woofkit.files import write_atomic
 from woofkit.lora import SWAPPED, LoRALinear, adapter_shapes, find_targets, lora_layers, replace_module, saved_names
 from woofkit.models import build_for, new_model
 from woofkit.results import is_finished, read_classes, read_config, read_record, whole_file
-from woofkit.storage.weights import hash_tensors, read_safetensors, tensor_differences
+from woofkit.storage.weights import (
+    hash_tensors,
+    read_safetensors,
+    require_numbers,
+    safetensors_bytes,
+    tensor_differences,
+)
 
 
 class Adapter(NamedTuple):
@@ -108,7 +114,8 @@ def save_adapter(model: nn.Module, config: LoRAConfig, path: str | Path) -> None
     require_made_with(model, config)
     tensors = {name: tensor.cpu().contiguous() for name, tensor in adapter_tensors(model, config).items()}
     metadata = {"format": FORMAT, "config": json.dumps(asdict(config)), "base": hash_base(model, config)}
-    write_atomic(Path(path), lambda temporary: save_file(tensors, temporary, metadata))
+    content = safetensors_bytes(tensors, metadata)
+    write_atomic(Path(path), lambda temporary: temporary.write_bytes(content))
 
 
 def require_made_with(model: nn.Module, config: LoRAConfig) -> None:
@@ -141,6 +148,8 @@ def read_adapter(model: nn.Module, path: str | Path) -> Adapter:
         ConfigError: the file is damaged or of another kind, its base differs, or its tensors do not fit.
     """
     path = Path(path)
+    if hasattr(model, "_orig_mod"):
+        raise ConfigError(f"this model is compiled: load {path.name} before torch.compile")
     try:
         tensors, metadata = read_safetensors(path)
     except (SafetensorError, OSError) as error:
@@ -149,22 +158,35 @@ def read_adapter(model: nn.Module, path: str | Path) -> Adapter:
         raise ConfigError(f"{path.name} is not an adapter file: its format is {found!r}, not {FORMAT!r}")
     try:
         config, base = LoRAConfig(**json.loads(metadata["config"])), metadata["base"]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path.name} does not say how its adapter was made: {error!r}") from error
     with base_in_place(model):
         if (found := hash_base(model, config)) != base:
+            _require_format(model, tensors, path.name)
             raise ConfigError(
                 f"{path.name} belongs to another base: its hash is {base[:12]}..., this model's {found[:12]}..."
             )
         return build_adapter(model, config, tensors, path.name)
 
 
+def _require_format(model: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
+    """Raise ConfigError where a base is another because its numbers are of another format than the adapter's."""
+    here = next(model.parameters()).dtype
+    made = next((tensor.dtype for name, tensor in tensors.items() if name.endswith(".lora_A")), here)
+    if made != here:
+        here, made = (str(dtype).removeprefix("torch.") for dtype in (here, made))
+        raise ConfigError(
+            f"this model is {here}, the base of {source} was {made}: load the adapter first, then convert"
+        )
+
+
 def build_adapter(model: nn.Module, config: LoRAConfig, tensors: dict[str, Tensor], source: str) -> Adapter:
     """Make an adapter for `model` out of its tensors; `source` names them in a message.
 
     Raises:
-        ConfigError: the tensors do not fit the model and the config.
+        ConfigError: the tensors do not fit the model and the config, or one holds nan.
     """
+    require_numbers(tensors, source)
     try:
         targets = find_targets(model, config)
         saved = {name: _resized(model.get_submodule(name), tensors, name) for name in saved_names(model, config)}

@@ -22,14 +22,7 @@ from woofkit.datasets import folder
 from woofkit.datasets.download import offline_where_there_is_no_network
 from woofkit.datasets.imagewoof import BREEDS, IMAGENET_INDEX
 from woofkit.lora import add_lora, call_projections, final_norm
-from woofkit.storage.weights import (
-    TRANSFORM_METADATA,
-    WEIGHT_FORMATS,
-    _npz_sizes,
-    _read_tensors,
-    tensor_differences,
-    verify_checksum,
-)
+from woofkit.storage.weights import WEIGHT_FORMATS, npz_sizes, read_weights, tensor_differences, verify_checksum
 
 BUNDLED_MODEL = "vit_tiny_patch16_224"
 BUNDLED_WEIGHTS = PROJECT_ROOT / "data" / "backbone" / "vit_tiny_patch16_224.sketch.safetensors"
@@ -50,7 +43,7 @@ def build_model(name: str, num_classes: int = 10, weights: str | Path | None = "
         name: timm's model name, such as "vit_tiny_patch16_224".
         num_classes: size of the new head (weights normal with std 0.02, bias zero).
         weights: "bundled" (this project's, for vit_tiny_patch16_224), "timm" (downloaded by timm), the path of a
-            .safetensors, .npz (JAX) or .pth file, or None or "random" for random weights.
+            file in one of WEIGHT_FORMATS, or None or "random" for random weights.
         seed: of the new head and of random weights.
 
     Raises:
@@ -118,6 +111,11 @@ def _pretrained_model(name: str, weights: str | Path | None, seed: int) -> nn.Mo
 
 def _vision_transformer(name: str, **settings) -> nn.Module:
     model = timm.create_model(name, **settings)
+    if hasattr(model, "head_dist"):
+        raise ConfigError(
+            f"model {name!r} has a second head, head_dist, which would stay random while the first learns: choose a "
+            "model with one, such as 'deit_tiny_patch16_224'"
+        )
     if not isinstance(getattr(model, "head", None), nn.Linear | nn.Identity) or not hasattr(model, "blocks"):
         raise _not_a_vision_transformer(name)
     return call_projections(model)
@@ -146,7 +144,7 @@ def _from_file(name: str, path: Path) -> nn.Module:
     if path.suffix not in WEIGHT_FORMATS:
         raise ConfigError(f"weights file {path.name}: format {path.suffix!r} is not one of {', '.join(WEIGHT_FORMATS)}")
     if path.suffix == ".npz":
-        num_classes, count = _npz_sizes(path)
+        num_classes, count = npz_sizes(path)
         model = _vision_transformer(name, num_classes=num_classes)
         if count != count_parameters(model).total:  # timm would ignore what is too much
             expected = f"{count_parameters(model).total:,}"
@@ -156,9 +154,9 @@ def _from_file(name: str, path: Path) -> nn.Module:
         except Exception as error:
             raise ConfigError(f"weights file {path.name} does not fit {name!r}: {error}") from error
         return model.eval()
-    tensors, metadata = _read_tensors(path)
-    num_classes = len(tensors["head.bias"]) if "head.bias" in tensors else 0  # 0: weights without a head
-    overlay = {key: read(metadata[key]) for key, read in TRANSFORM_METADATA.items() if key in metadata}
+    tensors, overlay = read_weights(path)
+    head = tensors.get("head.bias")
+    num_classes = 0 if head is None else head.numel()  # 0: weights without a head
     model = _vision_transformer(name, num_classes=num_classes, pretrained_cfg_overlay=overlay)
     if problems := tensor_differences(model.state_dict(), tensors):
         raise ConfigError(f"weights file {path.name} does not fit {name!r}: {'; '.join(problems)}")

@@ -106,6 +106,44 @@ def test_whatever_the_settings_the_file_alone_brings_the_model_back(small_vit, i
     assert what_trains(loaded) == what_trains(model)
 
 
+def test_equal_adapters_are_equal_bytes(small_vit, tmp_path):
+    model = add_lora(small_vit, CONFIG)
+    for name in "ab":
+        save_adapter(model, CONFIG, tmp_path / name)
+    content = (tmp_path / "a").read_bytes()
+    assert content == (tmp_path / "b").read_bytes()
+    header = content[8 : 8 + int.from_bytes(content[:8], "little")].decode()
+    places = [header.index(f'"{name}":') for name in ("base", "config", "format")]  # whatever the process
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tensors: tensors["head.bias"].fill_(torch.nan), "a.safetensors: the tensor head.bias holds nan or inf"),
+        (
+            lambda tensors: tensors.update({"head.bias": tensors["head.bias"].to(torch.int8)}),
+            "head.bias is int8: allowed are float16, bfloat16, float32, float64",
+        ),
+    ],
+)
+def test_an_adapter_that_is_no_numbers_is_refused(saved, fresh, change, message):
+    path = saved[0].with_name("a.safetensors")
+    with safe_open(saved[0], framework="pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(saved[0])
+    change(tensors)
+    save_file(tensors, path, metadata)
+    assert_refused(fresh, path, message)
+
+
+def test_another_number_format_and_a_compiled_model_are_told_apart_from_another_base(saved, fresh):
+    with pytest.raises(ConfigError, match="this model is float16, the base of .* was float32: load the adapter first"):
+        load_adapter(copy.deepcopy(fresh).half(), saved[0])
+    with pytest.raises(ConfigError, match="this model is compiled: load adapter.safetensors before torch.compile"):
+        load_adapter(torch.compile(fresh), saved[0])
+
+
 def test_a_frozen_model_is_saved_whole(fresh, images, tmp_path):
     model = train_a_little(add_lora(copy.deepcopy(fresh), CONFIG), images).requires_grad_(False)
     save_adapter(model, CONFIG, tmp_path / "a.safetensors")

@@ -1,7 +1,9 @@
 """Against Hugging Face PEFT as the oracle: the same numbers, and files that either side reads."""
 
+import contextlib
 import copy
 import json
+import time
 import warnings
 
 import pytest
@@ -206,7 +208,25 @@ FIRST = "base_model.model.blocks.0.attn.qkv"
         (edit_settings(lora_dropout="x"), "lora_dropout='x' is not what PEFT writes there"),
         (edit_settings(modules_to_save=5), "modules_to_save=5 is not what PEFT writes there"),
         (edit_settings(target_modules=5), "target_modules=5 is not what PEFT writes there"),
-        (edit_settings(alpha_pattern={"(": 3}), "is not made of regular expressions"),
+        (edit_settings(alpha_pattern={"(": 3}), r"alpha_pattern '\(' is not a regular expression"),
+        (edit_settings(alpha_pattern={"(?R)": 3}), r"alpha_pattern '\(\?R\)' takes too long to match: name layers"),
+        (lambda folder: (folder / CONFIG_FILE).write_text("[" * 10**5), "adapter_config.json is missing or damaged"),
+        (edit_tensors(lambda t: t[f"{FIRST}.lora_B.weight"].fill_(torch.nan)), f"{FIRST}.lora_B.weight holds nan or"),
+        (
+            edit_tensors(lambda t: t.update({k: v.to(torch.int8) for k, v in t.items() if "lora_A" in k})),
+            "lora_A.weight is int8, allowed are numbers with a fraction",
+        ),
+        (
+            edit_tensors(
+                lambda t: t.update(
+                    {
+                        "base_model.model.patch_embed.proj.lora_A.weight": torch.ones(5, 3, 8, 8),
+                        "base_model.model.patch_embed.proj.lora_B.weight": torch.ones(48, 5, 1, 1),
+                    }
+                )
+            ),
+            r"adapts the convolution patch_embed.proj, which LoRALinear cannot: .*'attn.qkv', 'attn.proj'",
+        ),
         (edit_settings(init_lora_weights="pissa"), "init_lora_weights='pissa' is not supported, only True"),
         (
             edit_tensors(lambda t: t.update({f"{FIRST}.lora_B.weight": torch.ones(144, 7)})),
@@ -244,6 +264,16 @@ def test_what_cannot_be_read_is_refused_by_name_and_changes_nothing(small_vit, i
     assert not lora_layers(small_vit)
     assert small_vit(images).equal(before)
     assert all(p.requires_grad for p in small_vit.parameters())
+
+
+@pytest.mark.parametrize("pattern", ["(.*)*(.*)*(.*)*(.*)*X", "(a|a)*" * 30 + "X", "(.+)+(.+)+$Z"])
+def test_patterns_that_backtrack_do_not_hang(small_vit, tmp_path, pattern):
+    export_peft(add_lora(copy.deepcopy(small_vit), PAPER), PAPER, tmp_path)
+    edit_settings(alpha_pattern={pattern: 4})(tmp_path)
+    start = time.perf_counter()
+    with contextlib.suppress(ConfigError):
+        import_peft(small_vit, tmp_path)
+    assert time.perf_counter() - start < 5
 
 
 def test_export_refuses_what_save_refuses(small_vit, tmp_path):

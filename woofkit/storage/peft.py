@@ -7,11 +7,11 @@ block-diagonal. The update, scaling * B A, is the same matrix. Checked against P
 
 import json
 import math
-import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import regex
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -20,9 +20,11 @@ from torch.nn import functional as F
 from woofkit.config import ConfigError, LoRAConfig
 from woofkit.files import write_atomic
 from woofkit.lora import find_targets, lora_layers, saved_names
+from woofkit.storage.weights import FLOATS, require_numbers
 
 PREFIX = "base_model.model."
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
+PATTERN_SECONDS = 0.5  # for one pattern on one name; those that people write take microseconds
 REFUSED = {  # settings of PEFT that change what an adapter computes and that LoRALinear does not have
     "use_dora": (False, None),
     "bias": ("none", None),
@@ -87,6 +89,7 @@ def read_peft(model: nn.Module, folder: Path) -> tuple[LoRAConfig, dict[str, Ten
         ConfigError: a file is missing or damaged, or the adapter does what LoRALinear cannot; the message names it.
     """
     settings, tensors = _read_settings(folder / CONFIG_FILE), _read_weights(folder / WEIGHTS_FILE)
+    _require_linear(model, tensors)
     ranks = _ranks(tensors, folder / WEIGHTS_FILE)
     rank, r, alpha = max(ranks.values()), settings["r"], settings["lora_alpha"]
     rslora = bool(settings.get("use_rslora"))
@@ -116,6 +119,17 @@ def read_peft(model: nn.Module, folder: Path) -> tuple[LoRAConfig, dict[str, Ten
     return config, renamed
 
 
+def _require_linear(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Raise ConfigError for an adapter on a convolution, as PEFT makes one where "proj" is a target."""
+    modules = dict(model.named_modules())
+    for name in {key.partition(".lora_")[0] for key in tensors if ".lora_" in key}:
+        if isinstance(modules.get(name), nn.Conv1d | nn.Conv2d | nn.Conv3d):
+            raise ConfigError(
+                f"{WEIGHTS_FILE} adapts the convolution {name}, which LoRALinear cannot: train it with target_modules "
+                "that name linear layers alone, such as ['attn.qkv', 'attn.proj']"
+            )
+
+
 def _ranks(tensors: dict[str, Tensor], path: Path) -> dict[str, int]:
     """The rank of every layer with LoRA. Raises ConfigError unless each has an A and a B that fit."""
     ranks = {}
@@ -137,10 +151,17 @@ def _divisor(rank: int, rslora: bool) -> float:
 
 def _pattern(patterns: dict | None, name: str, default: float) -> float:
     """The value that PEFT takes for a layer: the first pattern that matches its name or the end of it."""
-    try:
-        return next((value for key, value in (patterns or {}).items() if re.match(rf"(.*\.)?({key})$", name)), default)
-    except re.error as error:
-        raise ConfigError(f"{CONFIG_FILE}: alpha_pattern {patterns!r} is not made of regular expressions") from error
+    for pattern, value in (patterns or {}).items():
+        try:
+            if regex.match(rf"(.*\.)?({pattern})$", name, timeout=PATTERN_SECONDS):
+                return value
+        except regex.error as error:
+            raise ConfigError(f"{CONFIG_FILE}: alpha_pattern {pattern!r} is not a regular expression") from error
+        except (TimeoutError, MemoryError, RecursionError, OverflowError) as error:
+            raise ConfigError(
+                f"{CONFIG_FILE}: alpha_pattern {pattern[:60]!r} takes too long to match: name layers"
+            ) from error
+    return default
 
 
 def _targets(model: nn.Module, settings: dict, layers: list[str]) -> tuple[str, ...]:
@@ -156,7 +177,7 @@ def _targets(model: nn.Module, settings: dict, layers: list[str]) -> tuple[str, 
 def _read_settings(path: Path) -> dict[str, Any]:
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is missing or damaged: {error}") from error
     kind = settings.get("peft_type") if isinstance(settings, dict) else None
     if kind != "LORA":
@@ -195,4 +216,8 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         raise ConfigError(f"{path} is missing or damaged: {error}") from error
     if foreign := [key for key in tensors if not key.startswith(PREFIX)]:
         raise ConfigError(f"{path.name} is not a file of PEFT: {foreign[0]!r} does not begin with {PREFIX!r}")
+    if odd := [key for key, tensor in tensors.items() if tensor.dtype not in FLOATS]:
+        kind = str(tensors[odd[0]].dtype).removeprefix("torch.")
+        raise ConfigError(f"{path.name}: the tensor {odd[0]} is {kind}, allowed are numbers with a fraction")
+    require_numbers(tensors, path.name)
     return {key.removeprefix(PREFIX): tensor for key, tensor in tensors.items()}
