@@ -27,7 +27,7 @@ from woofkit.fast.memory import measure_peak_memory, naming_what_fits, return_fr
 from woofkit.fast.runtime import Runtime
 from woofkit.files import describe_environment, hold, require_folder, require_room, write_json
 from woofkit.models import build_for, count_parameters, data_config, run_classes
-from woofkit.progress import Means, Monitor, ProgressLines, Timed
+from woofkit.progress import LossGuard, Means, Monitor, ProgressLines, Timed
 from woofkit.results import is_whole, read_history, write_history, write_metrics, write_predictions
 from woofkit.storage.checkpoints import load_checkpoint, remove_checkpoints, room_for_training, save_checkpoint
 from woofkit.storage.weights import hash_tensors
@@ -261,7 +261,7 @@ def fit(
         be on their way), val_loss and val_accuracy (or nan).
 
     Raises:
-        FloatingPointError: the loss is no number.
+        FloatingPointError: a loss is no number; the message has its step, and what is to blame.
     """
     runtime.prepare(model)
     images = {split: replace(each, pixels=runtime.near(each.pixels)) for split, each in images.items()}
@@ -269,8 +269,8 @@ def fit(
     optimizer = make_optimizer(model, config.lr, runtime)
     forward = runtime.forward(config.epochs * len(train), config.batch_size)
     step = partial(train_step, model, optimizer=optimizer, runtime=runtime, forward=forward)
-    step = runtime.repeated(step, config.batch_size)
-    run = _Loop(model, train, config, runtime, optimizer, step, monitor or Monitor())
+    step, guard = runtime.repeated(step, config.batch_size), LossGuard(model, config.lr, config.batch_size)
+    run = _Loop(model, train, config, runtime, optimizer, step, monitor or Monitor(), guard)
     trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     state = load_checkpoint(checkpoint, trainable, runtime.device, run.monitor.log) if checkpoint else {}
     history, best = state.get("history", []), state.get("best", {})
@@ -309,6 +309,7 @@ class _Loop:
     optimizer: torch.optim.Optimizer
     step: Step
     monitor: Monitor
+    guard: LossGuard
 
 
 def _train_epoch(run: _Loop, epoch: int) -> tuple[dict, bool]:
@@ -330,6 +331,7 @@ def _train_epoch(run: _Loop, epoch: int) -> tuple[dict, bool]:
         lr = learning_rate(config, step, config.epochs * steps_per_epoch)
         set_learning_rate(run.optimizer, lr)
         loss, logits = run.step(images, targets)
+        run.guard.step(loss, epoch + 1, step, lr, len(targets))
         loss_sum += loss * len(targets)  # weighted: the last batch is smaller
         num_correct += (logits.argmax(1) == targets).sum()
         num_seen += len(targets)
@@ -338,12 +340,11 @@ def _train_epoch(run: _Loop, epoch: int) -> tuple[dict, bool]:
         watched += time.perf_counter() - begin
         if stopped := run.monitor.stop():
             break
+    run.guard.end_epoch(epoch + 1)
     mean_loss, accuracy = means()
     seconds = max(time.perf_counter() - start - watched, 1e-9)
     got = (time.process_time() - computed) / (seconds * torch.get_num_threads())
     run.model.eval()
-    if not math.isfinite(mean_loss):
-        raise FloatingPointError(f"the loss is {mean_loss} in epoch {epoch + 1}: try a lower lr than {config.lr:g}")
     record = {
         "epoch": epoch + 1,
         "images": num_seen,

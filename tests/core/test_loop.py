@@ -15,7 +15,7 @@ from woofkit import train as loop
 from woofkit.config import TrainConfig
 from woofkit.data import Images
 from woofkit.fast.runtime import Runtime
-from woofkit.progress import Monitor
+from woofkit.progress import LossGuard, Monitor
 from woofkit.train import Evaluation, evaluate, fit, learning_rate, selected_epoch
 
 TRANSFORM = transform_for(8)
@@ -195,12 +195,77 @@ def test_the_cosine_runs_once_over_the_whole_training():
     assert ends == pytest.approx([0.05 * (1 + math.cos(math.pi * step / 12)) for step in (2, 5, 8, 11)])
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_with_advice():
+def test_weights_that_are_no_numbers_are_named_before_training():
     model = new_model()
     with torch.no_grad():
         model[1].weight[0, 0] = math.inf
-    with pytest.raises(FloatingPointError, match="the loss is nan in epoch 1: try a lower lr than 0.01"):
-        run_fit(model)
+    seen = []
+    with pytest.raises(
+        FloatingPointError, match="^1.weight holds nan or inf before training: the weights are to blame"
+    ):
+        run_fit(model, step=lambda *where: seen.append(where))
+    assert seen == []
+
+
+def test_a_loss_that_is_no_number_before_any_update_is_not_the_rates_fault():
+    images = replace(IMAGES, transform=replace(TRANSFORM, std=(0.0, 1.0, 1.0)))
+    match = (
+        "the loss is nan in step 1, in epoch 1, at lr 0.01: nothing had been trained yet, .* mean and std, are to blame"
+    )
+    with pytest.raises(FloatingPointError, match=match):
+        fit(new_model(), {"train": images}, CONFIG, Runtime.of(CONFIG))
+
+
+def break_after(steps, model, number=math.nan):
+    """Watch a training of `model` and spoil a weight after so many steps, as a rate that is too high would."""
+    seen = []
+
+    def step(*where):
+        seen.append(where)
+        if len(seen) == steps:
+            with torch.no_grad():
+                model[1].weight.fill_(number)
+
+    return seen, step
+
+
+@pytest.mark.parametrize(("number", "loss"), [(math.nan, "nan"), (1e38, "nan|inf")])
+def test_the_first_loss_that_is_no_number_ends_the_run_at_its_step_and_the_last_epoch_stays(tmp_path, number, loss):
+    model, lines = new_model(), []
+    seen, step = break_after(5, model, number)
+    match = (
+        rf"the loss is ({loss}) in step 6, in epoch 2, at lr 0.01: the weights were numbers before training \(the norm "
+        r"of the gradients was [\d.]+ in step 5, in epoch 2, at lr 0.01\), so try a lower lr than 0.01"
+    )
+    with pytest.raises(FloatingPointError, match=match):
+        run_fit(model, checkpoint=tmp_path / "c.pt", step=step)
+    assert len(seen) == 5  # the sixth ended it
+    again = new_model()
+    history = run_fit(again, checkpoint=tmp_path / "c.pt", log=lines.append)  # goes on after the first epoch
+    whole = new_model()
+    assert [record["train_loss"] for record in history] == [record["train_loss"] for record in run_fit(whole)]
+    assert all(tensor.equal(state(whole)[name]) for name, tensor in state(again).items())
+    assert lines == []
+
+
+def test_an_epoch_whose_last_step_broke_the_weights_is_not_kept(tmp_path):
+    model = new_model()
+    _, step = break_after(6, model)  # three steps per epoch
+    with pytest.raises(
+        FloatingPointError, match="1.weight holds nan or inf after the last step of epoch 2 .* in step 6"
+    ):
+        run_fit(model, checkpoint=tmp_path / "c.pt", step=step)
+    assert len(run_fit(new_model(), replace(CONFIG, epochs=1), checkpoint=tmp_path / "c.pt")) == 1
+
+
+def test_the_norm_that_is_named_is_that_of_the_steps_gradients():
+    model = new_model()
+    guard = LossGuard(model, 0.01, 10)
+    F.cross_entropy(model(TRANSFORM.normalize(PIXELS)), torch.as_tensor(LABELS)).backward()
+    norm = torch.cat([p.grad.flatten() for p in model.parameters()]).norm().item()
+    guard.step(torch.tensor(2.0), 1, 0, 0.01, 10)
+    with pytest.raises(FloatingPointError, match=rf"the norm of the gradients was {norm:.3g} in step 1, in epoch 1"):
+        guard.step(torch.tensor(math.nan), 1, 1, 0.01, 10)
 
 
 def test_bf16_computes_nearly_the_same_and_keeps_weights_and_logits_in_float32():
