@@ -131,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
         _option("--jobs", type=int, metavar="N", help="at once, with --cluster or --launcher"),
     )
     command(_evidence, which_sweep, parameters, source)
-    command(_recommend, parameters, cores)
+    command(_recommend, parameters, cores, source)
     run = _option("run", metavar="RUN", help="the folder of a finished run")
     command(
         _predict,
@@ -174,6 +174,13 @@ def _study(options: argparse.Namespace) -> StudyConfig:
 def _run(options: argparse.Namespace) -> int:
     """Run the notebooks headlessly."""
     parameters = parse_parameters(options.parameter)
+    settings = load_profile(options.profile) | parameters
+    if StudyConfig.from_dict(settings).lr == 0:  # each method's own rate has to be searched first
+        from woofkit.own.recommend import recommend
+
+        asked = {name: value for name, value in settings.items() if name not in ("lr", "seed")}
+        if status := recommend(asked, log=partial(print, flush=True)):
+            return status
     from woofkit.study import StudyError, run_study
 
     try:
@@ -265,7 +272,7 @@ def _recommend(options: argparse.Namespace) -> int:
     parameters = parse_parameters(options.parameter)
     from woofkit.own.recommend import recommend
 
-    return recommend(parameters, options.cores, partial(print, flush=True))
+    return recommend(parameters, options.cores, options.source_dir, partial(print, flush=True))
 
 
 # The paths of these two start where the caller stands, as the shell completes and expands them.

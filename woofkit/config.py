@@ -311,8 +311,12 @@ class TrainConfig(RunSettings, _Method):
 
 @settings
 class StudyConfig(RunSettings, _Profile):
-    """The parameters of the notebooks, one field each; the defaults are the `demo` profile."""
+    """The parameters of the notebooks, one field each; the defaults are the `demo` profile.
 
+    With lr 0, every method takes the rate that `python -m woofkit recommend` has found for it.
+    """
+
+    lr: Annotated[float, Field(ge=0, le=10)] = RunSettings.lr
     num_test: _images(2 * NUM_BREEDS) = RunSettings.num_test  # no interval is known with one image per breed
     rank: Rank = 12
     runs_dir: checked(str, "a folder's path, such as 'runs'") = "runs"
@@ -347,7 +351,29 @@ class StudyConfig(RunSettings, _Profile):
     def train_config(self, method: str) -> TrainConfig:
         """The settings of this study's training run with `method`."""
         shared = {field.name: getattr(self, field.name) for field in fields(RunSettings)}
+        shared["lr"] = self.lr or self._found_rate(method)
         return TrainConfig(method=method, lora=LoRAConfig.paper(self.rank) if method == "lora" else None, **shared)
+
+    def _found_rate(self, method: str) -> float:
+        found = json.loads(self.rates_file.read_text(encoding="utf-8")) if self.rates_file.is_file() else {}
+        rates = found.get("rates", {}) if found.get("settings") == self.searched_settings else {}
+        if method not in rates and method != "zero-shot":
+            raise ConfigError(
+                f"lr = 0 takes the rate that a search has found, and there is none for method {method!r} and these "
+                f"settings in {self.run_root}: python -m woofkit recommend searches, or give a number"
+            )
+        return rates.get(method, RunSettings.lr)
+
+    @property
+    def searched_settings(self) -> dict[str, Any]:
+        """The settings for which a rate is searched, as JSON has them; whatever the seed and however it is computed."""
+        ignored = ("profile", "runs_dir", "lr", "seed", "precision", *NAMED_IF_CHANGED)
+        return {name: value for name, value in asdict(self).items() if name not in ignored}
+
+    @property
+    def rates_file(self) -> Path:
+        """Where `python -m woofkit recommend` keeps the rates that it has found: {"settings", "rates"}."""
+        return self.run_root / "rates.json"
 
     @property
     def run_root(self) -> Path:

@@ -56,9 +56,14 @@ def build_model(name: str, num_classes: int = 10, weights: str | Path | None = "
         model.reset_classifier(num_classes)
         if not isinstance(model.head, nn.Linear):
             raise _not_a_vision_transformer(name)
-        nn.init.normal_(model.head.weight, std=0.02)
-        nn.init.zeros_(model.head.bias)
+        draw_head(model.head)
     return model
+
+
+def draw_head(head: nn.Linear) -> None:
+    """Begin a head anew, in place, by torch's random numbers: weights normal with std 0.02, bias zero."""
+    nn.init.normal_(head.weight, std=0.02)
+    nn.init.zeros_(head.bias)
 
 
 def original_head(name: str, weights: str | Path | None) -> nn.Linear:

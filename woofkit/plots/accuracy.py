@@ -63,6 +63,36 @@ def accuracy_by_parameters(frame: pd.DataFrame, ax: Axes) -> Axes:
     return ax
 
 
+def label_curves(frame: pd.DataFrame, ax: Axes) -> Axes:
+    """Draw accuracy against the number of training images, logarithmic: what was measured, and dashed what is expected.
+
+    `frame` has method, images, accuracy, low and high (0 to 1), and expected (bool), rows in rising order of images.
+    """
+    style.check_fractions(frame, "accuracy", "low", "high")
+    for method, rows in frame.groupby("method", sort=False):
+        look, measured = style.method_style(method), rows[~rows["expected"]]
+        beyond = rows[rows["images"] >= measured["images"].max()]
+        ax.vlines(measured["images"], measured["low"], measured["high"], color=look["color"], linewidth=5, alpha=0.4)
+        name = style.method_name(method)
+        ax.plot(measured["images"], measured["accuracy"], markersize=11, **look | {"label": f"{name}, measured"})
+        ax.plot(beyond["images"], beyond["accuracy"], "--", color=look["color"], label=f"{name}, expected")
+        ax.fill_between(beyond["images"], beyond["low"], beyond["high"], color=look["color"], alpha=0.15)
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(ticks := sorted(set(frame["images"])), [f"{images:,}" for images in ticks])
+    ax.set(xlabel="training images", ylabel="test accuracy")
+    style.percent_axis(ax.yaxis)
+    ax.legend(loc="lower right")
+    return ax
+
+
+def label_curve_figure(frame: pd.DataFrame) -> Figure:
+    """Draw `label_curves` as a figure of its own."""
+    fig, ax = plt.subplots(figsize=(11, 6), layout="constrained")
+    label_curves(frame, ax)
+    ax.set_title("What more labels would bring")
+    return fig
+
+
 def per_class_accuracy(frame: pd.DataFrame, ax: Axes) -> Axes:
     """Draw one mark per class and method, easiest class first; `frame` has breed, method, accuracy (0 to 1).
 

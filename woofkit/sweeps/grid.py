@@ -112,6 +112,7 @@ def load_sweep(name_or_path: str | Path, overrides: dict[str, Any] | None = None
     if not isinstance(grids, dict) or not grids:
         raise ConfigError(f"{path.name} has no grids: name at least one, as in 'grids: {{ranks: {{method: lora}}}}'")
     study = StudyConfig.from_dict(load_profile(profile) | (overrides or {}))
+    study = replace(study, lr=study.lr or StudyConfig.lr)  # 0 stands for what a search finds
     products = [(grid, product) for grid, given in grids.items() for product in _products(grid, given)]
     for name in overrides or {}:
         if all(name in product for _, product in products):

@@ -9,10 +9,10 @@ import json
 import math
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import chdir
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from woofkit.config import PROJECT_ROOT, SKETCH_SIZES, ConfigError, TrainConfig,
 from woofkit.fast.cores import share_cores
 from woofkit.faults import as_exit_status
 from woofkit.files import hold, write_json
+from woofkit.progress import Monitor
 from woofkit.results import load_runs, read_history, read_metrics
 from woofkit.sweeps.engine import Engine
 from woofkit.sweeps.grid import SETTINGS, Sweep, load_sweep, settings_hash
@@ -131,20 +132,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return as_exit_status(do, say)
 
 
-def train(root: Path, agenda: dict[str, Any], name: str) -> None:
+def train(root: Path, agenda: dict[str, Any], name: str, monitor: Monitor | None = None) -> None:
     """Train a run, or find it trained, and write what came of it."""
     config, search = TrainConfig(**agenda["runs"][name]["settings"]), agenda["runs"][name]["search"]
     if search:
         config = replace(config, lr=json.loads((root / "best_lr" / f"{search}.json").read_text())["lr"])
-    _train(root, config, name)
+    train_job(root, config, name, monitor)
 
 
-def _train(root: Path, config: TrainConfig, name: str) -> None:
+def train_job(root: Path, config: TrainConfig, name: str, monitor: Monitor | None = None) -> None:
+    """Train the run of a job, or find it trained, and write what came of it under the job's name."""
     from woofkit.train import run_training
 
     try:
         # A job outlives a Snakemake that is killed. The next job of the same run waits, instead of writing beside it.
-        run = run_training(config, root)
+        run = run_training(config, root, *([monitor] if monitor else []))
         outcome = {"run": run.name, "val_accuracy": val_accuracy(run)}
     except FloatingPointError as error:  # it would diverge again
         print(f"diverged: {error}", flush=True)
@@ -161,7 +163,9 @@ def val_accuracy(run: Path) -> float | None:
     return None if math.isnan(accuracy) else accuracy
 
 
-def choose(root: Path, agenda: dict[str, Any], search: str) -> None:
+def choose(
+    root: Path, agenda: dict[str, Any], search: str, monitor: Monitor | None = None, log: Callable[[str], None] = print
+) -> None:
     """Write the learning rate with the best validation accuracy, and the accuracies it was chosen by.
 
     The accuracy of a learning rate is a mean over seeds; where one of them diverged it is 0. Among equals the smallest
@@ -183,17 +187,17 @@ def choose(root: Path, agenda: dict[str, Any], search: str) -> None:
         wider = next_rate([float(lr) for lr in accuracy.index], best)
         if not wider or further == MOST_WIDENINGS:
             break
-        print(f"{search}: {best:g} is at the edge of its grid, so {wider:g} is tried, too", flush=True)
+        log(f"{search}: {best:g} is at the edge of its grid, so {wider:g} is tried, too")
         for lr, job in tuple(tried):
             if lr == agenda["searches"][search][0][0]:  # of each seed once
                 config = replace(TrainConfig(**agenda["runs"][job]["settings"]), lr=wider)
                 name = settings_hash(config.to_dict())
                 if not read_outcome(root, name):
-                    _train(root, config, name)
+                    train_job(root, config, name, monitor)
                 tried.append((wider, name))
                 widened.append(name)
     words = ", at the edge of its grid: a wider one may hold a better" if wider else ""
-    print(f"best learning rate of {search}: {best:g}, val {accuracy[best]:.1%}{words}", flush=True)
+    log(f"best learning rate of {search}: {best:g}, val {accuracy[best]:.1%}{words}")
     (root / "best_lr").mkdir(exist_ok=True)
     chosen = {"lr": best, "val_accuracy": accuracy.to_dict(), "widened": widened, "at_an_edge": bool(wider)}
     write_json(root / "best_lr" / f"{search}.json", chosen)
@@ -262,12 +266,22 @@ def measured_rates(root: Path) -> dict[str, float]:
 def expected_seconds(config: TrainConfig, rates: dict[str, float]) -> float:
     """How long a run takes, from its settings: to start, to train and validate in each epoch, and to test."""
     sizes = SKETCH_SIZES if config.dataset == "sketchwoof" else IMAGEWOOF_SIZES[config.scheme]
+    if config.dataset == "folder":
+        sizes = _folder_sizes(config.data_dir, config.skip_unreadable)
     seconds = START_SECONDS + (config.num_test or sizes["test"]) / EVALUATION_RATE
     if config.method == "zero-shot":
         return seconds
     train = config.label_fraction * (config.num_train or sizes["train"])
     val = (config.num_val or sizes["val"]) if config.scheme == "clean" else 0
     return seconds + config.epochs * (train / rates[config.method] + val / EVALUATION_RATE)
+
+
+@cache
+def _folder_sizes(data_dir: str, skip_unreadable: bool) -> dict[str, int]:
+    from woofkit.data import load_dataset  # takes seconds, and only pictures of one's own have to be counted
+
+    source = {"data_dir": data_dir, "skip_unreadable": skip_unreadable}
+    return {split: len(load_dataset("folder", split=split, **source)) for split in ("train", "val", "test")}
 
 
 if __name__ == "__main__":

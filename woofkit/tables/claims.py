@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from woofkit.claims.effects import Effect, Effects
+from woofkit.claims.effects import OWN, Effect, Effects
 from woofkit.claims.hypotheses import HYPOTHESES, POINT
 from woofkit.claims.laws import LAWS, judge_law
 from woofkit.claims.recommendations import NEEDS, Need, advise
@@ -148,10 +148,12 @@ def laws_markdown(effects: Effects, world: str) -> str:
     return markdown_table(("what is known", "from", f"found on {world}", "agrees?"), rows)
 
 
-def decisions_markdown(effects: Effects, worlds: Sequence[str]) -> str:
+def decisions_markdown(effects: Effects, worlds: Sequence[str], needs: Sequence[Need] = NEEDS) -> str:
     """The recommendations in markdown: one row per need, and per world the methods that nothing is shown to beat."""
-    rows = [(need.question, *(_advice(need, effects, world) for world in worlds)) for need in NEEDS]
-    return markdown_table(("if you need", *(f"take, by the {world}" for world in worlds)), rows)
+    rows = [(need.question, *(_advice(need, effects, world) for world in worlds)) for need in needs]
+    return markdown_table(
+        ("if you need", *(f"take, by {'' if world == OWN else 'the '}{world}" for world in worlds)), rows
+    )
 
 
 def _advice(need: Need, effects: Effects, world: str) -> str:
