@@ -59,9 +59,8 @@ def _headline(facts: Facts) -> str:
     take = "Train nothing (zero-shot)" if unbeaten[0] == "zero-shot" else f"Take {METHOD_NAMES[unbeaten[0]]}"
     lines = [f"**{take}, if accuracy is what counts.**"]
     if equals:
-        lines.append(
-            f"Of the methods that no other was shown to beat it trains least; the others are {_listed(equals)}."
-        )
+        also = f"As far as these test images can tell, {_listed(equals)} may be as good, and train more."
+        lines.append(f"No other method was shown to beat it. {also}")
     else:
         lines.append("It was shown to beat every other method that was measured.")
     for method, (_, effect) in beaten.items():
@@ -185,7 +184,7 @@ def labels_markdown(facts: Facts) -> str:
         table = markdown_table(("training images", f"{name}, measured", "expected"), rows, "rrr")
         parts += [_more(curve), table]
     parts.append(
-        "Every amount has equally many steps. The probe's rate was chosen anew for each, that of other methods on all "
+        "Every amount has equally many steps, and trainings of its own. The probe's rate was chosen anew for each, that of other methods on all "
         "images. Expected: an inverse power law with a floor, error = c + a n^-b; the interval holds every such curve "
         "that the measured accuracies do not contradict. It holds for more pictures of the same kind. "
         "The figure is `figures/label_curves.png`."

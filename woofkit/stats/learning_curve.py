@@ -16,7 +16,7 @@ import numpy as np
 
 POWERS = np.geomspace(0.05, 3.0, 60)  # the exponents b that are tried
 LEAST_SIZES = 3
-STEPS = 400  # of errors between 0 and 1 that are asked whether they are contradicted
+STEPS = 1000  # of the numbers between 0 and 1 that are asked whether they are contradicted
 
 
 class Curve(NamedTuple):
