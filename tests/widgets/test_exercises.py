@@ -245,22 +245,18 @@ def _among(answer, right):
 
 def test_the_papers_three_parts_are_judged_one_by_one(capsys):
     right = (165_888, 9_216, 2_314)
-    given = {
-        right: "Right: 177,418 in all.",
-        (13_824, 768, 2_314): "adapters: this is one block, and there are 12; biases: this is one block",
-        (
-            12 * 12 * 768,
-            12 * 192,
-            384,
-        ): "`proj` is missing; biases: `qkv` is missing; norm and head: the head is missing",
-        (165_888, 6_912, 2_304): "biases: `proj` is missing; norm and head: the head has a bias",
-        (12 * 12 * 960, 0, 1_930): "A stands twice",
-        ("165888", np.int64(9216), torch.tensor(2314)): "Right",
-        ("many", (1, 2), None): "adapters: one whole number is asked for",
-        (np.zeros(3), torch.ones(2), Unprintable()): "one whole number is asked for",
-        (None, None, ...): UNANSWERED,
-    }
-    for parts, words in given.items():
+    given = [
+        (right, "Right: 177,418 in all."),
+        ((13_824, 768, 2_314), "adapters: this is one block, and there are 12; biases: this is one block"),
+        ((12 * 12 * 768, 12 * 192, 384), "`proj` is missing; biases: `qkv` is missing; norm and head: the head is"),
+        ((165_888, 6_912, 2_304), "biases: `proj` is missing; norm and head: the head has a bias"),
+        ((12 * 12 * 960, 0, 1_930), "A stands twice"),
+        (("165888", np.int64(9216), torch.tensor(2314)), "Right"),
+        (("many", [1], None), "adapters: one whole number is asked for"),
+        ((np.zeros(3), torch.ones(2), Unprintable()), "one whole number is asked for"),
+        ((None, None, ...), UNANSWERED),
+    ]
+    for parts, words in given:
         exercises.check_paper_count(*parts)
         assert words in capsys.readouterr().out
 
@@ -668,7 +664,7 @@ def test_a_neighbours_adapter_answers_and_the_base_is_given_back(study, tmp_path
     assert "argmax(1)" in say(ask_logits)
     assert "afterwards the base is not what it was" in say(left_on)
     assert "the base alone" in say(lambda base, path, images: base(images).detach().argmax(1))
-    for odd in [each for each in ODD if each is not len]:
+    for odd in ("6", torch.zeros(20), Unprintable(), leaves):  # each time the test's drawings are drawn anew
         assert say(odd).startswith("Wrong")
         assert say(lambda *_arguments, odd=odd: odd).startswith("Wrong")
     assert say(nothing) == say(None) == UNANSWERED

@@ -1,5 +1,6 @@
 """Check answers that are numbers or a word; each truth is computed from the formula, the model or the paper's table."""
 
+from functools import cache
 from typing import Any
 
 from torch import nn
@@ -38,8 +39,7 @@ def check_block_parameters(answer: Any) -> str:
     """How many parameters one block of ViT-Tiny has."""
     if unanswered(answer):
         return UNANSWERED
-    block = build_model(MODEL, weights=None).blocks[0]
-    counts = {name: parameter.numel() for name, parameter in block.named_parameters()}
+    counts = _block_counts()
     counted, n = sum(counts.values()), as_number(answer)
     if n == counted:
         return "Right."
@@ -55,6 +55,12 @@ def check_block_parameters(answer: Any) -> str:
     if n in missing:
         return f"Wrong: {missing[n]}."
     return f"Wrong: PyTorch counts something else than {shown(answer)} (one whole number, without a comma in it)."
+
+
+@cache
+def _block_counts() -> dict[str, int]:
+    block = build_model(MODEL, weights=None).blocks[0]
+    return {name: parameter.numel() for name, parameter in block.named_parameters()}
 
 
 @checker
