@@ -1,7 +1,9 @@
 # make study            run the five notebooks (PROFILE=demo; PARAMS="lr=1e-4 epochs=3" overrides parameters)
 # make test             ruff, pytest, and the notebooks with shrunk parameters, in a browser too where there is Chromium
 # make test-long        the same, with all five notebooks in the browser
-# make lab              open JupyterLab on the notebooks
+# make lab              open JupyterLab on a working copy of the notebooks, work/, which git ignores
+# make student          write the notebooks without the solutions, to work/student (FOLDER=...)
+# make teacher          write the notebooks with the solutions filled in, to work/teacher (FOLDER=...)
 # make site             make web pages of a finished study (PROFILE=demo): they open from disk, without Jupyter or network
 # make readme           put the tables and figures of a finished study (PROFILE=demo) into README.md, docs/ and figures/
 # make backbone         pretrain the bundled backbone anew
@@ -20,6 +22,7 @@ BENCH   ?=
 ATTENTION ?=
 SWEEP   ?= rigor-small
 CLUSTER ?=
+FOLDER  ?=
 
 # An index beside the usual one; of equal versions pip takes the build with the longer name, 2.14.1+cpu.
 TORCH_INDEX ?= https://download.pytorch.org/whl/$(TORCH)
@@ -30,7 +33,7 @@ VENV_PY   := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install study test test-long lab attention sweep site readme backbone bench
+.PHONY: help install study test test-long lab student teacher attention sweep site readme backbone bench
 
 help:
 	@sed -n '/^# /s/^# //p' Makefile
@@ -63,9 +66,14 @@ test-long: $(INSTALLED)
 	$(LAWS) -m "long or not long"
 	$(PAGES) -m "long or not long"
 
+# Answers, outputs and edited parameters go into the copy. The project is the root, so that runs/ and docs/ open too.
 # Encrypted, as others on the machine could listen; without it, each kernel warns of that.
 lab: $(INSTALLED)
-	$(VENV_PY) -m jupyter lab --notebook-dir notebooks --KernelManager.transport_encryption=auto
+	$(VENV_PY) -m tools.copies lab
+	$(VENV_PY) -m jupyter lab --notebook-dir . --LabApp.default_url=/lab/tree/work --KernelManager.transport_encryption=auto
+
+student teacher: $(INSTALLED)
+	$(VENV_PY) -m tools.copies $@ $(FOLDER)
 
 attention: $(INSTALLED)
 	$(VENV_PY) -m woofkit attention --profile $(PROFILE) $(ATTENTION)
