@@ -42,6 +42,7 @@ from woofkit.plots.evidence import (
     target_versus_source,
     verdict_table,
 )
+from woofkit.plots.ideas import block_diagram, lora_picture, patches_and_tokens, what_moves
 from woofkit.plots.style import MAP_NAMES, method_name, save_figure, use_style
 from woofkit.plots.training import cost_bars, learning_curves, stacked_costs
 from woofkit.plots.weights import captured_curves, layer_heatmap, matrix_values, overlap_bars, singular_values
@@ -59,6 +60,7 @@ __all__ += ["layer_lines", "map_rows", "sanity_lines"]
 __all__ += ["class_balance", "contact_sheet", "image_sizes", "mask_overlay", "mask_sheet", "pretraining_overlap"]
 __all__ += ["sample_grid", "similarity_histogram"]
 __all__ += ["DOTS", "PANELS", "forgetting_lines", "run_dots", "sweep_panels", "target_versus_source", "verdict_table"]
+__all__ += ["block_diagram", "lora_picture", "patches_and_tokens", "what_moves"]
 __all__ += ["MAP_NAMES", "method_name", "save_figure", "use_style"]
 __all__ += ["cost_bars", "learning_curves", "stacked_costs"]
 __all__ += ["captured_curves", "layer_heatmap", "matrix_values", "overlap_bars", "singular_values"]
