@@ -29,7 +29,8 @@ from woofkit.models import build_for
 from woofkit.train import load_splits
 
 NOTEBOOKS_DIR = PROJECT_ROOT / "notebooks"
-NOTEBOOKS = ("01_data_exploration", "02_full_finetune", "03_lora_finetune", "04_attention_maps", "05_comparison")
+NOTEBOOKS = ("00_quick_start", "01_data_exploration", "02_full_finetune", "03_lora_finetune", "04_attention_maps")
+NOTEBOOKS += ("05_comparison",)
 KERNEL = "python3"
 # Encrypted where pyzmq can: others on the machine could listen, and the kernel warns of that at every start.
 CLIENT_CONFIG = Config({"KernelManager": {"transport_encryption": "auto" if zmq.has("curve") else "disabled"}})
@@ -47,7 +48,7 @@ def run_study(
 ) -> Path:
     """Execute the notebooks with a profile's parameters and return the study's folder, runs_dir/profile.
 
-    `overrides` win over the profile; `notebooks` (default: all five) run in the study's order. With `echo`
+    `overrides` win over the profile; `notebooks` (default: all) run in the study's order. With `echo`
     the notebooks' lines appear on the console as they are printed. Executed copies go to notebooks/ in the
     study's folder. What an earlier study left there under the same names moves to previous/.
     Raises ConfigError before anything starts, StudyError when a notebook fails.
@@ -188,7 +189,7 @@ def _set_aside(names: list[str], run_root: Path) -> None:
         outdated += (run_root / "figures").glob(f"{name[:2]}_*.png")
     if NOTEBOOKS[-1] in names:
         outdated += [run_root / name for name in ("results.md", "results.csv", "costs.csv", "verdicts.csv")]
-    outdated.append(run_root / "site")  # a site of all five
+    outdated.append(run_root / "site")  # a site of all of them
     for path in outdated:
         if path.exists():
             aside = run_root / "previous" / path.name
@@ -237,7 +238,7 @@ def read_study_table(study: Path, profile: str) -> str:
         if differ:
             words = ", ".join(f"{name} = {one.get(name)!r} and not {other.get(name)!r}" for name in differ)
             raise ConfigError(
-                f"{path.name} of study {profile!r} ran with {words} as {last.name} did: run all five again "
+                f"{path.name} of study {profile!r} ran with {words} as {last.name} did: run all of them again "
                 f"(make study PROFILE={profile}), or give what is different a name of its own (-p profile NAME)"
             )
     return table.read_text(encoding="utf-8").strip()
