@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     source = _option("--source-dir", default="", metavar="FOLDER", help=words)
     which_sweep = _option("sweep", metavar="SWEEP", help="its name in sweeps/, or a .yaml file")
 
-    words = "only these, such as 03_lora_finetune (default: all five)"
+    words = "only these, such as 03_lora_finetune (default: all)"
     command(_run, *study, _option("-n", "--notebook", action="extend", nargs="+", metavar="NAME", help=words))
     command(
         _train,

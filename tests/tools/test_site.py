@@ -96,7 +96,7 @@ class References(HTMLParser):
 
 def test_every_page_holds_all_it_shows(study):
     pages = build(study)
-    assert set(pages) == {"index.html", *(f"{name}.html" for name in NOTEBOOKS)}
+    assert set(pages) == {"index.html", "glossary.html", *(f"{name}.html" for name in NOTEBOOKS)}
     for page in pages.values():
         for tag, name, value in References(page).found:
             assert tag not in ("script", "iframe", "link", "object")
@@ -133,6 +133,8 @@ def test_a_page_shows_formulas_code_figures_widgets_and_the_way_on(study):
 def test_every_picture_has_words(study):
     for name, page in build(study).items():
         alts = References(page).alts
+        if name == "glossary.html":
+            continue
         assert alts
         assert all(alts)
         if name != "index.html":
@@ -146,9 +148,24 @@ def test_the_contents_name_the_study_its_results_and_each_notebook(study):
     assert "Profile demo, run on 2026-11-24" in page
     for name in NOTEBOOKS:
         assert f'<a href="{name}.html">{name[:2]} · What is <em>{name[3:]}</em>?</a></h3>' in page
-    assert page.count("After it you can") == 5
-    assert page.count('src="data:image/png;base64,') == 5
+    assert page.count("After it you can") == len(NOTEBOOKS)
+    assert page.count('src="data:image/png;base64,') == len(NOTEBOOKS)
     assert "<math" in page
+
+
+def test_the_contents_say_what_was_found_and_lead_to_the_glossary(study):
+    pages = build(study)
+    page = pages["index.html"]
+    places = [page.index(f">{words}</h2>") for words in ("What we found", "Which method should you use?", "This run")]
+    assert places == sorted(places)
+    assert "<strong>Accuracy:</strong>" in page
+    assert 'href="glossary.html"' in page
+    assert 'id="The-paper"' in pages["glossary.html"]
+
+
+def test_a_link_to_a_word_leads_to_its_place_in_the_glossary(study):
+    put(study, NOTEBOOKS[0], [new_markdown_cell("[claims](../docs/glossary.md#the-paper)")])
+    assert 'href="glossary.html#The-paper"' in build(study)[f"{NOTEBOOKS[0]}.html"]
 
 
 def test_no_page_tells_where_it_was_made(study):
@@ -158,7 +175,7 @@ def test_no_page_tells_where_it_was_made(study):
         for place in (PROJECT_ROOT, study.parent, Path.home()):
             assert not re.search(rf"(?<![\w+/]){re.escape(str(place))}/", page)
         assert "input_path" not in page
-    assert "in runs/demo/full" in pages["01_data_exploration.html"]
+    assert "in runs/demo/full" in pages[f"{NOTEBOOKS[0]}.html"]
     assert 'base64,x/root/y"' in portable('src="data:;base64,x/root/y"', Path("/root"))
 
 
@@ -185,7 +202,7 @@ def test_what_a_page_cannot_hold_is_refused_and_the_old_site_stays(study):
         ("![dog](dog.png)", r"02_full_finetune.html loads 'dog.png' \(<img src>\)"),
         ("<script src='x.js'></script>", "02_full_finetune.html has a <script>; loads 'x.js'"),
     ):
-        put(study, NOTEBOOKS[1], [new_markdown_cell(words)])
+        put(study, NOTEBOOKS[2], [new_markdown_cell(words)])
         with pytest.raises(ConfigError, match=message):
             build(study)
         assert site(study) == before

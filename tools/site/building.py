@@ -8,14 +8,18 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from tools.overview import answer_markdown
 from tools.site.checks import check_self_contained, portable
 from tools.site.notebooks import Executed, notebook_parts, read_executed
 from tools.site.pages import Part, make_page
+from woofkit.claims.effects import WORLDS, kept_effects
 from woofkit.config import PROJECT_ROOT, ConfigError, resolve_path
 from woofkit.files import require_folder
 from woofkit.study import NOTEBOOKS, read_study_table
+from woofkit.tables.claims import decisions_markdown
 
 README = PROJECT_ROOT / "README.md"
+GLOSSARY = PROJECT_ROOT / "docs" / "glossary.md"
 SITE = "site"  # the folder's name in the study's
 
 
@@ -30,6 +34,8 @@ def write_site(profile: str = "demo", runs_dir: str = "runs") -> Path:
     require_folder("the folder for the site", runs / profile)
     notebooks = [read_executed(runs / profile / "notebooks" / f"{name}.ipynb") for name in NOTEBOOKS]
     pages = {"index.html": make_page("index", contents_parts(notebooks, results, profile), NOTEBOOKS, {})}
+    words = Part("markdown", GLOSSARY.read_text(encoding="utf-8"), GLOSSARY.name)
+    pages["glossary.html"] = make_page("glossary", [words], NOTEBOOKS, {"ran": "The words of these pages."})
     neighbours = ("", *NOTEBOOKS, "")
     for before, executed, after in zip(neighbours, notebooks, neighbours[2:], strict=False):
         ran = _ran(profile, executed.finished) + (f" in {executed.minutes} minutes" if executed.minutes else "")
@@ -43,7 +49,7 @@ def write_site(profile: str = "demo", runs_dir: str = "runs") -> Path:
 
 
 def contents_parts(notebooks: Sequence[Executed], results: str, profile: str) -> list[Part]:
-    """Return what stands on the contents page: what the study is, its `results` (a table), and a card per notebook.
+    """Return what stands on the contents page: what the study is and found, the run's `results`, and cards.
 
     Raises ConfigError if README.md, which says what the study is, has no title or no words under it.
     """
@@ -53,8 +59,17 @@ def contents_parts(notebooks: Sequence[Executed], results: str, profile: str) ->
     ran = html.escape(_ran(profile, max(executed.finished for executed in notebooks)))
     made = f'<p class="note">{ran}; these pages were made on {datetime.now():%Y-%m-%d at %H:%M}.</p>'
     parts = [Part("markdown", f"{about[0]}\n{made}", README.name)]
-    parts.append(Part("markdown", f"## Results\n\n{results}\n\n## The notebooks", "results.md"))
+    parts.append(Part("markdown", found_markdown(), "data/results"))
+    parts.append(Part("markdown", f"## This run\n\n{results}\n\n## The notebooks", "results.md"))
     return parts + [Part("markdown", _card(executed), executed.name) for executed in notebooks]
+
+
+def found_markdown() -> str:
+    """What the study found and which method it recommends, from the committed measurements."""
+    effects = {key: effect for dataset in WORLDS for key, effect in kept_effects(dataset).items()}
+    table = decisions_markdown(effects, tuple(WORLDS.values()))
+    words = "New words are in the [glossary](../docs/glossary.md)."
+    return f"## What we found\n\n{answer_markdown()}\n\n{words}\n\n## Which method should you use?\n\n{table}"
 
 
 def _card(executed: Executed) -> str:

@@ -28,6 +28,11 @@ end
 
 local function link(element)
   if element.target:find("^%a[%w+.-]*:") or element.target:find("^#") then return nil end
+  local glossary = element.target:match("^%.%./docs/glossary%.md(.*)$")
+  if glossary then -- its headings have the ids of GitHub there, and those of JupyterLab here
+    element.target = "glossary.html" .. glossary:gsub("^#%l", string.upper)
+    return element
+  end
   local name, fragment = element.target:gsub("^%./", ""):match("^([^/#]+)%.ipynb(.*)$")
   if not has_page[name or ""] then return element.content end -- a file of the project: only its words stay
   element.target = name .. ".html" .. fragment
