@@ -194,11 +194,14 @@ def _run(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace) -> None:
     """Train one model, or find it trained."""
     study = _study(options)
+    from woofkit.fast.ranks import first_rank
     from woofkit.results import read_metrics
     from woofkit.train import run_training
 
     config = replace(study.train_config(options.method), label=options.label, last_blocks=options.last_blocks)
     run = run_training(config, study.run_root)
+    if not first_rank():  # of the processes that torchrun has started, one speaks
+        return
     for name, value in read_metrics(run).items():
         print(f"{name:24} {value}")
     print(f"{'run':24} {run}")

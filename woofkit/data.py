@@ -319,6 +319,7 @@ def batches(
     device: torch.device | str = "cpu",
     generator_seed: int | None = None,
     augment: str = "none",
+    share: slice = slice(None),
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield (images float (B, 3, H, W), labels int64 (B,)) on `device`; the last batch may be smaller.
 
@@ -328,6 +329,7 @@ def batches(
     Args:
         augment: "flip" mirrors each image with probability 1/2; "flip-crop" also shifts it by up to an eighth of its
             side in each direction, as a random crop of the image padded by reflection does.
+        share: which images of each batch to yield; the others' places in the order and random numbers stay theirs.
 
     Raises:
         ConfigError: `augment` is unknown, or asks for random numbers and there is no `generator_seed`.
@@ -350,11 +352,11 @@ def batches(
     pinned = pixels.device.type == "cpu" and torch.device(device).type == "cuda"  # copied while the GPU computes
     for start in range(0, len(order), batch_size):
         part = slice(start, start + batch_size)
-        batch = pixels.index_select(0, order[part])
+        batch = pixels.index_select(0, order[part][share])
         batch = (batch.pin_memory() if pinned else batch).to(device, non_blocking=True)
         if augment != "none":
-            batch = flip_and_shift(batch, flips[part], shifts[part])
-        yield images.transform.normalize(batch), labels[part]
+            batch = flip_and_shift(batch, flips[part][share], shifts[part][share])
+        yield images.transform.normalize(batch), labels[part][share]
 
 
 def flip_and_shift(images: Tensor, flips: Tensor, shifts: Tensor) -> Tensor:
@@ -441,9 +443,7 @@ def cache_file(dataset: WoofDataset, transform: Transform, fingerprint: str, fol
     # Pillow decodes and resizes; a sample shows a change of how it, or this package, does so
     sample = np.random.default_rng(0).integers(0, 256, (97, 131, 3), dtype=np.uint8)
     cut = hashlib.sha256(transform.geometry(Image.fromarray(sample)).tobytes()).hexdigest()
-    code = ""
-    if dataset.drawn:  # the fingerprint has seen only a sample of the drawings
-        code = sketch.code_hash()
+    code = sketch.code_hash() if dataset.drawn else ""  # the fingerprint has seen only a sample of the drawings
     decisive = json.dumps([fingerprint, geometry, PIL.__version__, cut, code], sort_keys=True)
     digest = hashlib.sha256(decisive.encode()).hexdigest()[:12]
     return (folder or CACHE) / f"{dataset.name}-{dataset.split}-{transform.size}px-{len(dataset)}-{digest}.npy"

@@ -4,6 +4,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from tqdm import tqdm
 from woofkit.config import TrainConfig
 
 PROGRESS_SECONDS = 30  # between two lines of progress
+SECONDS_TO_JUDGE = 5.0  # an epoch that is shorter says little of the machine
 
 
 class Timed:
@@ -30,6 +32,31 @@ class Timed:
             return next(self.items)
         finally:
             self.seconds += time.perf_counter() - start
+
+
+class Stopwatch:
+    """The seconds of a training, without those of its watchers, and how much of the machine it got in them."""
+
+    def __init__(self):
+        self.start, self.computed, self.watched = time.perf_counter(), time.process_time(), 0.0
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave out what is done within."""
+        begin = time.perf_counter()
+        yield
+        self.watched += time.perf_counter() - begin
+
+    def read(self) -> float:
+        """The seconds so far, more than 0."""
+        return max(time.perf_counter() - self.start - self.watched, 1e-9)
+
+    def lack(self, threads: int) -> str:
+        """In words, that other programs have had more than half of the cores of so many threads; else ""."""
+        got = (time.process_time() - self.computed) / (self.read() * threads)
+        if self.read() <= SECONDS_TO_JUDGE or got >= 0.5:
+            return ""
+        return f"got {got:.0%} of its {threads} cores: other programs are at work, and it took more than twice its time"
 
 
 class Means(NamedTuple):

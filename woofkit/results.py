@@ -47,6 +47,26 @@ AGAIN = "training with its settings sets it aside and makes it anew"
 NOT_SETTINGS = ("method", "seed", "data_dir", "device", "lora")  # named elsewhere, or they say where and not what
 
 
+def run_folder(config: TrainConfig, identity: Mapping[str, Any], root: Path) -> Path:
+    """<root>/<method>-r<rank>-s<seed>-<hash of what makes runs equal>; the rank is 0 without an adapter."""
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+    rank = config.lora.rank if config.lora else 0
+    return root / f"{config.method}-r{rank}-s{config.seed}-{digest}"
+
+
+def write_config(
+    run: Path,
+    config: TrainConfig,
+    identity: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    classes: tuple[str, ...],
+) -> None:
+    """Make a run's folder and write its config.json."""
+    run.mkdir(parents=True, exist_ok=True)
+    record = {"config": config.to_dict(), "identity": identity, "environment": environment, "classes": classes}
+    write_json(run / "config.json", record)
+
+
 def write_history(run: Path, history: list[dict]) -> None:
     """Write the epochs' records as history.csv."""
     write_table(pd.DataFrame(history), run / "history.csv")
@@ -79,6 +99,25 @@ def file_hash(file: Path) -> str:
     """The sha256 of a file, in hexadecimal."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def accuracy_metrics(correct: np.ndarray, unseen: np.ndarray) -> dict[str, float | int]:
+    """The accuracy on the test images, with its interval, as metrics.json has it.
+
+    Args:
+        correct: bool (N,), whether the answer was right.
+        unseen: bool (N,), whether pretraining has not seen the image. Where these are a part of all (scheme "paper"),
+            they also have an accuracy of their own.
+    """
+    from woofkit.stats.intervals import accuracy_interval
+
+    metrics = {}
+    for name, chosen in (("test", np.ones_like(unseen)), ("unseen", unseen)):
+        if name == "test" or 0 < unseen.sum() < len(unseen):
+            value, low, high, count = accuracy_interval(correct[chosen])
+            metrics |= {f"{name}_accuracy": value, f"{name}_accuracy_low": low, f"{name}_accuracy_high": high}
+            metrics[f"num_{name}_images"] = count
+    return metrics
 
 
 def is_finished(run: Path) -> bool:

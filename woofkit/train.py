@@ -4,11 +4,9 @@
 data and initial weights, hands it back where it is finished, goes on with it where it is not, and writes its folder.
 """
 
-import hashlib
-import json
 import math
-import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,14 +23,28 @@ from woofkit.data import Images, WoofDataset, batches, cache_file, cached_pixels
 from woofkit.fast.forward import Forward, Step
 from woofkit.fast.memory import measure_peak_memory, naming_what_fits, return_freed_memory
 from woofkit.fast.runtime import Runtime
-from woofkit.files import describe_environment, hold, require_folder, require_room, write_json
+from woofkit.files import describe_environment, hold, require_folder, require_room
 from woofkit.models import build_for, count_parameters, data_config, run_classes
-from woofkit.progress import LossGuard, Means, Monitor, ProgressLines, Timed
-from woofkit.results import is_whole, read_history, write_history, write_metrics, write_predictions
-from woofkit.storage.checkpoints import load_checkpoint, remove_checkpoints, room_for_training, save_checkpoint
+from woofkit.progress import LossGuard, Means, Monitor, ProgressLines, Stopwatch, Timed
+from woofkit.results import (
+    accuracy_metrics,
+    is_whole,
+    read_history,
+    run_folder,
+    write_config,
+    write_history,
+    write_metrics,
+    write_predictions,
+)
+from woofkit.storage.checkpoints import (
+    copy_into,
+    load_checkpoint,
+    remove_checkpoints,
+    room_for_training,
+    save_checkpoint,
+)
 from woofkit.storage.weights import hash_tensors
 
-SECONDS_TO_JUDGE = 5.0  # an epoch that is shorter says little of the machine
 # Where the images and weights come from, and on what they run, is not part of what a run is: their hashes are.
 NOT_IDENTITY = ("data_dir", "skip_unreadable", "weights", "device")
 # Nothing is trained in zero-shot, so nothing about training makes two of them different.
@@ -53,7 +65,8 @@ def run_training(config: TrainConfig, root: Path, monitor: Monitor | None = None
     """Train, evaluate on test and write the run's folder below `root`; return the folder.
 
     A finished equal run is handed back at once; an unfinished one continues after its last epoch; one that another
-    process trains is waited for. Nothing is written before settings, images and weights have been found in order.
+    process trains is waited for. Nothing is written before settings, images and weights have been found in order. Of
+    the processes that torchrun has started (`fast.ranks`) each makes this call, all train, and the first one writes.
 
     A monitor (by default `ProgressLines`) may stop the training. What was learned by then is tested and kept in a
     folder of its own, which is returned, and is never taken for the whole run: the same call goes on after the last
@@ -64,50 +77,58 @@ def run_training(config: TrainConfig, root: Path, monitor: Monitor | None = None
     """
     from woofkit.fast.frozen import start_late
 
-    monitor = monitor or ProgressLines()
     require_folder("runs_dir", Path(root))
     runtime = Runtime.of(config)
-    model = build_for(config)
+    ranks = runtime.ranks
+    monitor = (monitor or ProgressLines()) if ranks.first else Monitor()
+    model = ranks.in_turn(build_for, config)
     transform = make_transform(data_config(model), config.preprocess)
-    splits = load_splits(config, transform.size)
+    splits = ranks.in_turn(load_splits, config, transform.size)
     identity = run_identity(config, splits, model, runtime)
+    ranks.agree("settings, images or weights", identity)
     run = run_folder(config, identity, Path(root))
-    if is_whole(run):
+    if ranks.once(is_whole, run):
         return _found(run, config, splits, monitor)
     require_room("runs_dir", run, room_for_training(model))
     images, files = {}, {}
     for split, dataset in splits.items():
-        files[split] = cache_file(dataset, transform, identity["data"][split])
-        pixels = cached_pixels(dataset, transform, fingerprint=identity["data"][split], log=monitor.log)
+        fingerprint = identity["data"][split]
+        files[split] = cache_file(dataset, transform, fingerprint)
+        pixels = ranks.in_turn(cached_pixels, dataset, transform, fingerprint=fingerprint, log=monitor.log)
         images[split] = Images(runtime.near(pixels), dataset.labels, transform)
-    runtime, images, frozen = start_late(model, images, runtime, config.augment, files, monitor.log)
-    environment = describe_environment(runtime.device)
-    with hold(run / "lease", f"another process trains {run.name}: waiting for it", monitor.log):
-        if is_whole(run, set_aside=monitor.log):
+    runtime, images, frozen = ranks.in_turn(start_late, model, images, runtime, config.augment, files, monitor.log)
+    environment, checkpoint = describe_environment(runtime.device) | ranks.described, run / "checkpoint.pt"
+    busy = f"another process trains {run.name}: waiting for it"
+    with hold(run / "lease", busy, monitor.log) if ranks.first else nullcontext():
+        if ranks.once(partial(is_whole, set_aside=monitor.log), run):
             return _found(run, config, splits, monitor)
-        _write_config(run, config, identity, environment)
+        if ranks.first:
+            write_config(run, config, identity, environment, run_classes(config))
         try:
-            history, costs = _train(model, images, config, runtime, run / "checkpoint.pt", monitor)
-            test = evaluate(model, images["test"], runtime)
+            history, costs = _train(model, images, config, runtime, checkpoint, monitor)
+            test = last = evaluate(model, images["test"], runtime)
             ended = f"test accuracy {test.accuracy:.1%}, loss {test.loss:.3f}"
             if stopped := _where_stopped(history, config, images):
                 run = run_folder(config, identity | stopped, Path(root))
-                (run / "metrics.json").unlink(missing_ok=True)
-                _write_config(run, config, identity, environment)
                 ended += f", stopped in epoch {stopped['stopped_epoch']}"
                 ended += "; the same settings go on after the last whole epoch"
-            metrics, last = _test_metrics(test, splits["test"], model) | {"precision": runtime.precision}, test
-            if history:
-                write_history(run, history)
-                if not stopped and costs["selected_epoch"] < config.epochs:
-                    last = _test_last_epoch(model, images["test"], runtime, run / "checkpoint.pt")
-                metrics["last_test_accuracy"] = last.accuracy
-            metrics["checkpoint_bytes"] = save_run_model(run, model.cpu(), config).stat().st_size
-            keys, labels = splits["test"].keys, test.labels.numpy()
-            write_predictions(run, keys, labels, test.logits.numpy(), last.logits.argmax(1).numpy())
-            costs = frozen.added_to(costs, sum(record["images"] for record in history))
-            write_metrics(run, {**metrics, **costs, **stopped, **environment})
-            remove_checkpoints(run / "checkpoint.pt")
+            elif history and costs["selected_epoch"] < config.epochs:
+                last = _test_last_epoch(model, images["test"], runtime, checkpoint)
+            if ranks.first:
+                metrics = _test_metrics(test, splits["test"], model) | {"precision": runtime.precision}
+                if stopped:
+                    (run / "metrics.json").unlink(missing_ok=True)
+                    write_config(run, config, identity, environment, run_classes(config))
+                if history:
+                    write_history(run, history)
+                    metrics["last_test_accuracy"] = last.accuracy
+                metrics["checkpoint_bytes"] = save_run_model(run, model.cpu(), config).stat().st_size
+                keys, labels = splits["test"].keys, test.labels.numpy()
+                write_predictions(run, keys, labels, test.logits.numpy(), last.logits.argmax(1).numpy())
+                costs = frozen.added_to(costs, sum(record["images"] for record in history))
+                write_metrics(run, {**metrics, **costs, **stopped, **environment})
+                remove_checkpoints(run / "checkpoint.pt")
+            ranks.wait()  # so that the run is finished for all
         except BaseException as error:  # an interrupt, too
             monitor.end(f"{config.method}: broken off ({str(error) or type(error).__name__})")
             raise
@@ -154,19 +175,6 @@ def run_identity(
     return {"settings": settings, "data": data, "transform": transform, "initial_weights": weights}
 
 
-def run_folder(config: TrainConfig, identity: dict[str, Any], root: Path) -> Path:
-    """<root>/<method>-r<rank>-s<seed>-<hash>; the rank is 0 without an adapter."""
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
-    rank = config.lora.rank if config.lora else 0
-    return root / f"{config.method}-r{rank}-s{config.seed}-{digest}"
-
-
-def _write_config(run: Path, config: TrainConfig, identity: dict[str, Any], environment: dict[str, Any]) -> None:
-    run.mkdir(parents=True, exist_ok=True)
-    record = {"config": config.to_dict(), "identity": identity, "environment": environment}
-    write_json(run / "config.json", record | {"classes": run_classes(config)})
-
-
 def _train(
     model: nn.Module,
     images: dict[str, Images],
@@ -199,9 +207,9 @@ def _test_last_epoch(model: nn.Module, test: Images, runtime: Runtime, checkpoin
     """Test the weights of the last epoch, which the checkpoint still has; the model keeps the selected ones."""
     trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     selected = {name: parameter.detach().clone() for name, parameter in trainable.items()}
-    _copy_into(trainable, load_checkpoint(checkpoint, trainable, runtime.device, print)["tensors"])
+    copy_into(trainable, load_checkpoint(checkpoint, trainable, runtime.device, print)["tensors"])
     found = evaluate(model, test, runtime)
-    _copy_into(trainable, selected)
+    copy_into(trainable, selected)
     return found
 
 
@@ -214,25 +222,9 @@ def _where_stopped(history: list[dict], config: TrainConfig, images: dict[str, I
 
 def _test_metrics(test: Evaluation, dataset: WoofDataset, model: nn.Module) -> dict[str, Any]:
     """Accuracy with its interval, loss and parameters, as metrics.json has them."""
-    from woofkit.stats.intervals import accuracy_interval
-
     count, correct = count_parameters(model), (test.logits.argmax(1) == test.labels).numpy()
-    accuracy = accuracy_interval(correct)
-    metrics = {
-        "test_accuracy": accuracy.value,
-        "test_accuracy_low": accuracy.low,
-        "test_accuracy_high": accuracy.high,
-        "test_loss": test.loss,
-        "num_test_images": accuracy.count,
-        "trainable_parameters": count.trainable,
-        "total_parameters": count.total,
-    }
-    unseen = ~dataset.sees_pretraining
-    if 0 < unseen.sum() < len(unseen):  # scheme "paper": the few test images that pretraining has not seen
-        clean = accuracy_interval(correct[unseen])
-        metrics |= {"unseen_accuracy": clean.value, "unseen_accuracy_low": clean.low}
-        metrics |= {"unseen_accuracy_high": clean.high, "num_unseen_images": clean.count}
-    return metrics
+    parameters = {"trainable_parameters": count.trainable, "total_parameters": count.total}
+    return accuracy_metrics(correct, ~dataset.sees_pretraining) | {"test_loss": test.loss} | parameters
 
 
 def fit(
@@ -269,13 +261,15 @@ def fit(
     optimizer = make_optimizer(model, config.lr, runtime)
     forward = runtime.forward(config.epochs * len(train), config.batch_size)
     step = partial(train_step, model, optimizer=optimizer, runtime=runtime, forward=forward)
-    step, guard = runtime.repeated(step, config.batch_size), LossGuard(model, config.lr, config.batch_size)
+    step = runtime.ranks.repeated(runtime.repeated(step, config.batch_size), optimizer)
+    guard = LossGuard(model, config.lr, config.batch_size)
     run = _Loop(model, train, config, runtime, optimizer, step, monitor or Monitor(), guard)
     trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     state = load_checkpoint(checkpoint, trainable, runtime.device, run.monitor.log) if checkpoint else {}
     history, best = state.get("history", []), state.get("best", {})
+    runtime.ranks.agree("finished epochs", len(history))
     if state:
-        _copy_into(trainable, state["tensors"])
+        copy_into(trainable, state["tensors"])
         run.optimizer.load_state_dict(state["optimizer"])
     run.monitor.begin(config, len(train), list(history))
     for epoch in range(len(history), config.epochs):
@@ -286,7 +280,7 @@ def fit(
         if score and (not best or (score.accuracy, -score.loss) > (best["accuracy"], -best["loss"])):
             tensors = {name: parameter.detach().clone() for name, parameter in trainable.items()}
             best = {"epoch": epoch + 1, "accuracy": score.accuracy, "loss": score.loss, "tensors": tensors}
-        if checkpoint and record["images"] == len(train):
+        if checkpoint and runtime.ranks.first and record["images"] == len(train):
             tensors = {name: parameter.detach() for name, parameter in trainable.items()}
             state = {"history": history, "best": best, "optimizer": run.optimizer.state_dict(), "tensors": tensors}
             save_checkpoint(checkpoint, state)
@@ -294,7 +288,7 @@ def fit(
         if stopped:
             break
     if best:
-        _copy_into(trainable, best["tensors"])
+        copy_into(trainable, best["tensors"])
     return history
 
 
@@ -314,36 +308,37 @@ class _Loop:
 
 def _train_epoch(run: _Loop, epoch: int) -> tuple[dict, bool]:
     """Train for one epoch (from 0); return its record, and whether the monitor stopped it."""
-    config, count = run.config, len(run.images)
+    config, count, device, ranks = run.config, len(run.images), run.runtime.device, run.runtime.ranks
     seed = config.seed * 10_000 + epoch
-    torch.manual_seed(seed)  # dropout
+    torch.manual_seed(seed + 10**9 * ranks.place)  # dropout, which every rank draws for itself
     steps_per_epoch = math.ceil(count / config.batch_size)
-    device = run.runtime.device
-    loss_sum, num_correct, num_seen = torch.zeros((), device=device), torch.zeros((), device=device), 0
+    sums, num_seen = torch.zeros(3, device=device), 0  # over this rank's images: losses, correct answers, images
 
     def means() -> Means:
-        return Means(loss_sum.item() / num_seen, num_correct.item() / num_seen)  # waits for a GPU
+        loss_sum, num_correct, number = sums.tolist()  # waits for a GPU
+        return Means(loss_sum / number, num_correct / number)
 
     run.model.train()
-    start, watched, computed = time.perf_counter(), 0.0, time.process_time()
-    loader = Timed(batches(run.images, config.batch_size, device=device, generator_seed=seed, augment=config.augment))
+    share = batches(
+        run.images, config.batch_size, device=device, generator_seed=seed, augment=config.augment, share=ranks.share
+    )
+    watch, loader = Stopwatch(), Timed(share)
     for step, (images, targets) in enumerate(loader, start=epoch * steps_per_epoch):
         lr = learning_rate(config, step, config.epochs * steps_per_epoch)
         set_learning_rate(run.optimizer, lr)
         loss, logits = run.step(images, targets)
         run.guard.step(loss, epoch + 1, step, lr, len(targets))
-        loss_sum += loss * len(targets)  # weighted: the last batch is smaller
-        num_correct += (logits.argmax(1) == targets).sum()
-        num_seen += len(targets)
-        begin = time.perf_counter()
-        run.monitor.step(epoch + 1, num_seen, means)
-        watched += time.perf_counter() - begin
-        if stopped := run.monitor.stop():
+        correct, number = (logits.argmax(1) == targets).sum(), torch.full_like(loss, len(targets))
+        sums += torch.stack([loss * number, correct, number])  # weighted: the last batch is smaller
+        num_seen = min(num_seen + config.batch_size, count)
+        with watch.paused():
+            run.monitor.step(epoch + 1, num_seen, means)
+        if stopped := ranks.any(run.monitor.stop()):
             break
     run.guard.end_epoch(epoch + 1)
+    ranks.sum(sums)
     mean_loss, accuracy = means()
-    seconds = max(time.perf_counter() - start - watched, 1e-9)
-    got = (time.process_time() - computed) / (seconds * torch.get_num_threads())
+    seconds, lack = watch.read(), watch.lack(torch.get_num_threads())
     run.model.eval()
     record = {
         "epoch": epoch + 1,
@@ -355,11 +350,8 @@ def _train_epoch(run: _Loop, epoch: int) -> tuple[dict, bool]:
         "images_per_second": num_seen / seconds,
         "data_share": loader.seconds / seconds,
     }
-    if device.type == "cpu" and seconds > SECONDS_TO_JUDGE and got < 0.5:
-        run.monitor.log(
-            f"epoch {epoch + 1} got {got:.0%} of its {torch.get_num_threads()} cores: other programs are at work, and "
-            f"{record['images_per_second']:.1f} images/s are less than half of what this machine gives"
-        )
+    if lack and device.type == "cpu":
+        run.monitor.log(f"epoch {epoch + 1} {lack}")
     return record, stopped
 
 
@@ -382,6 +374,7 @@ def train_step(
         loss.backward()
         losses.append(loss.detach())
         logits.append(found.detach())
+    runtime.ranks.average_gradients(optimizer, len(images))
     optimizer.step()
     return torch.stack(losses).sum(), torch.cat(logits)
 
@@ -398,15 +391,18 @@ def evaluate(model: nn.Module, images: Images, runtime: Runtime | None = None, b
     if len(images) == 0:
         raise ValueError("evaluate got no images: pass at least one")
     runtime, was_training = runtime or Runtime(), model.training
+    ranks, part = runtime.ranks, runtime.ranks.evaluated(len(images))
+    mine = replace(images, pixels=images.pixels[part], labels=images.labels[part])
     runtime.prepare(model).eval()
     try:
         logits = []
-        for batch, _ in batches(images, batch_size or runtime.evaluation_batch, device=runtime.device):
+        for batch, _ in batches(mine, batch_size or runtime.evaluation_batch, device=runtime.device):
             with runtime.autocast():
                 logits.append(runtime.forward()(model, batch).float())
     finally:
         model.train(was_training)
-    logits, labels = torch.cat(logits).cpu(), torch.as_tensor(images.labels, dtype=torch.int64).cpu()
+    logits = ranks.gather(torch.cat(logits), len(images)).cpu()
+    labels = torch.as_tensor(images.labels, dtype=torch.int64).cpu()
     correct = (logits.argmax(1) == labels).float()
     return Evaluation(logits, labels, F.cross_entropy(logits, labels).item(), correct.mean().item())
 
@@ -442,9 +438,3 @@ def learning_rate(config: TrainConfig, step: int, num_steps: int) -> float:
     if config.schedule == "constant":
         return config.lr
     return config.lr * 0.5 * (1 + math.cos(math.pi * step / num_steps))
-
-
-@torch.no_grad()
-def _copy_into(parameters: dict[str, nn.Parameter], tensors: dict[str, Tensor]) -> None:
-    for name, parameter in parameters.items():
-        parameter.copy_(tensors[name])

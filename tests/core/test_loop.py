@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from helpers import transform_for
+from woofkit import progress
 from woofkit import train as loop
 from woofkit.config import TrainConfig
 from woofkit.data import Images
@@ -131,7 +132,7 @@ def test_a_stopped_training_keeps_what_was_learned(tmp_path, steps, whole_epochs
 
 def test_a_step_reports_the_means_so_far_and_its_watcher_costs_no_training_time(monkeypatch):
     now, means = [0.0], []
-    monkeypatch.setattr(loop.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
 
     def slow_watcher(epoch, images, so_far):
         means.append((images, so_far()))
@@ -305,10 +306,10 @@ def test_a_training_that_has_ended_is_not_continued(tmp_path):
 
 @pytest.mark.parametrize(("share", "said"), [(0.3, True), (0.9, False)])
 def test_a_line_says_when_other_programs_have_the_cores(monkeypatch, share, said):
-    monkeypatch.setattr(loop, "SECONDS_TO_JUDGE", 0.0)
+    monkeypatch.setattr(progress, "SECONDS_TO_JUDGE", 0.0)
     start = time.perf_counter()
     threads = torch.get_num_threads()
-    monkeypatch.setattr(loop.time, "process_time", lambda: share * threads * (time.perf_counter() - start))
+    monkeypatch.setattr(time, "process_time", lambda: share * threads * (time.perf_counter() - start))
     lines = []
     run_fit(new_model(), replace(CONFIG, epochs=1), log=lines.append)
     assert any("other programs are at work" in line for line in lines) == said

@@ -15,7 +15,8 @@ from woofkit.config import NAMED_IF_CHANGED, ConfigError, LoRAConfig, StudyConfi
 from woofkit.fast.cuda_graph import GraphedStep
 from woofkit.fast.runtime import Runtime
 from woofkit.lora import add_lora
-from woofkit.train import load_splits, make_optimizer, run_folder, run_identity, run_training, train_step
+from woofkit.results import run_folder
+from woofkit.train import load_splits, make_optimizer, run_identity, run_training, train_step
 
 METHODS = {"full": None, "lora": LoRAConfig(rank=2, dropout=0.5), "upper": LoRAConfig(rank=2, blocks=(2, 3))}
 EVA = "vit_small_patch16_dinov3_qkvb"

@@ -18,7 +18,7 @@ from woofkit.data import Images, load_dataset, load_pixels, make_transform
 from woofkit.fast.runtime import Runtime
 from woofkit.models import build_model, data_config
 from woofkit.progress import Monitor, ProgressLines
-from woofkit.results import load_runs, read_answers, read_history, read_metrics, read_predictions
+from woofkit.results import load_runs, read_answers, read_history, read_metrics, read_predictions, run_folder
 from woofkit.train import evaluate, run_training
 
 
@@ -82,7 +82,7 @@ def test_an_equal_finished_run_is_handed_back_untouched(tiny_run, tmp_path, monk
 
 
 def folder_of(config, root):
-    return train.run_folder(config, identity_of(config), root)
+    return run_folder(config, identity_of(config), root)
 
 
 def identity_of(config):

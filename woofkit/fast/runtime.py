@@ -23,6 +23,7 @@ from woofkit.fast.forward import (
 )
 from woofkit.fast.lora_kernel import use_fast_lora
 from woofkit.fast.memory import keep_freed_memory
+from woofkit.fast.ranks import Ranks
 
 # Images per batch where nothing is trained. On a CPU more would leave the caches; a GPU needs many to be busy.
 EVALUATION_BATCH = {"cpu": 64, "cuda": 512}
@@ -34,7 +35,8 @@ class Runtime:
     """The device, the number format ("fp32" or "bf16"), whether the faster forms are used, and where they start.
 
     With a `start` above 0, tokens that enter that block take the images' place (`fast.frozen`). `micro_batch` and
-    `checkpointing` are the settings of the same names.
+    `checkpointing` are the settings of the same names. Beside other processes of one training, `ranks` has this one's
+    place among them.
     """
 
     device: torch.device = torch.device("cpu")
@@ -43,6 +45,7 @@ class Runtime:
     start: int = 0
     micro_batch: int = 0
     checkpointing: bool = False
+    ranks: Ranks = Ranks()
 
     @classmethod
     def pick(cls, device: str = "auto", precision: str = "auto", fast: bool = True) -> "Runtime":
@@ -56,9 +59,13 @@ class Runtime:
 
     @classmethod
     def of(cls, config: TrainConfig) -> "Runtime":
-        """The runtime of a run with these settings. Raises ConfigError as `pick`."""
+        """The runtime of a run with these settings, among the processes that torchrun has started, if any.
+
+        Raises ConfigError as `pick` and `Ranks.join`.
+        """
         runtime = cls.pick(config.device, config.precision, config.fast)
-        return replace(runtime, micro_batch=config.micro_batch, checkpointing=config.checkpointing)
+        ranks = Ranks.join(runtime.device)
+        return replace(runtime, micro_batch=config.micro_batch, checkpointing=config.checkpointing, ranks=ranks)
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """Move a model to the device and give it the kernels that suit the device, in place."""
@@ -77,6 +84,7 @@ class Runtime:
             return partial(logits_from, start=self.start)
         if not self.fast:
             return plain_logits
+        batch_size = self.ranks.size(batch_size)
         part = min(self.micro_batch or batch_size, batch_size)
         return compiled_logits(part) if num_images >= COMPILE_FROM[self.device.type] else fast_logits
 
@@ -84,9 +92,11 @@ class Runtime:
         """A training step that is to be repeated on batches of `batch_size`: on a GPU recorded and replayed.
 
         A step in parts or with checkpointing is not recorded: it is to save memory, which a recording keeps for
-        itself, and checkpointing reads the state of the random numbers, which no recording allows.
+        itself, and checkpointing reads the state of the random numbers, which no recording allows. Neither is one that
+        waits for other processes.
         """
-        if not self.fast or self.device.type != "cuda" or self.micro_batch or self.checkpointing:
+        unfit = self.micro_batch or self.checkpointing or self.ranks.count > 1
+        if not self.fast or self.device.type != "cuda" or unfit:
             return step
         from woofkit.fast.cuda_graph import CudaRecorder, GraphedStep
 

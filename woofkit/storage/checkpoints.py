@@ -62,6 +62,13 @@ def remove_checkpoints(path: Path) -> None:
         file.unlink(missing_ok=True)
 
 
+@torch.no_grad()
+def copy_into(parameters: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    """Give parameters the values that a checkpoint has for their names."""
+    for name, parameter in parameters.items():
+        parameter.copy_(tensors[name])
+
+
 def before(path: Path) -> Path:
     """Where the checkpoint before the last is."""
     return path.with_name(f"{path.stem}.before{path.suffix}")
