@@ -39,7 +39,7 @@ from woofkit.config import (
 )
 from woofkit.datasets import folder, imagewoof
 from woofkit.datasets.pictures import read_picture
-from woofkit.fast.kept_rows import kept_rows, rows_in_memory
+from woofkit.fast.kept_rows import kept_rows, require_rows_fit, rows_in_memory
 
 CACHE = PROJECT_ROOT / "data" / "cache"
 SPLITS = ("train", "val", "test")
@@ -143,7 +143,7 @@ def load_dataset(
         image_size: side of a drawing in pixels; photographs keep their size.
         label: what `labels` name: the "breed", or, for drawings, the "pose".
 
-    Raises ConfigError for an unknown name, an empty split, or more images than there are.
+    Raises ConfigError for an unknown name, an empty split, or more images than there are or than have room.
     """
     require_choice("dataset", name, DATASETS)
     require_choice("split", split, SPLITS)
@@ -155,6 +155,7 @@ def load_dataset(
         raise ConfigError(f"label 'pose' with dataset {name!r}: only drawings know their pose")
     if scheme == "paper" and split == "val":
         raise ConfigError("scheme 'paper' has no split 'val', as it selects nothing: use 'train' or 'test'")
+    require_rows_fit("num", num, 3 * image_size**2, CACHE)
     if name == "sketchwoof":
         total = num or SKETCH_SIZES[split]
         labels = np.arange(total, dtype=np.int64) % len(imagewoof.BREEDS)

@@ -24,13 +24,15 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 from woofkit.config import PROJECT_ROOT, ConfigError, StudyConfig, load_profile
+from woofkit.data import make_transform
 from woofkit.files import hold, require_folder
-from woofkit.models import build_for
+from woofkit.models import build_for, data_config
 from woofkit.train import load_splits
 
 NOTEBOOKS_DIR = PROJECT_ROOT / "notebooks"
 NOTEBOOKS = ("00_quick_start", "01_data_exploration", "02_full_finetune", "03_lora_finetune", "04_attention_maps")
 NOTEBOOKS += ("05_comparison",)
+MAPS_NOTEBOOK = NOTEBOOKS[4]
 KERNEL = "python3"
 # Encrypted where pyzmq can: others on the machine could listen, and the kernel warns of that at every start.
 CLIENT_CONFIG = Config({"KernelManager": {"transport_encryption": "auto" if zmq.has("curve") else "disabled"}})
@@ -60,7 +62,7 @@ def run_study(
         check_parameters(NOTEBOOKS_DIR / f"{name}.ipynb", parameters, study)
     check_kernel()
     require_folder("runs_dir", study.run_root)
-    check_inputs(study)
+    check_inputs(study, chosen)
 
     copies = study.run_root / "notebooks"
     copies.mkdir(parents=True, exist_ok=True)
@@ -125,13 +127,23 @@ def check_parameters(source: Path, parameters: dict[str, Any], study: StudyConfi
             )
 
 
-def check_inputs(study: StudyConfig) -> None:
+def check_inputs(study: StudyConfig, notebooks: Iterable[str] = NOTEBOOKS) -> None:
     """Build the model and find the images, which downloads what is to be downloaded, before a notebook starts.
 
-    Raises ConfigError, as `build_for` and `load_splits` do.
+    Raises ConfigError, as `build_for` and `load_splits` do, and for a model without attention maps if one of
+    `notebooks` draws them.
     """
-    build_for(study.train_config("lora"))
-    load_splits(study.train_config("full"), image_size=224)
+    from woofkit.explain.maps import require_maps
+
+    model = build_for(study.train_config("lora"))
+    size = make_transform(data_config(model), study.preprocess).size
+    if MAPS_NOTEBOOK in notebooks:
+        try:
+            require_maps(model, size)
+        except ConfigError as error:
+            others = " ".join(name for name in notebooks if name != MAPS_NOTEBOOK)
+            raise ConfigError(f"{MAPS_NOTEBOOK} cannot run: {error}. The others can: -n {others}") from error
+    load_splits(study.train_config("full"), size)
 
 
 def check_kernel() -> None:

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -357,3 +358,11 @@ def test_an_augmentation_that_cannot_be_is_refused():
         next(batches(images, 2, generator_seed=0, augment="rotate"))
     with pytest.raises(ConfigError, match="augment 'flip' needs a generator_seed"):
         next(batches(images, 2, augment="flip"))
+
+
+def test_more_images_than_have_room_are_refused_before_one_is_drawn():
+    match = r"num = 10,000,000 images take 6,\d\d\d,\d\d\d GB, and .* of disk and .* of memory are free: .* images fit"
+    start = time.perf_counter()
+    with pytest.raises(ConfigError, match=match):
+        load_dataset("sketchwoof", split="train", num=10_000_000, image_size=15_000)
+    assert time.perf_counter() - start < 2

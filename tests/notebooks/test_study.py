@@ -279,3 +279,12 @@ def test_model_weights_and_images_are_found_before_a_notebook_starts(override, m
     with pytest.raises(ConfigError, match=message):
         run_study("test", override | {"runs_dir": str(tmp_path / "runs")})
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_model_without_maps_is_refused_for_the_notebook_that_draws_them():
+    settings = StudyConfig(model_name="test_vit2", weights="random", num_train=10, num_val=10, num_test=20)
+    with pytest.raises(
+        ConfigError, match="04_attention_maps cannot run: .* no class token.*The others can: -n 01_data"
+    ):
+        study.check_inputs(settings)
+    study.check_inputs(settings, ["02_full_finetune", "05_comparison"])

@@ -13,8 +13,10 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 
+from woofkit.config import ConfigError
 from woofkit.files import write_atomic
 
 Shape = tuple[int, ...]
@@ -60,6 +62,23 @@ def kept_rows(
         why = error.strerror or error
         log(f"cache: {path.parent} cannot be written ({why}); the {shape[0]:,} images stay in memory")
         return rows_in_memory(shape, rows(), dtype)
+
+
+def require_rows_fit(name: str, count: int, row_bytes: int, folder: Path) -> None:
+    """Make sure that so many rows can be kept, in files in `folder` or in memory, before any is made.
+
+    Raises:
+        ConfigError: there is room in neither; the message has `name`, and how many rows would fit.
+    """
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    disk, memory = shutil.disk_usage(folder).free, psutil.virtual_memory().available
+    if count * row_bytes > max(disk, memory):
+        needed, disk_free, memory_free = (f"{size / 1e9:,.0f} GB" for size in (count * row_bytes, disk, memory))
+        raise ConfigError(
+            f"{name} = {count:,} images take {needed}, and {disk_free} of disk and {memory_free} of memory are free: "
+            f"{max(disk, memory) // row_bytes:,} images fit"
+        )
 
 
 def rows_in_memory(shape: Shape, rows: Iterator[torch.Tensor], dtype: torch.dtype = torch.uint8) -> torch.Tensor:
