@@ -1,4 +1,6 @@
-"""The recommendation for one's own pictures: made of what has finished, said early, kept where notebook 05 looks."""
+"""The recommendation for one's own pictures: an answer early, of what has finished, kept where notebook 05 looks."""
+
+import json
 
 import numpy as np
 import pytest
@@ -6,15 +8,18 @@ from PIL import Image
 
 from woofkit.__main__ import main
 from woofkit.claims.effects import OWN, Key, Quantity, kept_effects
+from woofkit.config import ConfigError, StudyConfig, load_profile
 from woofkit.files import write_json
-from woofkit.own import recommend
-from woofkit.own.recommend import describe_pictures, known_so_far
+from woofkit.own import recommend as module
+from woofkit.own.recommend import describe_pictures, read_recommendation, recommend
 from woofkit.results import write_history, write_predictions
 from woofkit.sweeps.grid import load_sweep
 from woofkit.sweeps.results import outcome_path
 
-ACCURACY = {"probe": 0.80, "lora": 0.95, "bitfit": 0.94, "full": 0.70}
+ACCURACY = {"probe": 0.80, "lora": 0.95, "bitfit": 0.95, "full": 0.70}
 LABELS = np.arange(400) % 2
+HELD = dict.fromkeys(("weights_mb", "optimizer_mb", "gradients_mb", "activations_mb"), 10.0)
+HELD |= dict.fromkeys(("forward_gflops", "backward_gflops"), 1.0)
 
 
 @pytest.fixture
@@ -29,69 +34,169 @@ def pictures(tmp_path):
 
 
 @pytest.fixture
-def sweep(pictures, tmp_path):
-    parameters = {"data_dir": str(pictures), "model_name": "test_vit", "weights": "random", "batch_size": 2}
-    return load_sweep("own", parameters | {"runs_dir": str(tmp_path / "runs"), "precision": "fp32"})
+def parameters(pictures, tmp_path):
+    given = {"data_dir": str(pictures), "model_name": "test_vit", "weights": "random", "batch_size": 2}
+    return given | {"runs_dir": str(tmp_path / "runs"), "precision": "fp32"}
 
 
-def plant(sweep, grid, *methods):
-    """Leave finished runs that nobody trained: right on a share of 400 test images, the easiest first."""
-    for job in sweep.jobs_of(grid):
-        method, seed = job.config.method, job.config.seed
-        if method in methods:
-            run = sweep.root / f"{method}-{job.name}"
-            run.mkdir(parents=True)
-            right = np.arange(400) < 400 * ACCURACY[method] + seed
-            write_json(run / "config.json", {"config": job.config.to_dict()})
-            write_history(run, [{"epoch": 1, "val_accuracy": 0.9 - abs(np.log10(job.config.lr / 1e-3)) / 10}])
-            write_predictions(run, tuple(map(str, range(400))), LABELS, np.eye(2)[np.where(right, LABELS, 1 - LABELS)])
-            metrics = {"selected_epoch": 1, "test_accuracy": right.mean(), "trainable_parameters": 10 + len(method)}
-            write_json(run / "metrics.json", metrics | {"checkpoint_bytes": 1000, "images_per_second": 5.0})
-            path = outcome_path(sweep.root, job.name)
-            path.parent.mkdir(exist_ok=True)
-            write_json(path, {"run": run.name, "val_accuracy": 0.9 - abs(np.log10(job.config.lr / 1e-3)) / 10})
+def plant(root, config, name):
+    """Leave a finished run that nobody trained: right on a share of 400 test images, the easiest first."""
+    run = root / f"{config.method}-{name}"
+    run.mkdir(parents=True, exist_ok=True)
+    right = np.arange(400) < 400 * ACCURACY[config.method] * config.label_fraction**0.1 + config.seed
+    val = 0.9 - abs(np.log10(config.lr / 1e-3)) / 10
+    write_json(run / "config.json", {"config": config.to_dict()})
+    write_history(run, [{"epoch": 1, "val_accuracy": val}])
+    write_predictions(run, tuple(map(str, range(400))), LABELS, np.eye(2)[np.where(right, LABELS, 1 - LABELS)])
+    metrics = {"selected_epoch": 1, "test_accuracy": right.mean(), "trainable_parameters": 10 + len(config.method)}
+    metrics |= {"num_test_images": 400, "num_val_images": 100, "train_seconds": 130.0}
+    write_json(run / "metrics.json", metrics | {"checkpoint_bytes": 1000, "images_per_second": 5.0})
+    write_json(outcome_path(root, name), {"run": run.name, "val_accuracy": val})
 
 
-def test_the_pictures_are_described_with_what_they_can_show(sweep):
-    text = describe_pictures(sweep)
+@pytest.fixture
+def trained(monkeypatch):
+    """The methods in the order in which they are trained, by nobody; at `stops["at"]` of them, the user stops."""
+    order = []
+
+    stops = {}
+
+    def train_job(root, config, name, monitor):
+        if len(order) == stops.get("at"):
+            stops.clear()
+            raise KeyboardInterrupt
+        order.append(config.method)
+        plant(root, config, name)
+
+    costs = [
+        {"method": method, **HELD, "step_seconds": seconds, "round_seconds": [seconds] * 6}
+        for method, seconds in (("probe", 0.5), ("lora", 2.0), ("full", 3.0), ("bitfit", 1.5))
+    ]
+    monkeypatch.setattr(module, "train_job", train_job)
+    monkeypatch.setattr("woofkit.sweeps.run.train_job", train_job)  # where a grid is widened
+    monkeypatch.setattr(
+        module, "measure_step_costs", lambda sweep, _: write_json(sweep.root / "step_costs.json", costs)
+    )
+    monkeypatch.setattr(module, "probe_answers", lambda *_: {})
+    return order, stops
+
+
+def test_the_pictures_are_described_with_what_they_can_show(parameters):
+    text = describe_pictures(load_sweep("own", parameters))
     assert text.startswith("2 classes: 12 train (6 or more per class), 4 val (2 or more per class), 4 test (2 or more")
     assert "an accuracy of 90 % is known to about 29.4 points to either side" in text
 
 
-def test_what_is_known_grows_from_the_cheapest_method_on(sweep):
-    assert known_so_far(sweep) == "Nothing is known yet: no run has finished."
-    plant(sweep, "lr", "probe")
-    text = known_so_far(sweep)
-    assert "# Which method for my pictures?" in text
-    assert "| linear probe | 15 | 0.001 | 90.0 % | not yet |" in text
-    assert "LoRA" not in text
-    plant(sweep, "lr", "lora")
-    plant(sweep, "seeds-best-lr", "probe", "lora")
-    lines = []
-    text = known_so_far(sweep, lines.append)
-    assert "| LoRA | 14 | 0.001 | 90.0 % | 95.2 % (" in text
-    assert "seeds: 3) |" in text
-    assert "| the best accuracy, after a search for the learning rate | **LoRA**<br>linear probe is 15.0 (" in text
-    assert "| accuracy from few labels | not measured |" in text
-    assert lines == ["measuring what a training step of each method costs"]
-    assert (sweep.root / "recommendation.md").read_text(encoding="utf-8") == text + "\n"
-    kept = kept_effects("folder", sweep.root / "results")
+def test_the_probe_answers_before_anything_else_is_trained_and_the_answer_grows(parameters, trained):
+    order, _ = trained
+    lines, answers = [], []
+
+    def log(line):
+        lines.append(line)
+        if line.startswith("\n# Which method for my pictures?"):
+            answers.append((len(set(order)), line))
+
+    assert recommend(parameters, log=log) == 0
+    methods, first = answers[0]
+    assert methods == 1
+    assert "**Only one way has been measured: linear probe.**" in first
+    assert "| linear probe | 15 | 0.001 | 90.0 % (82.6 to 94.5) | 80.2 % (" in first
+    assert "| LoRA | not yet | not yet | not yet | not yet |" in first
+    assert list(dict.fromkeys(order)) == ["probe", "lora", "full", "bitfit"]
+    assert any("runs left, about" in line for line in lines)
+    last = answers[-1][1]
+    assert "**Take BitFit, if accuracy is what counts.**" in last
+    assert "LoRA may be as good, and train more" in last
+    assert "Linear probe is 15.0 points (" in last
+    assert "| LoRA | 14 | 0.001 | 90.0 % (82.6 to 94.5) | 95.2 % (" in last
+    assert ", 3 seeds | 2.2 min | 40.0 MB | 1 kB | not measured |" in last
+    assert "Nothing can be forgotten: the weights were random." in last
+    assert "Zero-shot (training nothing) is left out" in last
+    assert "| training images | LoRA, measured | expected |" in last
+    assert "paper" not in last
+    assert "runs left" not in last
+
+
+def test_effects_and_rates_are_kept_where_the_notebooks_look(parameters, trained):
+    assert recommend(parameters, log=lambda line: None) == 0
+    study = StudyConfig.from_dict(load_profile("own") | parameters)
+    kept = kept_effects("folder", study.run_root / "results")
     best = kept[Key(Quantity.ACCURACY, "lora", "probe", "best lr", OWN)]
     assert best.value == pytest.approx(0.15)
     assert Key(Quantity.MEMORY, "lora", "probe", "", OWN) in kept
+    assert study.lr == 0
+    assert {method: study.train_config(method).lr for method in ACCURACY} == {
+        "probe": 1e-3,
+        "lora": 1e-3,
+        "bitfit": 1e-3,
+        "full": 1e-3,  # at the edge of its grid, which was widened
+    }
+    assert read_recommendation(study).startswith("# Which method for my pictures?")
+    other = StudyConfig.from_dict(load_profile("own") | parameters | {"batch_size": 4})
+    with pytest.raises(ConfigError, match="lr = 0 takes the rate that a search has found, and there is none for meth"):
+        other.train_config("lora")
+    assert "python -m woofkit recommend -p data_dir" in read_recommendation(other)
+    assert "-p data_dir FOLDER" in read_recommendation(StudyConfig())
 
 
-def test_the_command_refuses_before_it_trains_and_tells_what_it_knows_when_it_is_stopped(
-    pictures, tmp_path, monkeypatch, capsys
-):
+def test_whoever_stops_it_hears_what_is_known_and_it_goes_on_there(parameters, trained):
+    order, stops = trained
+    stops["at"] = 11
+    lines = []
+    assert recommend(parameters, log=lines.append) == 130
+    assert lines[-1].startswith("stopped. This is what is known; the same command goes on.\n\n# Which method for")
+    before = list(order)
+    assert recommend(parameters, log=lines.append) == 0
+    assert order[: len(before)] == before
+    assert order.count("probe") == 15  # nine of the grid, three beyond its edge, three at the best rate: none twice
+
+
+def test_other_pictures_are_another_question(parameters, pictures, trained):
+    order, _ = trained
+    recommend(parameters, log=lambda line: None)
+    asked = len(order)
+    recommend(parameters, log=lambda line: None)
+    assert len(order) == asked
+    (pictures / "cat" / "0.png").write_bytes((pictures / "cat" / "1.png").read_bytes())
+    recommend(parameters, log=lambda line: None)
+    assert len(order) == 2 * asked
+
+
+def test_the_command_refuses_before_it_trains(pictures, tmp_path, capsys):
     given = ["-p", "data_dir", str(pictures), "-p", "runs_dir", str(tmp_path / "runs"), "-p", "weights", "random"]
-    monkeypatch.setattr(recommend, "run_jobs", lambda sweep, cores: 1)
-    assert main(["recommend", *given]) == 1
-    said = capsys.readouterr().out
-    assert "2 classes: 12 train" in said
-    assert "Nothing is known yet" in said
     (pictures / "cat" / "0.png").write_bytes(b"")
     assert main(["recommend", *given]) == 2
     assert "1 of 20 images in" in capsys.readouterr().err
     assert main(["recommend"]) == 2
     assert "dataset 'folder' needs data_dir" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_study_whose_rates_are_searched_begins_with_the_search(parameters, monkeypatch):
+    asked = []
+    monkeypatch.setattr(module, "recommend", lambda parameters, log: asked.append(parameters) or 130)
+    given = [word for pair in parameters.items() for word in ("-p", *map(str, pair))]
+    assert main(["run", "--profile", "own", *given]) == 130  # stopped: no notebook starts
+    assert asked[0]["data_dir"] == parameters["data_dir"]
+    assert not {"lr", "seed"} & set(asked[0])
+
+
+@pytest.mark.long
+def test_a_whole_recommendation_is_trained(parameters, pictures, tmp_path):
+    for name in ("cat", "dog"):
+        for index in range(10, 20):
+            (pictures / name / f"{index}.png").write_bytes(_noise(tmp_path, name, index))
+    lines = []
+    assert recommend(parameters | {"epochs": 1}, log=lines.append) == 0
+    text = next(line for line in reversed(lines) if line.startswith("\n# Which method"))
+    assert "not yet" not in text
+    assert (tmp_path / "runs" / "own" / "figures" / "label_curves.png").is_file()
+    curves = json.loads((tmp_path / "runs" / "own" / "label_curves.json").read_text())
+    assert [curve["method"] for curve in curves] == ["probe", "lora", "full"]
+
+
+def _noise(folder, name, index):
+    path = folder / "noise.png"
+    rng = np.random.default_rng(index + 1000 * len(name) + ord(name[0]))
+    Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(path)
+    return path.read_bytes()

@@ -184,8 +184,9 @@ def labels_markdown(facts: Facts) -> str:
         table = markdown_table(("training images", f"{name}, measured", "expected"), rows, "rrr")
         parts += [_more(curve), table]
     parts.append(
-        "Every amount has equally many steps, and trainings of its own. The probe's rate was chosen anew for each, that of other methods on all "
-        "images. Expected: an inverse power law with a floor, error = c + a n^-b; the interval holds every such curve "
+        "Every amount has as many steps, and trainings of its own. The probe's rate was chosen anew for each, that "
+        "of other methods on all images. Expected: an inverse power law with a floor, error = c + a n^-b; the interval "
+        "holds every such curve "
         "that the measured accuracies do not contradict. It holds for more pictures of the same kind. "
         "The figure is `figures/label_curves.png`."
     )

@@ -6,7 +6,7 @@ Whatever takes long is kept in a file beside the runs, and is measured once.
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pandas as pd
 
 from woofkit.adapters import load_run_model
 from woofkit.claims.effects import BEST_LR, Effect, Key, Quantity, effect_as_json
-from woofkit.claims.evidence import accuracy_effects, cost_effects, difference
+from woofkit.claims.evidence import cost_effects, difference
 from woofkit.config import METHODS, PROJECT_ROOT, ConfigError, StudyConfig
 from woofkit.data import make_transform
 from woofkit.fast.runtime import Runtime, pick_device
@@ -25,7 +25,7 @@ from woofkit.measure.forgetting import hits_path, kept_hits
 from woofkit.measure.source_tasks import IMAGENET_CLASSES, IMAGENETTE, LITTER_BREEDS, SourceTask, load_source_task
 from woofkit.models import build_model, data_config, original_head
 from woofkit.own.labels import LabelCurve, curve_as_json, curve_from_json
-from woofkit.results import load_run
+from woofkit.results import load_run, read_answers
 from woofkit.sweeps.grid import Sweep
 from woofkit.sweeps.results import collect, read_outcome
 
@@ -98,25 +98,33 @@ def found_rates(sweep: Sweep) -> dict[str, float]:
 def own_accuracy_effects(runs: Mapping[str, Mapping[int, Path]]) -> dict[Key, Effect]:
     """The difference of every pair of methods' accuracies, over the seeds that both have; zero-shot has one run."""
     effects = {}
-    for first, second in permutations(runs, 2):
+    for first, second in combinations(runs, 2):
         shared = sorted(set(runs[first]) & set(runs[second]))
+        pair = [[runs[method][seed] for seed in shared] for method in (first, second)]
         if "zero-shot" in (first, second):
-            pair = {method: list(runs[method].values()) for method in (first, second)}
-        else:
-            pair = {method: [runs[method][seed] for seed in shared] for method in (first, second)}
-        if all(pair.values()):
-            key = Key(Quantity.ACCURACY, first, second, BEST_LR)
-            effects[key] = accuracy_effects(pair, BEST_LR)[key]
+            pair = [list(runs[method].values()) for method in (first, second)]
+        if all(pair):
+            (ours, labels), (theirs, _) = map(read_answers, pair)
+            effects |= _both_ways(Key(Quantity.ACCURACY, first, second, BEST_LR), difference(ours, theirs, labels))
     return effects
 
 
 def own_kept_effects(hits: Mapping[str, np.ndarray], labels: np.ndarray) -> dict[Key, Effect]:
     """What each method keeps of the earlier task minus what another keeps."""
-    return {
-        Key(Quantity.KEPT, first, second): difference(hits[first], hits[second], labels, "images of it")
-        for first, second in permutations(hits, 2)
-        if not {first, second} <= set(KEEPS_ALL)  # which keep all of it, both
-    }
+    effects = {}
+    for first, second in combinations(hits, 2):
+        if not {first, second} <= set(KEEPS_ALL):  # which keep all of it, both
+            found = difference(hits[first], hits[second], labels, "images of it")
+            effects |= _both_ways(Key(Quantity.KEPT, first, second), found)
+    return effects
+
+
+def _both_ways(key: Key, effect: Effect) -> dict[Key, Effect]:
+    """A difference, and the same seen from the other side."""
+    turned = effect._replace(
+        value=-effect.value, low=-effect.high, high=-effect.low, by_seed=tuple(-each for each in effect.by_seed)
+    )
+    return {key: effect, key._replace(first=key.second, second=key.first): turned}
 
 
 # --- the earlier task ---
