@@ -11,10 +11,10 @@ from woofkit.claims.effects import OWN, Key, Quantity, kept_effects
 from woofkit.config import ConfigError, StudyConfig, load_profile
 from woofkit.files import write_json
 from woofkit.own import recommend as module
-from woofkit.own.recommend import describe_pictures, read_recommendation, recommend
+from woofkit.own.recommend import begin, describe_pictures, read_recommendation, recommend
 from woofkit.results import write_history, write_predictions
 from woofkit.sweeps.grid import load_sweep
-from woofkit.sweeps.results import outcome_path
+from woofkit.sweeps.results import outcome_path, read_outcome
 
 ACCURACY = {"probe": 0.80, "lora": 0.95, "bitfit": 0.95, "full": 0.70}
 LABELS = np.arange(400) % 2
@@ -102,6 +102,7 @@ def test_the_probe_answers_before_anything_else_is_trained_and_the_answer_grows(
     assert "**Only one way has been measured: linear probe.**" in first
     assert "| linear probe | 15 | 0.001 | 90.0 % (82.6 to 94.5) | 80.2 % (" in first
     assert "| LoRA | not yet | not yet | not yet | not yet |" in first
+    assert len(answers) == 7  # after the probe, its curve, three searches, all seeds, fewer labels
     assert list(dict.fromkeys(order)) == ["probe", "lora", "full", "bitfit"]
     assert any("runs left, about" in line for line in lines)
     last = answers[-1][1]
@@ -151,15 +152,17 @@ def test_whoever_stops_it_hears_what_is_known_and_it_goes_on_there(parameters, t
     assert order.count("probe") == 15  # nine of the grid, three beyond its edge, three at the best rate: none twice
 
 
-def test_other_pictures_are_another_question(parameters, pictures, trained):
-    order, _ = trained
-    recommend(parameters, log=lambda line: None)
-    asked = len(order)
-    recommend(parameters, log=lambda line: None)
-    assert len(order) == asked
+def test_other_pictures_are_another_question(parameters, pictures):
+    sweep = load_sweep("own", parameters)
+    begin(sweep)
+    job = sweep.jobs[0]
+    plant(sweep.root, job.config, job.name)
+    begin(sweep)
+    assert read_outcome(sweep.root, job.name)
     (pictures / "cat" / "0.png").write_bytes((pictures / "cat" / "1.png").read_bytes())
-    recommend(parameters, log=lambda line: None)
-    assert len(order) == 2 * asked
+    begin(sweep)
+    assert not read_outcome(sweep.root, job.name)
+    assert (sweep.root / f"probe-{job.name}" / "metrics.json").is_file()  # the run is looked up again, and not lost
 
 
 def test_the_command_refuses_before_it_trains(pictures, tmp_path, capsys):

@@ -150,6 +150,7 @@ class _Session:
     log: Callable[[str], None]
     agenda: dict[str, Any] = field(init=False)
     pace: Pace = field(init=False)
+    news: bool = field(default=False, init=False)  # whether something is known that was not told
 
     def __post_init__(self) -> None:
         self.agenda = json.loads(write_agenda(self.sweep).read_text(encoding="utf-8"))
@@ -169,6 +170,7 @@ class _Session:
         if read_costs(self.sweep) is None:
             self.log("measuring what a training step of each method costs")
             measure_step_costs(self.sweep, methods)
+            self.news = True
             self.pace = replace(self.pace, costs=read_costs(self.sweep))
         self.tell()
         for method in methods[1:]:
@@ -180,6 +182,7 @@ class _Session:
         self.tell()
         for method in ON_FEWER:
             self.on_fewer(method)
+        self.news = True
         self.tell()
 
     # --- what is trained ---
@@ -245,6 +248,7 @@ class _Session:
         train_job(self.sweep.root, config, name, monitor)
         if not monitor.trained:
             return
+        self.news = True
         self.pace.note(config, seconds := time.monotonic() - begun)
         outcome = read_outcome(self.sweep.root, name)
         words = METHOD_NAMES[config.method]
@@ -291,5 +295,7 @@ class _Session:
         return text
 
     def tell(self) -> None:
-        """Log what is known."""
-        self.log(f"\n{self.known()}\n")
+        """Log what is known, unless it was told before."""
+        if self.news:
+            self.log(f"\n{self.known()}\n")
+        self.news = False
