@@ -326,7 +326,8 @@ class StudyConfig(RunSettings, _Profile):
         """Take the parameters from a notebook's `globals()`, where papermill has put them.
 
         papermill only warns of a name that the notebook does not know, and reads YAML 1.1, in which 1e-3 is a text.
-        From here on, the notebook says in one sentence what the machine does to it.
+        From here on, the notebook says in one sentence what the machine does to it. Prints in one line what differs
+        from the profile.
 
         Raises:
             ConfigError: a parameter is missing, unknown or refused.
@@ -341,7 +342,9 @@ class StudyConfig(RunSettings, _Profile):
         for name, value in given.items():
             if isinstance(value, str) and type(usual.get(name)) in (int, float):
                 given[name] = parse_override(name, value)
-        return cls(**given)
+        study = cls(**given)
+        print(study.differences())
+        return study
 
     @classmethod
     def from_dict(cls, parameters: dict[str, Any]) -> "StudyConfig":
@@ -375,6 +378,20 @@ class StudyConfig(RunSettings, _Profile):
         """Where `python -m woofkit recommend` keeps the rates that it has found: {"settings", "rates"}."""
         return self.run_root / "rates.json"
 
+    def differences(self) -> str:
+        """Say in which settings this study differs from its profile's file, or from `demo` if it has none."""
+        known = self.profile if self.profile in available_profiles() else "demo"
+        usual = StudyConfig(**load_profile(known) | {"data_dir": self.data_dir, "runs_dir": self.runs_dir})
+        differ = [
+            f"{field.name} {_written(getattr(self, field.name))} ({_written(getattr(usual, field.name))})"
+            for field in fields(self)
+            if field.name != "profile" and getattr(self, field.name) != getattr(usual, field.name)
+        ]
+        if known != self.profile:
+            name = f"Profile {self.profile!r}, a study of your own"
+            return f"{name}; it differs from {known!r} by: {', '.join(differ)}." if differ else f"{name}, as {known!r}."
+        return f"Profile {known!r}, but: {', '.join(differ)}." if differ else f"Settings: those of profile {known!r}."
+
     @property
     def run_root(self) -> Path:
         """The folder of this profile's runs, executed notebooks and figures."""
@@ -386,6 +403,11 @@ def _injected(cells: Sequence[str]) -> list[str]:
     own = [cell for cell in cells if cell.startswith("# Parameters\n")]
     lines = [line for cell in own for line in ast.parse(cell).body if isinstance(line, ast.Assign)]
     return [line.targets[0].id for line in lines if isinstance(line.targets[0], ast.Name)]
+
+
+def _written(value: Any) -> str:
+    """A setting in few words; of a path only the last part, as the rest says where somebody's files are."""
+    return repr(Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value)
 
 
 # --- profiles and overrides ---

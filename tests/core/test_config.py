@@ -187,3 +187,23 @@ def test_yaml_is_imported_only_to_read_a_file():
     code = "import sys, woofkit.config; print([name for name in sys.modules if 'yaml' in name])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, "Settings: those of profile 'demo'."),
+        ({"lr": 1e-3, "rank": 4}, "Profile 'demo', but: lr 0.001 (0.0004), rank 4 (12)."),
+        ({"profile": "mine"}, "Profile 'mine', a study of your own, as 'demo'."),
+        (
+            {"profile": "mine", "rank": 3},
+            "Profile 'mine', a study of your own; it differs from 'demo' by: rank 3 (12).",
+        ),
+        ({"weights": str(PROJECT_ROOT / "README.md")}, "Profile 'demo', but: weights 'README.md' ('bundled')."),
+        ({"runs_dir": "elsewhere"}, "Settings: those of profile 'demo'."),
+    ],
+)
+def test_a_notebook_says_what_differs_from_its_profile(settings, words, capsys):
+    namespace = asdict(StudyConfig()) | settings
+    StudyConfig.from_notebook(namespace)
+    assert capsys.readouterr().out == words + "\n"

@@ -295,7 +295,7 @@ def photo(folder, name="dog.png", mode="RGB", size=(60, 40)):
 def test_an_own_photo_is_added_and_shown(box, tmp_path, drawn):
     path = photo(tmp_path)
     before = state(box)
-    control(box, "own photo (path)").value = str(path)
+    control(box, "or its path").value = str(path)
     assert state(box) == before | {"image": 4}
     assert control(box, "image").options[-1] == ("own: dog.png", 4)
     with Image.open(path) as image:
@@ -311,7 +311,7 @@ def test_an_own_photo_is_added_and_shown(box, tmp_path, drawn):
 def test_adding_a_photo_leaves_the_labels_given_alone(models, pixels, tmp_path):
     labels = [3, 1, 4, 1]
     box = attention_explorer(models, pixels, labels, TRANSFORM, BREEDS)
-    control(box, "own photo (path)").value = str(photo(tmp_path))
+    control(box, "or its path").value = str(photo(tmp_path))
     assert labels == [3, 1, 4, 1]
     assert len(pixels) == 4
 
@@ -340,18 +340,18 @@ def test_a_bad_path_is_answered_by_a_sentence_and_nothing_changes(box, tmp_path,
     elif content:
         Path(path).write_bytes(content)
     before, shown = state(box), page(box)
-    control(box, "own photo (path)").value = path
+    control(box, "or its path").value = path
     assert re.search(sentence, message(box))
     assert (state(box), page(box)) == (before, shown)
     assert len(control(box, "image").options) == 4
-    control(box, "own photo (path)").value = str(photo(tmp_path))
+    control(box, "or its path").value = str(photo(tmp_path))
     assert message(box) == ""
 
 
 def test_a_folder_and_an_empty_path_are_refused_too(box, tmp_path):
     control(box, "load").click()
     assert "There is no path: allowed is" in message(box)
-    control(box, "own photo (path)").value = str(tmp_path)
+    control(box, "or its path").value = str(tmp_path)
     assert f"There is no file {tmp_path}" in message(box)
 
 

@@ -57,7 +57,7 @@ def picture(box):
     return np.asarray(image)
 
 
-def answer(model, traits, index=0, pose=None):
+def answer(model, traits, index=0, pose="standing"):
     image = draw_dog(traits, seed=own_dog.SEED, index=index, size=32, pose=pose).image
     with torch.no_grad():
         return model(TRANSFORM(Image.fromarray(image))[None]).softmax(1)[0].numpy()
@@ -67,7 +67,7 @@ def answer(model, traits, index=0, pose=None):
 
 
 def test_the_dog_drawn_is_the_one_asked_for(box, drawn):
-    assert np.array_equal(picture(box), draw_dog(SAMOYED, seed=50, index=0, size=32).image)
+    assert np.array_equal(picture(box), draw_dog(SAMOYED, seed=50, index=0, size=32, pose="standing").image)
     trait(box, "ear_shape").value = "drop"
     trait(box, "beard").value = 0.35
     control(box, "pose").value = "sitting"
@@ -82,7 +82,7 @@ def test_every_trait_has_a_control_that_changes_it_and_nothing_else(box, drawn):
         value = next(word for word in CHOICES[name] if word != getattr(SAMOYED, name)) if name in CHOICES else 0.31
         trait(box, name).value = value
         expected = replace(expected, **{name: value})
-        assert drawn[-1] == (expected, 0, None)
+        assert drawn[-1] == (expected, 0, "standing")
     assert len(drawn) == len(NAMES)
 
 
@@ -97,7 +97,7 @@ def test_traits_that_tell_most_are_at_hand_and_the_others_one_step_away(box):
 @pytest.mark.parametrize("breed", BREEDS)
 def test_a_breeds_controls_stand_for_its_traits_exactly(models, drawn, breed):
     draw_your_own_dog(models, TRANSFORM, BREEDS, breed)
-    assert drawn == [(breed_traits(breed), 0, None)]
+    assert drawn == [(breed_traits(breed), 0, "standing")]
 
 
 def test_going_back_to_the_breed_redraws_once(box, drawn):
@@ -116,7 +116,7 @@ def test_another_breed_takes_all_its_traits_and_redraws_once(box, drawn):
     trait(box, "ear_shape").value = "drop"
     drawn.clear()
     control(box, "start from").value = "dingo"
-    assert drawn == [(breed_traits("dingo"), 0, None)]
+    assert drawn == [(breed_traits("dingo"), 0, "standing")]
     assert trait(box, "ear_shape").value == "pricked"
 
 
@@ -126,7 +126,7 @@ def test_another_dog_has_the_same_traits_and_the_way_back_is_open(box, drawn):
     trait(box, "tail_tip").value = 0.8
     control(box, "another dog ▶").click()
     control(box, "another dog ▶").click()
-    assert drawn[-1] == (replace(SAMOYED, tail_tip=0.8), 2, None)
+    assert drawn[-1] == (replace(SAMOYED, tail_tip=0.8), 2, "standing")
     for _ in range(2):
         control(box, "◀ the dog before").click()
     assert control(box, "◀ the dog before").disabled
@@ -173,6 +173,36 @@ def test_the_words_say_what_was_changed_and_which_breed_is_near(box):
     assert alts(box)[0].startswith("A drawn dog, portrait: Samoyed with leg length 80 %")
 
 
+def test_it_opens_on_a_standing_dog_with_the_change_asked_for(models, drawn):
+    box = draw_your_own_dog(models, TRANSFORM, BREEDS, "Samoyed", {"coat_color": "golden"})
+    assert drawn == [(SAMOYED, 0, "standing"), (replace(SAMOYED, coat_color="golden"), 0, "standing")]
+    assert trait(box, "coat_color").value == "golden"
+    assert "Dog 0, standing: Samoyed with coat color golden, not white." in words(box)
+
+
+def test_the_answer_before_the_change_stands_below_in_grey(models, box, drawn):
+    assert "before the change" not in words(box)
+    trait(box, "coat_color").value = "black"
+    trait(box, "ear_shape").value = "drop"
+    assert len(drawn) == 2  # the dog as the breed has it is not drawn again
+    now = replace(SAMOYED, coat_color="black", ear_shape="drop")
+    widths = iter(re.findall(r"width: ([\d.]+)%; height: (\d+)%; background: (#\w+)", page(box)))
+    for name, model in models.items():
+        before, after = answer(model, SAMOYED), answer(model, now)
+        assert f"before the change (grey): {verdict(before, None, BREEDS)}" in words(box)
+        for label in np.argsort(-after)[:3]:
+            bars = [next(widths), next(widths)]
+            np.testing.assert_allclose(
+                [float(bar[0]) for bar in bars], [100 * after[label], 100 * before[label]], atol=0.006
+            )
+            assert bars[1][2] == "#888" != bars[0][2]
+        assert method_name(name) in words(box)
+    control(box, "another dog ▶").click()
+    assert f"before the change (grey): {verdict(answer(models['lora'], SAMOYED, 1), None, BREEDS)}" in words(box)
+    control(box, "back to the breed").click()
+    assert "before the change" not in words(box)
+
+
 def test_classes_that_are_no_breeds_have_no_distance():
     box = draw_your_own_dog({"lora": tiny_vit(num_classes=5)}, TRANSFORM, POSES)
     assert not re.search(r"distance \d", words(box).split("Nearest")[0])
@@ -196,12 +226,13 @@ def test_a_change_takes_no_longer_than_a_second(box):
 
 
 def test_what_cannot_be_asked_is_refused(models, drawn):
-    def refused(match, models=models, breeds=BREEDS, start="Samoyed"):
+    def refused(match, models=models, breeds=BREEDS, start="Samoyed", change=None):
         with pytest.raises(ConfigError, match=match):
-            draw_your_own_dog(models, TRANSFORM, breeds, start)
+            draw_your_own_dog(models, TRANSFORM, breeds, start, change)
 
     refused("there is no model to ask", {})
     refused("model 'lora' is in training mode: call eval", models | {"lora": tiny_vit().train()})
     refused("model 'full' knows 10 classes, but 9 are named", breeds=BREEDS[:9])
     refused("unknown breed 'poodle'", start="poodle")
+    refused("unknown trait 'wings': allowed are", change={"wings": "two"})
     assert drawn == []

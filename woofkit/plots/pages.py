@@ -20,7 +20,7 @@ from woofkit.plots.style import difference_name, method_color, method_name
 from woofkit.plots.training import learning_curves
 from woofkit.plots.weights import rank_lines
 
-PAGE_CLASS = "woofkit-explorer"
+PAGE_CLASS, WORKING_CLASS = "woofkit-explorer", "woofkit-working"
 STYLE = f"""<style>
 .{PAGE_CLASS} {{ --jp-widgets-font-size: 16px; --jp-widgets-inline-height: 34px; max-width: 1150px; }}
 .{PAGE_CLASS} .widget-hbox {{ flex-flow: row wrap; gap: 4px 16px; margin: 3px 0; overflow: visible; }}
@@ -32,7 +32,17 @@ STYLE = f"""<style>
   max-width: 1140px; }}
 .woofkit-thumbnails figure img {{ aspect-ratio: 1; object-fit: contain; }}
 .{PAGE_CLASS} .woofkit-thumbnails figcaption {{ font-size: 17px; line-height: 1.25; overflow-wrap: break-word; }}
+.{WORKING_CLASS} {{ position: relative; }}
+.{WORKING_CLASS}::before {{ content: "working ..."; position: absolute; top: 0; right: 0; z-index: 1; padding: 2px 10px;
+  font-size: 18px; background: #FFF3C4; color: #000; opacity: 0; animation: woofkit-appears 0.1s 0.5s forwards; }}
+@keyframes woofkit-appears {{ to {{ opacity: 1; }} }}
 </style>"""
+# ipywidgets gives a slider's handle no name. A picture that cannot be loaded runs this once its page is there.
+NAME_SLIDERS = f"""<img alt="" src="data:," style="display: none" onerror="
+const explorer = this.closest('.{PAGE_CLASS}'), name = () => explorer.querySelectorAll('.widget-slider').forEach(
+  slider => slider.querySelectorAll('.noUi-handle').forEach(
+    handle => handle.setAttribute('aria-label', slider.querySelector('.widget-label').textContent)));
+if (explorer) [0, 500, 2000].forEach(wait => setTimeout(name, wait));">"""
 DPI = 100  # of what is drawn for a page: a figure's inches times 100 are its pixels
 FAST = {"png": {"compress_level": 1}, "jpeg": {"quality": 88}}  # a PNG in a third of the time, if larger
 WIDTH, HEIGHT = 1100, 400  # pixels of curves
@@ -190,38 +200,74 @@ def map_png(picture: np.ndarray, heatmap: np.ndarray, vmax: float, signed: bool)
 def own_dog_page(
     picture: np.ndarray,
     alt: str,
-    answers: Mapping[str, np.ndarray],
+    answers: Mapping[str, tuple[np.ndarray, np.ndarray | None]],
     class_names: Sequence[str],
     distances: Mapping[str, float],
     lines: Sequence[str],
 ) -> str:
-    """Return the drawing, uint8 (H, W, 3), beside each model's most probable classes, and sentences below them.
+    """Return the picture, uint8 (H, W, 3), beside each model's most probable classes, and sentences below them.
 
     Args:
-        answers: model -> probabilities (C,), from 0 to 1.
+        answers: model -> probabilities (C,), from 0 to 1, and those before the change, or None: these are grey.
         distances: breed -> how far the dog's traits are from it; a class that is not in it has none.
     """
-    blocks = "".join(_answer(*answer, class_names, distances) for answer in answers.items())
+    blocks = "".join(_answer(model, *answer, class_names, distances) for model, answer in answers.items())
     return f"""<div style="display: flex; flex-flow: row wrap; gap: 10px 28px; align-items: flex-start">
 <div style="flex: 0 1 {DRAWING}px">{img(encoded(Image.fromarray(picture)), alt)}</div>
-<div role="status" style="flex: 1 1 520px">{blocks}<p style="margin-top: 16px">{_lines(lines)}</p></div>
+<div role="status" style="flex: 1 1 520px"><div style="display: flex; flex-flow: row wrap; gap: 4px 28px">{blocks}</div>
+<p style="margin-top: 16px">{_lines(lines)}</p></div>
 </div>"""
 
 
-def _answer(model: str, probabilities: np.ndarray, class_names: Sequence[str], distances: Mapping[str, float]) -> str:
+def photo_page(
+    picture: np.ndarray,
+    title: str,
+    answers: Mapping[str, np.ndarray],
+    class_names: Sequence[str],
+    maps: Mapping[str, np.ndarray],
+    lines: Sequence[str],
+) -> str:
+    """Return a photograph, uint8 (H, W, 3), with each model's answer, its map (gh, gw) in even shares, and sentences.
+
+    The maps of all models have one scale.
+    """
+    said = {model: (probabilities, None) for model, probabilities in answers.items()}
+    vmax = max(float(np.percentile(list(maps.values()), 98)), 1.0)
+    figure = '<figure style="flex: 0 1 420px"><figcaption><b>{}</b> looks at</figcaption>{}</figure>'
+    drawn = "".join(
+        figure.format(
+            escape(method_name(model)),
+            img(map_png(picture, heatmap, vmax, False), f"{method_name(model)}: attention of CLS over {title}"),
+        )
+        for model, heatmap in maps.items()
+    )
+    page = own_dog_page(picture, f"Picture {title}", said, class_names, {}, lines)
+    return f'{page}<div style="display: flex; flex-flow: row wrap; gap: 8px 20px">{drawn}</div>'
+
+
+def _answer(
+    model: str, now: np.ndarray, before: np.ndarray | None, class_names: Sequence[str], distances: Mapping[str, float]
+) -> str:
     rows = []
-    for label in np.argsort(-probabilities, kind="stable")[:TOP]:
-        name, share = class_names[label], 100 * float(probabilities[label])
+    for label in np.argsort(-now, kind="stable")[:TOP]:
+        name, share = class_names[label], 100 * float(now[label])
         bar = f'<div style="width: {share:.2f}%; height: 100%; background: {method_color(model)}"></div>'
+        if before is not None:
+            was = 100 * float(before[label])
+            bar = bar.replace("height: 100%", "height: 62%")
+            bar += f'<div title="before: {was:.0f} %" style="width: {was:.2f}%; height: 38%; background: #888"></div>'
         distance = f"distance {distances[name]:.2f}" if name in distances else ""
         rows.append(
             f'<span>{escape(name)}</span><div style="height: 0.9em; background: #8883">{bar}</div>'
             f'<span style="text-align: right">{share:.0f} %</span><span>{distance}</span>'
         )
-    grid = "display: grid; grid-template-columns: 220px 1fr 56px auto; gap: 2px 12px; align-items: center"
-    look = f"{grid}; font-size: 19px; line-height: 1.35; margin-bottom: 12px; white-space: nowrap"
-    words = escape(f"{method_name(model)} says {verdict(probabilities, None, class_names)}")
-    return f'<p style="font-size: 24px; margin: 0 0 4px"><b>{words}</b></p><div style="{look}">{"".join(rows)}</div>'
+    grid = "display: grid; grid-template-columns: 190px minmax(60px, 1fr) 56px auto; gap: 2px 12px; align-items: center"
+    look = f"{grid}; font-size: 18px; line-height: 1.35; margin-bottom: 12px; white-space: nowrap"
+    words = escape(f"{method_name(model)} says {verdict(now, None, class_names)}")
+    said = "" if before is None else escape(f"before the change (grey): {verdict(before, None, class_names)}")
+    line = f'<p style="font-size: 17px; margin: 0 0 4px; opacity: 0.75">{said}</p>' if said else ""
+    head = f'<p style="font-size: 22px; margin: 0 0 4px"><b>{words}</b></p>{line}'
+    return f'<div style="flex: 1 1 420px">{head}<div style="{look}">{"".join(rows)}</div></div>'
 
 
 # --- the calculator of adapters ---

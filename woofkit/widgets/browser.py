@@ -89,7 +89,7 @@ def dataset_browser(
     for control in (parts, pages.number):
         control.observe(draw, "value")
     select()
-    return in_lines([(split, breed), (wrong, parts, *pages.controls)], shown)
+    return in_lines([(split, breed), (wrong, parts, *pages.controls)], shown, "dataset browser")
 
 
 def _class_names(splits: Mapping[str, WoofDataset]) -> tuple[str, ...]:

@@ -59,7 +59,9 @@ def lora_calculator(model: nn.Module, start: LoRAConfig) -> VBox:
     for control in (rank, *boxes.values(), blocks, bias, norm):
         control.observe(draw, "value")
     draw()
-    return in_lines([(rank, blocks), (Label("adapt"), HBox(list(boxes.values()))), (bias, norm)], page)
+    return in_lines(
+        [(rank, blocks), (Label("adapt"), HBox(list(boxes.values()))), (bias, norm)], page, "LoRA calculator"
+    )
 
 
 def calculator_figure(model: nn.Module, config: LoRAConfig) -> Figure:

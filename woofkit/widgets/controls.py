@@ -3,11 +3,12 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 from ipywidgets import HTML, BoundedIntText, Button, Checkbox, Dropdown, HBox, IntSlider, VBox, Widget
 
-from woofkit.plots.pages import PAGE_CLASS, STYLE
+from woofkit.plots.pages import NAME_SLIDERS, PAGE_CLASS, STYLE, WORKING_CLASS
 
 NARROW, WIDE = {"width": "auto"}, {"width": "auto", "flex": "1 0 220px"}
 LABEL = {"description_width": "initial"}  # as wide as the words
@@ -48,9 +49,37 @@ def drawn_once(draw: Callable[..., None], controls: Sequence[Widget]) -> Iterato
     draw()
 
 
-def in_lines(lines: Sequence[Sequence[Widget]], page: Widget) -> VBox:
-    """Lines of controls with what they change below them, in the explorers' look."""
-    explorer = VBox([HTML(STYLE), *(HBox(line) for line in lines), page])
+def shows_work(page: Widget) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Decorate what draws a page: while it works for more than half a second, the page says so."""
+
+    def decorate(draw: Callable[..., None]) -> Callable[..., None]:
+        @wraps(draw)
+        def told(*change: Any) -> None:
+            page.add_class(WORKING_CLASS)
+            try:
+                draw(*change)
+            finally:
+                page.remove_class(WORKING_CLASS)
+
+        return told
+
+    return decorate
+
+
+class Explorer(VBox):
+    """Controls with a page, which say in words what they are where no kernel runs or the notebook is not trusted."""
+
+    def __init__(self, name: str, children: Sequence[Widget]):
+        self.name = name  # at most 40 characters: ipywidgets cuts the words at 110
+        super().__init__(children)
+
+    def __repr__(self) -> str:
+        return f"[Interactive part: {self.name}. It needs a running kernel: run this cell.]"
+
+
+def in_lines(lines: Sequence[Sequence[Widget]], page: Widget, name: str) -> Explorer:
+    """Lines of controls with what they change below them, in the explorers' look; `name` says what it is."""
+    explorer = Explorer(name, [HTML(STYLE + NAME_SLIDERS), *(HBox(line) for line in lines), page])
     explorer.add_class(PAGE_CLASS)
     return explorer
 

@@ -1,10 +1,9 @@
 """The attention explorer: every control works with the keyboard, and every picture has words beside it."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from ipywidgets import HTML, Label, Text, VBox
+from ipywidgets import HTML, Label, Play, VBox, jslink
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
@@ -12,11 +11,12 @@ from woofkit.config import ConfigError, require_range
 from woofkit.data import Transform
 from woofkit.explain.maps import KINDS
 from woofkit.plots.attention import explorer_grid
-from woofkit.plots.pages import MapView, map_page, refusal, verdict
+from woofkit.plots.pages import MapView, map_page, verdict
 from woofkit.plots.style import MAP_NAMES, difference_name
-from woofkit.widgets.controls import LABEL, WIDE, button, drawn_once, dropdown, in_lines, slider
+from woofkit.widgets.controls import button, drawn_once, dropdown, in_lines, shows_work, slider
 from woofkit.widgets.maps import BEFORE, PREDICTED, Choice, ExplorerMaps
-from woofkit.widgets.photos import read_photo
+from woofkit.widgets.own_photo import photo_controls
+from woofkit.widgets.photos import own_photo_note
 
 
 def attention_explorer(
@@ -28,6 +28,8 @@ def attention_explorer(
     index: int = 0,
 ) -> VBox:
     """Make the controls and the picture: which image, model, map, block and head, and how many patches.
+
+    "play" walks through the blocks. A photograph of one's own may be uploaded, or named by its path.
 
     A picture's maps of one kind have one scale whatever else is chosen: the 98th percentile over all models, blocks and
     heads. The differences from the original have another. A patch beyond the end has the last colour.
@@ -53,15 +55,16 @@ def attention_explorer(
     head = dropdown("head", ["mean", *map(str, range(1, heads_and_mean))], range(heads_and_mean))
     asked = dropdown("class", ["the prediction", *class_names], range(PREDICTED, len(class_names)))
     share = slider("show the strongest", 100, 100)
-    path = Text(
-        description="own photo (path)", placeholder="~/dog.jpg", continuous_update=False, style=LABEL, layout=WIDE
-    )
-    previous, following, add = (button(words) for words in ("◀ previous", "next ▶", "load"))
-    page, message = HTML(), HTML()
+    play = Play(min=1, max=blocks, value=1, interval=900, description="play through the blocks", show_repeat=False)
+    jslink((play, "value"), (layer, "value"))
+    play.value = layer.value
+    previous, following = button("◀ previous"), button("next ▶")
+    page = HTML()
 
+    @shows_work(page)
     def draw(_change: Any = None) -> None:
         now = Choice(image.value, *model.value, kind.value, layer.value - 1, head.value, asked.value)
-        layer.disabled = head.disabled = now.kind != "attention"
+        layer.disabled = head.disabled = play.disabled = now.kind != "attention"
         asked.disabled = now.kind != "relevance"
         says = {
             name: verdict(maps.record(now.image, name).probabilities, truth[now.image], class_names)
@@ -69,42 +72,36 @@ def attention_explorer(
         }
         vmax = maps.scale(now.image, now.kind, bool(now.against))
         view = MapView(maps.map(now), _words(now, class_names[maps.asked(now)]), vmax, share.value)
-        page.value = map_page(maps.image(now.image), titles[now.image], view, says)
+        note = f"<p>{own_photo_note(class_names)}</p>" if truth[now.image] is None else ""
+        page.value = map_page(maps.image(now.image), titles[now.image], view, says) + note
 
     def step(by: int) -> None:
         image.value = (image.value + by) % len(titles)
 
-    def load(_button: Any = None) -> None:
-        try:
-            photo = read_photo(path.value, transform)
-        except ConfigError as error:
-            message.value = refusal(str(error))
-            return
-        message.value = ""
+    def take(name: str, photo: Tensor) -> None:
         place = next((n for n in range(len(pixels), len(titles)) if maps.pictures[n].equal(photo)), len(titles))
         if place == len(titles):
             maps.pictures.append(photo)
             truth.append(None)
-            titles.append(f"own: {Path(path.value).name}")
+            titles.append(f"own: {name}")
             with drawn_once(draw, [image]):  # new options choose the first image, which nobody asked for
                 image.options, image.value = list(zip(titles, range(len(titles)), strict=True)), place
         image.value = place
 
     for control in (image, model, kind, layer, head, asked, share):
         control.observe(draw, "value")
-    path.observe(lambda change: change.new and load(), "value")  # at Enter, and when the field is left
-    add.on_click(load)
     previous.on_click(lambda _button: step(-1))
     following.on_click(lambda _button: step(1))
+    own, message = photo_controls(transform, take)
     draw()
     lines = [
         (previous, image, following, model),
-        (kind, layer, head),
+        (kind, layer, play, head),
         (share, Label("% of the patches"), asked),
-        (path, add),
+        own,
         (message,),
     ]
-    return in_lines(lines, page)
+    return in_lines(lines, page, "attention explorer")
 
 
 def explorer_figure(

@@ -33,7 +33,7 @@ class TrainingMonitor(ProgressLines):
         self.bar = FloatProgress(min=0, max=1, layout={"width": "100%"})
         self.button = PromptButton(description=STOP, layout={"width": "auto"}, disabled=True)
         self.button.on_click(lambda _button: self.ask_to_stop())
-        self.widget = in_lines([(self.heading,), (self.bar,), (self.button,)], self.curves)
+        self.widget = in_lines([(self.heading,), (self.bar,), (self.button,)], self.curves, "training monitor")
         self._asked = threading.Event()  # the click comes in another thread than the one that trains
         self._say("Training has not begun.")
 

@@ -13,45 +13,68 @@ from woofkit.config import ConfigError, require_choice
 from woofkit.data import Transform
 from woofkit.plots.pages import own_dog_page
 from woofkit.sketch.breeds import BREEDS, breed_traits
-from woofkit.sketch.drawing import draw_dog
+from woofkit.sketch.drawing import Drawing, draw_dog
 from woofkit.sketch.skeleton import POSES
 from woofkit.sketch.traits import CHOICES, NAMES, NUMBERS, Traits, trait_distance
-from woofkit.widgets.controls import LABEL, WIDE, button, drawn_once, dropdown, in_lines
+from woofkit.widgets.controls import LABEL, WIDE, button, drawn_once, dropdown, in_lines, shows_work
 
+STANDING = "standing"  # shows legs and tail, which a portrait does not
 SEED = 50  # the stream of dogs that is in no split: no model has met them
 # Of the numbers, those that make one breed look like another; the others wait under "more traits".
 TELLING = ("body_size", "leg_length", "muzzle_length", "ear_length", "tail_length", "coat_length", "fringe", "ridge")
 
 
 def draw_your_own_dog(
-    models: Mapping[str, nn.Module], transform: Transform, class_names: Sequence[str], start: str = "Samoyed"
+    models: Mapping[str, nn.Module],
+    transform: Transform,
+    class_names: Sequence[str],
+    start: str = "Samoyed",
+    change: Mapping[str, str | float] | None = None,
 ) -> VBox:
     """Make the controls (breed, traits, pose, which dog) and the drawing with the models' answers.
 
     Another dog is another place, light, pose and nature; the traits stay as they are set, and the other way round.
+    What a model said of the same dog as its breed has it stands below its answer, in grey.
 
     Args:
         models: name -> model in eval mode, on any device.
         class_names: what the models' outputs stand for.
-        start: the breed drawn first.
+        start: the breed drawn first, standing.
+        change: traits that are not as the breed has them, by name, to begin with.
 
     Raises:
-        ConfigError: no model, one in training mode or with other classes, an unknown breed.
+        ConfigError: no model, one in training mode or with other classes, an unknown breed or trait.
     """
     require_choice("breed", start, BREEDS)
+    first = {name: getattr(breed_traits(start), name) for name in NAMES}
+    for name in change or {}:
+        require_choice("trait", name, NAMES)
+    first |= change or {}
     _check_models(models, transform, class_names)
     breed = dropdown("start from", BREEDS, value=start)
-    traits = {name: _trait_control(name, getattr(breed_traits(start), name)) for name in NAMES}
-    pose = dropdown("pose", ["as it comes", *POSES], ["", *POSES])
+    traits = {name: _trait_control(name, first[name]) for name in NAMES}
+    pose = dropdown("pose", ["as it comes", *POSES], ["", *POSES], STANDING)
     reset, previous, another = (button(words) for words in ("back to the breed", "◀ the dog before", "another dog ▶"))
     more = Accordion([HBox([traits[name] for name in NUMBERS if name not in TELLING])], titles=["more traits"])
     more.selected_index, more.layout.width = None, "100%"
     shown, index = HTML(), 0  # which dog of the stream
+    unchanged: dict[tuple, dict[str, np.ndarray]] = {}  # the answers on dogs as their breed has them
 
-    def draw(_change: Any = None) -> None:
-        now = Traits(**{name: control.value for name, control in traits.items()})
+    def ask(now: Traits) -> tuple[Drawing, dict[str, np.ndarray]]:
         drawing = draw_dog(now, seed=SEED, index=index, size=transform.size, pose=pose.value or None)
-        answers = {name: _probabilities(model, drawing.image, transform) for name, model in models.items()}
+        return drawing, {name: _probabilities(model, drawing.image, transform) for name, model in models.items()}
+
+    @shows_work(shown)
+    def draw(_change: Any = None) -> None:
+        now, as_bred = Traits(**{name: control.value for name, control in traits.items()}), breed_traits(breed.value)
+        same_dog = (breed.value, index, pose.value)
+        if now != as_bred and same_dog not in unchanged:
+            unchanged[same_dog] = ask(as_bred)[1]
+        drawing, said = ask(now)
+        if now == as_bred:
+            unchanged[same_dog] = said
+        before = {} if now == as_bred else unchanged[same_dog]
+        answers = {name: (each, before.get(name)) for name, each in said.items()}
         distances = {name: trait_distance(now, breed_traits(name)) for name in BREEDS}
         changed = "; ".join(_differences(now, breed_traits(breed.value)))
         kind = f"{drawing.pose}: {breed.value}" + (f" with {changed}" if changed else ", as the breed is")
@@ -79,7 +102,8 @@ def draw_your_own_dog(
     another.on_click(lambda _button: step(1))
     step(0)
     words, numbers = ([traits[name] for name in names] for names in (CHOICES, TELLING))
-    return in_lines([(breed, reset, previous, another), (*words, pose), numbers, (more,)], shown)
+    lines = [(breed, reset, previous, another), (*words, pose), numbers, (more,)]
+    return in_lines(lines, shown, "draw your own dog")
 
 
 def _check_models(models: Mapping[str, nn.Module], transform: Transform, class_names: Sequence[str]) -> None:

@@ -130,7 +130,7 @@ def runs_explorer(root: str | Path) -> VBox:
     again.on_click(read)
     fill()
     lines = [(*filters.values(), sort), (*pages.controls, again), (table,), (run, whole)]
-    return in_lines(lines, detail)
+    return in_lines(lines, detail, "runs explorer")
 
 
 def runs_figure(frame: pd.DataFrame) -> Figure:
