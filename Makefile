@@ -1,6 +1,6 @@
-# make study            run the five notebooks (PROFILE=demo; PARAMS="lr=1e-4 epochs=3" overrides parameters)
+# make study            run the notebooks (PROFILE=demo; PARAMS="lr=1e-4 epochs=3" overrides parameters)
 # make test             ruff, pytest, and the notebooks with shrunk parameters, in a browser too where there is Chromium
-# make test-long        the same, with all five notebooks in the browser
+# make test-long        the same, with all notebooks in the browser
 # make lab              open JupyterLab on a working copy of the notebooks, work/, which git ignores
 # make student          write the notebooks without the solutions, to work/student (FOLDER=...)
 # make teacher          write the notebooks with the solutions filled in, to work/teacher (FOLDER=...)

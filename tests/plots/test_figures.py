@@ -392,3 +392,20 @@ def test_of_many_classes_panels_show_the_same_worst_twenty():
     assert len(rows[0]) == 20
     assert {"class 0", "class 1", "class 28", "class 29"} <= set(rows[0])
     assert axes[0].get_ylabel() == "true (20 of 30)"
+
+
+# --- ideas ---
+
+
+def test_the_pictures_of_ideas_name_shapes_and_counts():
+    assert {"A: 4 × 64", "B: 64 × 4", "W\n64 × 64", "W + B A\n64 × 64"} <= set(texts(plots.lora_picture(64, 4)))
+    assert {"4 × 4 patches", "16 patches + CLS = 17 tokens"} <= set(texts(plots.patches_and_tokens(picture(), 7)))
+    assert {"attention", "MLP", "norm"} <= set(texts(plots.block_diagram()))
+    assert {"LoRA\n177,418", "Linear probe\n1,930"} <= set(texts(plots.what_moves({"lora": 177418, "probe": 1930})))
+
+
+def test_a_picture_of_an_idea_refuses_what_it_cannot_draw():
+    with pytest.raises(ValueError, match="an image of 28 × 28 pixels cannot be cut into squares of 16"):
+        plots.patches_and_tokens(picture(), 16)
+    with pytest.raises(ValueError, match="no picture of norm: there are full, bitfit, probe, lora"):
+        plots.what_moves({"norm": 1})
