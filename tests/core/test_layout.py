@@ -140,6 +140,13 @@ def test_words_come_before_code(notebook):
             assert before.cell_type == "markdown", f"no words before: {cell.source.splitlines()[0]}"
 
 
+def test_a_paragraph_has_at_most_80_words(notebook):
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            for paragraph in re.split(r"\n\s*\n|\n(?=[-|])", cell.source):
+                assert len(paragraph.split()) <= 80, paragraph
+
+
 def test_code_cells_are_short_and_define_no_class(notebook):
     for cell in code_cells(notebook):
         lines = cell.source.splitlines()
