@@ -10,6 +10,7 @@
 # make attention        measure where a study's models look, and judge the claims (PROFILE=demo; ATTENTION="--dogs 400")
 # make sweep            train what a sweep names (SWEEP=rigor-small; sweeps/ has others), one run after the other
 #                       (CLUSTER=slurm: many at once, on a cluster; docs/clusters.md)
+# make fuzz             break everything on purpose for an hour, and count what is lost (FUZZ="--minutes 10" for less)
 # make bench            measure our training beside what others use, on this machine (BENCH="--rounds 9" adds options)
 # Every target first makes .venv and installs requirements.txt, once. Another Python: make PYTHON=python3.12 study
 # On Linux without a GPU, make TORCH=cpu study installs PyTorch's CPU build, a third of the size.
@@ -19,6 +20,7 @@ TORCH   ?=
 PROFILE ?= demo
 PARAMS  ?=
 BENCH   ?=
+FUZZ    ?=
 ATTENTION ?=
 SWEEP   ?= rigor-small
 CLUSTER ?=
@@ -33,7 +35,7 @@ VENV_PY   := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install study test test-long lab student teacher attention sweep site readme backbone bench
+.PHONY: help install study test test-long lab student teacher attention sweep site readme backbone bench fuzz
 
 help:
 	@sed -n '/^# /s/^# //p' Makefile
@@ -92,3 +94,6 @@ backbone: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(VENV_PY) -m tools.bench $(BENCH)
+
+fuzz: $(INSTALLED)
+	$(VENV_PY) -m tools.fuzz $(FUZZ)
