@@ -103,6 +103,8 @@ def _parser() -> argparse.ArgumentParser:
         _option("--label", default="breed", choices=LABELS, help="what to name"),
         _option("--last-blocks", default=1, metavar="N", help="of method last"),
     )
+    words = "Imagenette too, on which forgetting of ImageNet is measured"
+    command(_fetch, *study, _option("--imagenette", action="store_true", help=words))
     command(_runs, _option("--root", default="runs", metavar="FOLDER", help="where to look"))
     command(
         _keep,
@@ -205,6 +207,18 @@ def _train(options: argparse.Namespace) -> None:
     for name, value in read_metrics(run).items():
         print(f"{name:24} {value}")
     print(f"{'run':24} {run}")
+
+
+def _fetch(options: argparse.Namespace) -> None:
+    """Bring what a study downloads, for machines without internet."""
+    study = _study(options)
+    from woofkit.measure.source_tasks import fetch_imagenette
+    from woofkit.study import check_inputs
+
+    check_inputs(study)
+    if options.imagenette:
+        fetch_imagenette()
+    print(f"all is here that a study with profile {study.profile!r} needs; WOOFKIT_OFFLINE=1 keeps it from the network")
 
 
 def _runs(options: argparse.Namespace) -> None:

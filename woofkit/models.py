@@ -19,7 +19,7 @@ from torch import nn
 
 from woofkit.config import PROJECT_ROOT, ConfigError, TrainConfig, require_range, resolve_path
 from woofkit.datasets import folder
-from woofkit.datasets.download import offline_where_there_is_no_network
+from woofkit.datasets.download import OFFLINE, OfflineError, is_offline, offline_where_there_is_no_network
 from woofkit.datasets.imagewoof import BREEDS, IMAGENET_INDEX
 from woofkit.lora import add_lora, call_projections, final_norm
 from woofkit.storage.weights import WEIGHT_FORMATS, npz_sizes, read_weights, tensor_differences, verify_checksum
@@ -132,11 +132,18 @@ def _not_a_vision_transformer(name: str) -> ConfigError:
 
 def _from_timm(name: str) -> nn.Module:
     try:
+        if is_offline() and not timm.get_pretrained_cfg(name).hf_hub_id:  # a few lie elsewhere, where timm would ask
+            raise OfflineError(f"{OFFLINE} is set")
         with offline_where_there_is_no_network():  # what was downloaded before is found all the same
             return _vision_transformer(name, pretrained=True).eval()
     except ConfigError:
         raise
     except Exception as error:  # the hub client raises many kinds; each means that the weights did not come
+        if is_offline():
+            raise ConfigError(
+                f"timm's weights for {name!r} are not on this machine, and {OFFLINE} is set: where there is internet, "
+                f"run python -m woofkit fetch -p weights timm -p model_name {name}"
+            ) from error
         raise ConfigError(
             f"timm's weights for {name!r} could not be loaded ({type(error).__name__}): without internet, pass the "
             f"path of a {', '.join(WEIGHT_FORMATS)} file as weights"

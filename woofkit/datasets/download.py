@@ -14,12 +14,17 @@ from urllib.parse import urlsplit
 from woofkit.config import ConfigError
 from woofkit.files import require_room
 
+OFFLINE = "WOOFKIT_OFFLINE"
 CHUNK = 1 << 16  # bytes read at most at once; what a broken line has brought is kept to the last byte
 FRUITLESS = 5  # tries in a row that bring nothing, after which a download is given up
 FIRST_PAUSE = 0.25  # seconds, doubled before each further try
 PATIENCE = 4.0  # seconds after which a network that does not answer counts as none
 SILENCE = 30.0  # seconds without a byte after which a line counts as broken
 GZIP = b"\x1f\x8b"
+
+
+class OfflineError(ConnectionError):
+    """The network is there or not: WOOFKIT_OFFLINE says that it is not to be used."""
 
 
 class _TryAgainError(ConnectionError):
@@ -65,9 +70,20 @@ def download(url: str, path: Path, most_bytes: int) -> None:
             part.unlink()
 
 
+def is_offline() -> bool:
+    """Whether WOOFKIT_OFFLINE forbids the network, as on a node of a cluster that has none."""
+    return os.environ.get(OFFLINE, "") not in ("", "0")
+
+
 def require_network(url: str) -> None:
-    """Raise ConnectionError, within seconds, if neither the host of `url` nor the proxy on the way to it answers."""
+    """Raise ConnectionError, within seconds, if neither the host of `url` nor the proxy on the way to it answers.
+
+    With WOOFKIT_OFFLINE set in the environment, to anything but 0, nobody is asked: an OfflineError.
+    """
     import requests
+
+    if is_offline():
+        raise OfflineError(f"{OFFLINE} is set")
 
     proxy = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
     place = urlsplit(proxy if proxy and "://" in proxy else f"http://{proxy}" if proxy else url)

@@ -17,7 +17,7 @@ from glob import glob
 from pathlib import Path
 
 from woofkit.config import ConfigError, resolve_path
-from woofkit.datasets.download import download
+from woofkit.datasets.download import OfflineError, download
 from woofkit.datasets.pictures import named_in_utf8, shown
 from woofkit.files import hold, require_folder
 
@@ -54,6 +54,13 @@ class Archive:
     num_val: int = 3929
     wnids: tuple[str, ...] = WNIDS
     most_bytes: int = 2_000_000_000  # what is larger is something else; the largest archive has two thirds of it
+
+    @property
+    def fetched_with(self) -> str:
+        """The options of `python -m woofkit fetch` that bring it."""
+        name, size = self.folder.split("2")[0], self.folder.rpartition("-")[2]
+        variant = size if size.isdecimal() else "full"
+        return "--imagenette" if name == "imagenette" else f"-p dataset imagewoof -p image_variant {variant}"
 
 
 MOST_UNPACKED = 3  # times `most_bytes`: photographs hardly shrink
@@ -180,6 +187,11 @@ def _download(archive: Archive, root: Path) -> Path:
     if not packed.exists():
         try:
             download(archive.url, packed, archive.most_bytes)
+        except OfflineError as error:
+            raise ConfigError(
+                f"{archive.folder} is not in {root}, and {error}: where there is internet, run "
+                f"python -m woofkit fetch {archive.fetched_with}"
+            ) from error
         except ConnectionError as error:
             raise ConnectionError(
                 f"could not download {archive.url}: {error}. Run the same again to go on from where it stopped. "

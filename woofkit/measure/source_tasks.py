@@ -114,12 +114,17 @@ def _litter_drawings(number: int, size: int) -> LitterDataset:
 
 
 def _imagenette(source_dir: str) -> WoofDataset:
-    folder = _find_imagenette(source_dir) if source_dir else fetch_archive(IMAGENETTE, PROJECT_ROOT / "data")
+    folder = _find_imagenette(source_dir) if source_dir else fetch_imagenette()
     keys = tuple(list_images(folder, "val", WNIDS))
     if not keys:
         raise ConfigError(f"{folder} has no image val/<wnid>/*.JPEG of Imagenette's classes")
     labels = np.array([WNIDS.index(key.split("/")[1]) for key in keys], dtype=np.int64)
     return WoofDataset("imagenette", "val", "", keys, labels, folder, class_names=NAMES)
+
+
+def fetch_imagenette() -> Path:
+    """Download Imagenette to data/, if it is not there; return its folder. Raises as `fetch_archive`."""
+    return fetch_archive(IMAGENETTE, PROJECT_ROOT / "data")
 
 
 def _find_imagenette(source_dir: str) -> Path:
