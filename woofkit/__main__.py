@@ -228,7 +228,7 @@ def _runs(options: argparse.Namespace) -> None:
         raise ConfigError(f"there is no folder {root}: --root names the one that holds runs")
     from woofkit.results import load_runs
 
-    frame = load_runs(root)
+    frame = load_runs(root, log=partial(print, file=sys.stderr, flush=True))
     if frame.empty:
         print(f"no finished run in {root}")
         return

@@ -294,29 +294,31 @@ def load_run(run: Path) -> dict[str, Any]:
     return {**settings, **flat, **metrics, "run": str(run)}
 
 
-def load_runs(root: Path, stopped: bool = False) -> pd.DataFrame:
+def load_runs(root: Path, stopped: bool = False, log: Callable[[str], None] | None = None) -> pd.DataFrame:
     """Every finished run below `root` as one tidy frame: one row per run, as `load_run` gives it. It may be empty.
 
     With `stopped`, runs that somebody stopped before their end are included; they have a `stopped_epoch`. A damaged
-    folder is named in a warning and passed over.
+    folder is named in a warning and passed over. With `log`, lines say how far it is where there are many.
     """
-    rows = _indexed_rows(Path(root))
+    rows = _indexed_rows(Path(root), log)
     return pd.DataFrame([row for row in rows if stopped or "stopped_epoch" not in row])
 
 
-def _indexed_rows(root: Path) -> list[dict[str, Any]]:
+def _indexed_rows(root: Path, log: Callable[[str], None] | None) -> list[dict[str, Any]]:
     """`load_run` of every finished run below `root`, in the order of their paths.
 
     The index, a file in `root`, spares reading what has not changed since. It heals itself: a run whose files have
     another date or size is read again, and a damaged index is made anew. Where it cannot be written, there is none.
     """
+    from woofkit.progress import reported
+
     index = root / INDEX
     try:
         known = {name: [stamp, dict(row)] for name, (stamp, row) in json.loads(index.read_bytes()).items()}
     except (OSError, ValueError, TypeError, AttributeError):  # there is none, or it is no index
         known = {}
     found = {}
-    for run in sorted(file.parent for file in root.rglob(METRICS)):
+    for run in reported(sorted(file.parent for file in root.rglob(METRICS)), "reading", "runs", log):
         if re.search(r"\.damaged-*$", run.name):
             continue
         name, stamp = str(run.relative_to(root)), [_stamp(run / each) for each in (METRICS, *FILES)]

@@ -21,11 +21,12 @@ from woofkit.adapters import save_run_model
 from woofkit.config import NAMED_IF_CHANGED, TrainConfig
 from woofkit.data import Images, WoofDataset, batches, cache_file, cached_pixels, load_dataset, make_transform
 from woofkit.fast.forward import Forward, Step
+from woofkit.fast.loss_guard import LossGuard
 from woofkit.fast.memory import measure_peak_memory, naming_what_fits, return_freed_memory
 from woofkit.fast.runtime import Runtime
 from woofkit.files import describe_environment, hold, require_folder, require_room
 from woofkit.models import build_for, count_parameters, data_config, run_classes
-from woofkit.progress import LossGuard, Means, Monitor, ProgressLines, Stopwatch, Timed
+from woofkit.progress import Means, Monitor, ProgressLines, Stopwatch, Timed
 from woofkit.results import (
     accuracy_metrics,
     is_whole,

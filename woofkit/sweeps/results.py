@@ -2,6 +2,8 @@
 
 import io
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +40,17 @@ def read_outcome(root: Path, job: str) -> dict[str, Any]:
     return {} if "run" in outcome and not is_finished(root / outcome["run"]) else outcome
 
 
-def collect(sweep: Sweep) -> pd.DataFrame:
+def collect(sweep: Sweep, log: Callable[[str], None] | None = None) -> pd.DataFrame:
     """One row per grid and finished run: what `load_run` gives, with `grid`, `val_accuracy` and the adapter's settings.
 
     `other` has in words what is neither the default nor among NAMED. The frame is empty, without a column, if no run
-    has finished.
+    has finished. While the sweep is at work, it holds what has finished by then. `log` gets lines of progress.
     """
+    from woofkit.progress import reported
+
     rows = {}
     jobs = [(grid, job.name) for grid in sweep.grids for job in sweep.jobs_of(grid)]
-    for grid, job in jobs + widened_jobs(sweep):
+    for grid, job in reported(jobs + widened_jobs(sweep), "reading", "runs", log):
         if "run" in (outcome := read_outcome(sweep.root, job)):
             row = load_run(sweep.root / outcome["run"])
             adapter = {name: row.get(f"lora.{name}") for name in ("rank", "targets", "blocks")}
@@ -76,7 +80,7 @@ def keep(sweep: Sweep, folder: Path = RESULTS) -> Path:
         ConfigError: no run has finished.
     """
     require_folder("the folder for the table", folder)
-    table = collect(sweep)
+    table = collect(sweep, partial(print, flush=True))
     if table.empty:
         raise ConfigError(f"sweep {sweep.name!r} has no finished run in {sweep.root}: nothing to keep")
     table = with_intervals(table).reindex(columns=KEPT)
