@@ -41,7 +41,7 @@ rule train:
     params:
         words=lambda wildcards: config["runs"][wildcards.run]["words"],
     resources:
-        runtime=lambda wildcards, attempt: attempt * config["runs"][wildcards.run]["minutes"],
+        runtime=lambda wildcards: config["runs"][wildcards.run]["minutes"],
     message:
         "{params.words}"
     shell:
@@ -54,7 +54,7 @@ rule choose:
     output:
         "best_lr/{search}.json",
     resources:
-        runtime=lambda wildcards, attempt: attempt * search_minutes(wildcards.search),
+        runtime=lambda wildcards: search_minutes(wildcards.search),
     message:
         "best learning rate of {wildcards.search}"
     shell:

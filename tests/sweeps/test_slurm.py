@@ -26,8 +26,8 @@ SLURM = Path(__file__).with_name("slurm.sh")
 GRIDS = """
 profile: test
 grids:
-  search: {method: lora, lr: [1e-4, 1e-3, 1e-2], epochs: 4}
-  best: {method: lora, lr: best of search, epochs: 4, seed: [0, 1]}
+  search: {method: lora, lr: [1e-3, 1e-2], epochs: 60}
+  best: {method: lora, lr: best of search, epochs: 60, seed: 1}
 """
 # Every process that trains says after each epoch, while it holds the run's lock, which run it trains.
 WATCHED = """
@@ -70,7 +70,8 @@ class Site:
         self.log = folder / "trained.log"
         self.log.touch()
         (folder / "sitecustomize.py").write_text(WATCHED.format(cache=str(cache), log=str(self.log)))
-        self.parameters = {"num_train": 10, "num_val": 10, "runs_dir": str(folder / "runs")}
+        self.parameters = {"model_name": "test_vit", "weights": "random", "runs_dir": str(folder / "runs")}
+        self.parameters |= {"num_train": 10, "num_val": 10, "precision": "fp32"}
 
     @property
     def sweep(self) -> Sweep:
@@ -108,7 +109,7 @@ def local(tmp_path_factory, cache):
     return here
 
 
-def wait_until(what, seconds: float = 240.0):
+def wait_until(what, seconds: float = 480.0):
     """What `what()` returns, once it is true."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -157,21 +158,27 @@ def test_a_sweep_outlives_a_cancelled_job_a_drained_node_and_its_own_death(slurm
     profile = site.folder / "profile"
     profile.mkdir()
     text = (PROFILES / "slurm" / "config.yaml").read_text()
-    for usual, here in {"train: 4": "train: 1", "choose: 4": "choose: 1", "checks: 20": "checks: 5"}.items():
+    for usual, here in {
+        "train: 4": "train: 1",
+        "choose: 4": "choose: 1",
+        "checks: 20": "checks: 5",
+        ": 4000": ": 2000",
+    }.items():
         assert usual in text
         text = text.replace(usual, here)
     (profile / "config.yaml").write_text(f"{text}slurm-keep-successful-logs: true\n")
     options = ("--cluster", str(profile))
 
     first = site.start("first.log", *options)
-    cancelled, job, _, _ = wait_until(site.trained)[0]
+    cancelled, job, _, _ = wait_until(lambda: [line for line in site.trained() if line[3] >= 3])[0]
     subprocess.run(["scancel", job], check=True)
     subprocess.run(["scontrol", "update", "nodename=n1", "state=drain", "reason=test"], check=True)
     wait_until(lambda: "Trying to restart" in (site.folder / "first.log").read_text())
     subprocess.run(["scontrol", "update", "nodename=n1", "state=resume"], check=True)
     # The run that was cancelled goes on in another job, after its last epoch.
     again = wait_until(lambda: [line for line in site.trained() if line[0] == cancelled and line[1] != job])
-    assert again[0][3] == 1 + max(epoch for run, its, _, epoch in site.trained() if (run, its) == (cancelled, job))
+    last = max(epoch for _, its, _, epoch in site.trained() if its == job)
+    assert again[0][3] in (last, last + 1)  # as the checkpoint of the last epoch may not have been written any more
 
     # Snakemake is killed with jobs at work, which go on; the next Snakemake sends the same runs again.
     before = len(site.trained())

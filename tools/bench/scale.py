@@ -138,7 +138,7 @@ def scale_markdown(path: Path) -> str:
         [
             markdown_table(["runs", "seconds", "CPU s", "more memory, MB", "table, MB"], gathered),
             markdown_table(["cells", "plan once, CPU s", "agenda, MB", "job, CPU s", "a Snakemake, CPU s"], jobs),
-            f"Measured {environment['date'][:10]}, {environment['machine']}, a local disk, other work running beside it.",
+            f"Measured {environment['date'][:10]}, {environment['machine']}, a local disk, beside other work.",
         ]
     )
 
