@@ -100,13 +100,12 @@ def main(task, folder):
     assert read_metrics(run)["processes"] == int(os.environ["WORLD_SIZE"])  # finished for every rank
 
 
-def torchrun(number, task, folder):
-    """What `number` processes of `main` have printed, and torchrun's exit status."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(number)]
+def torchrun(number, *command):
+    """What `number` processes of a command have printed, and torchrun's exit status."""
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(number)]
     path = os.pathsep.join([*sys.path, str(Path(__file__).parents[1])])
     environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*command, __file__, task, str(folder)], capture_output=True, text=True, env=environment)
-    return done
+    return subprocess.run([*start, *map(str, command)], capture_output=True, text=True, env=environment)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +117,7 @@ def alone(tmp_path_factory):
 def together(request, tmp_path_factory):
     """What each of two or three ranks has found."""
     folder = tmp_path_factory.mktemp("ranks")
-    done = torchrun(request.param, "cases", folder)
+    done = torchrun(request.param, __file__, "cases", folder)
     assert done.returncode == 0, done.stderr
     return [json.loads((folder / f"{place}.json").read_text()) for place in range(request.param)]
 
@@ -164,7 +163,7 @@ def assert_equal_runs(run, other):
 
 
 def test_one_rank_writes_and_speaks(whole_run, tmp_path):
-    done = torchrun(2, "run", tmp_path)
+    done = torchrun(2, __file__, "run", tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("epoch 1/3") == done.stdout.count("test accuracy") == 1
     assert done.stderr.count("Drawing train:   0%") == 1  # the other one reads what the first has kept
@@ -173,8 +172,9 @@ def test_one_rank_writes_and_speaks(whole_run, tmp_path):
     assert_equal_runs(run, whole_run)
 
 
+@pytest.mark.long
 def test_a_killed_rank_ends_the_job_and_another_number_of_ranks_goes_on(whole_run, tmp_path):
-    done = torchrun(2, "kill7", tmp_path)  # three steps an epoch: in the second step of the third epoch
+    done = torchrun(2, __file__, "kill7", tmp_path)  # three steps an epoch: in the second step of the third epoch
     assert done.returncode == 1
     assert ENDED in done.stderr
     assert f"full: broken off ({ENDED})" in done.stdout
@@ -186,6 +186,15 @@ def test_a_killed_rank_ends_the_job_and_another_number_of_ranks_goes_on(whole_ru
     assert "epoch 3/3" in lines[0]
     assert_equal_runs(run, whole_run)
     assert "processes" not in read_metrics(run)
+
+
+@pytest.mark.long
+def test_the_command_prints_its_numbers_once(tmp_path):
+    few = ["-p", "num_train=12", "-p", "num_val=10", "-p", "num_test=10", "-p", f"runs_dir={tmp_path}"]
+    done = torchrun(2, "-m", "woofkit", "train", "--profile", "test", "--method", "probe", *few)
+    assert done.returncode == 0, done.stderr
+    for words in ("test_accuracy ", "epoch 1/1", "processes "):
+        assert done.stdout.count(words) == 1, words
 
 
 # --- without other processes ---
