@@ -1,4 +1,4 @@
-"""Who watches a long training: a `Monitor`, lines on how far it is and how long it will take, or a `LossGuard`."""
+"""Who watches a long training: a `Monitor`, and lines on how far it is and how long it will take."""
 
 import math
 import time

@@ -15,8 +15,9 @@ from woofkit import progress
 from woofkit import train as loop
 from woofkit.config import TrainConfig
 from woofkit.data import Images
+from woofkit.fast.loss_guard import LossGuard
 from woofkit.fast.runtime import Runtime
-from woofkit.progress import LossGuard, Monitor
+from woofkit.progress import Monitor
 from woofkit.train import Evaluation, evaluate, fit, learning_rate, selected_epoch
 
 TRANSFORM = transform_for(8)

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from woofkit.__main__ import main
 from woofkit.adapters import load_run_model
-from woofkit.config import ConfigError, TrainConfig
+from woofkit.config import METHODS, ConfigError, TrainConfig
 from woofkit.data import Transform
 from woofkit.own import export
 from woofkit.own.card import model_card
@@ -27,7 +27,14 @@ from woofkit.own.scripts import script
 from woofkit.results import read_metrics
 
 # The packages of woofkit alone are kept away: the script has to find all else.
-WITHOUT = "import runpy, sys; sys.modules['woofkit'] = None; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0])"
+WITHOUT = """import runpy, sys
+sys.modules["woofkit"] = None
+_, picture, *scripts = sys.argv
+for script in scripts:
+    sys.argv = [script, picture]
+    runpy.run_path(script)
+"""
+TRAINED = tuple(method for method in METHODS if method != "zero-shot")
 
 
 @pytest.fixture
@@ -56,7 +63,7 @@ def said(file, picture, capsys, monkeypatch):
     return spoken(capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("method", ["full", "lora", "probe"])
+@pytest.mark.parametrize("method", TRAINED)
 def test_timm_alone_loads_the_exported_weights_and_gives_the_runs_logits(run_of, tmp_path, method, no_onnx):
     lines = []
     folder = export_run(run_of(method), tmp_path / "out", lines.append)
@@ -105,14 +112,16 @@ def test_use_me_gives_the_answer_of_predict(run_of, pictures, tmp_path, capsys, 
         said(folder / "use_me.py", tmp_path / "deep.png", capsys, monkeypatch)
 
 
-def test_use_me_runs_by_itself(run_of, pictures, tmp_path, capsys, no_onnx):
-    run, picture = run_of("full"), pictures / "Zebra" / "0.jpg"
-    folder = export_run(run, tmp_path / "out")
-    command = [sys.executable, "-I", "-c", WITHOUT, str(folder / "use_me.py"), str(picture)]
+def test_use_me_runs_by_itself_for_every_method(run_of, pictures, tmp_path, capsys, no_onnx):
+    """One interpreter that finds no woofkit, and none of its settings, runs the scripts one after the other."""
+    picture = pictures / "Zebra" / "0.jpg"
+    scripts = [str(export_run(run_of(method), tmp_path / method) / "use_me.py") for method in TRAINED]
+    command = [sys.executable, "-I", "-c", WITHOUT, str(picture), *scripts]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    [(name, probability)] = answers(run, [picture], capsys)
-    assert spoken(done.stdout) == (name, pytest.approx(float(probability), abs=6e-5))
+    for method, line in zip(TRAINED, done.stdout.splitlines(), strict=True):
+        [(name, probability)] = answers(run_of(method), [picture], capsys)
+        assert spoken(line) == (name, pytest.approx(float(probability), abs=6e-5)), method
 
 
 @pytest.mark.parametrize("name", ["use_me.py", "use_onnx.py"])
@@ -224,7 +233,7 @@ def test_a_model_of_other_weights_than_timms_is_refused(run_of, tmp_path):
         export.write_weights(finished, tmp_path / "model.safetensors")
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("method", TRAINED)
 def test_onnx_gives_the_same_logits_for_any_batch_and_its_script_the_same_answer(
     run_of, pictures, tmp_path, capsys, monkeypatch, method
 ):

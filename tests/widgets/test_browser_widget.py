@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from helpers import alts, control, median_seconds, page, pictures, words
+from helpers import alts, control, median_seconds, page, pictures, walk, words
 from woofkit import data
 from woofkit.config import ConfigError
 from woofkit.data import WoofDataset, load_dataset
@@ -190,8 +190,18 @@ def photos(tmp_path):
 
 def test_photographs_have_no_parts_and_keep_their_shape(photos):
     box = dataset_browser({"test": photos.subset([0, 1])}, seed=None)
-    assert control(box, "parts of the dog").disabled
+    assert "parts of the dog" not in [getattr(child, "description", "") for child in walk(box)]
     assert [picture.size for picture in pictures(box)] == [(60, 30), (20, 80)]
+
+
+def test_what_is_no_breed_is_a_class(photos):
+    own = replace(photos, name="folder", class_names=("apple", "pear", "quince"))
+    assert [words for words, _ in control(dataset_browser({"test": own}), "class").options] == [
+        "all classes",
+        "apple",
+        "pear",
+        "quince",
+    ]
 
 
 def test_a_file_that_is_gone_is_a_sentence(photos):

@@ -225,7 +225,7 @@ def faithfulness_curves(shares: np.ndarray, curves: Mapping[str, Mapping[str, np
         title = f"{name.capitalize()}: {better} is better"
         ax.set(xlabel=f"share of patches {done}", title=title, ylim=(0, None))
         style.percent_axis(ax.xaxis, ax.yaxis)
-    axes[0, 0].set_ylabel("probability of the predicted breed")
+    axes[0, 0].set_ylabel("probability of the predicted class")
     style.legend_beside(ax, title="patches in the order of")
     return fig
 

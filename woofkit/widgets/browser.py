@@ -11,6 +11,7 @@ from ipywidgets import HTML, VBox
 
 from woofkit.config import ConfigError, require_choice
 from woofkit.data import WoofDataset
+from woofkit.datasets.imagewoof import BREEDS
 from woofkit.plots.pages import Caption, refusal, thumbnail, thumbnails_page
 from woofkit.sketch.layers import PARTS
 from woofkit.sketch.skeleton import POSES
@@ -39,10 +40,10 @@ def dataset_browser(
     names = _class_names(splits)
     answers = {name: _answers(name, splits, frame) for name, frame in (predicted or {}).items()}
     orders = {name: _order(len(dataset), seed) for name, dataset in splits.items()}
-    kind = "pose" if names == POSES else "breed"
+    kind = {POSES: "pose", BREEDS: "breed"}.get(names, "class")
 
     split = dropdown("split", list(splits))
-    breed = dropdown(kind, [f"all {kind}s", *names], range(ALL, len(names)))
+    breed = dropdown(kind, [f"all {kind}es" if kind == "class" else f"all {kind}s", *names], range(ALL, len(names)))
     wrong, parts = checkbox("wrong predictions only"), checkbox("parts of the dog")
     pages, shown = Pager(ON_A_PAGE), HTML()
 
@@ -89,7 +90,8 @@ def dataset_browser(
     for control in (parts, pages.number):
         control.observe(draw, "value")
     select()
-    return in_lines([(split, breed), (wrong, parts, *pages.controls)], shown, "dataset browser")
+    shown_parts = [parts] if any(dataset.drawn for dataset in splits.values()) else []  # which photographs do not know
+    return in_lines([(split, breed), (wrong, *shown_parts, *pages.controls)], shown, "dataset browser")
 
 
 def _class_names(splits: Mapping[str, WoofDataset]) -> tuple[str, ...]:
