@@ -10,20 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from woofkit.config import (
-    LABELS,
-    METHODS,
-    ConfigError,
-    StudyConfig,
-    available_profiles,
-    load_profile,
-    parse_override,
-    require_project,
-    resolve_path,
-)
+from woofkit.config import LABELS, METHODS, ConfigError, StudyConfig, resolve_path
 from woofkit.fast.cores import share_cores
 from woofkit.faults import as_exit_status
 from woofkit.files import require_folder
+from woofkit.profiles import available_profiles, load_profile, parse_override, require_project
 
 RUN_COLUMNS = ("method", "dataset", "scheme", "epochs", "lr", "test_accuracy", "test_loss", "trainable_parameters")
 RUN_COLUMNS += ("train_seconds", "run")

@@ -23,10 +23,11 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
-from woofkit.config import PROJECT_ROOT, ConfigError, StudyConfig, load_profile
+from woofkit.config import PROJECT_ROOT, ConfigError, StudyConfig
 from woofkit.data import make_transform
 from woofkit.files import hold, require_folder
 from woofkit.models import build_for, data_config
+from woofkit.profiles import load_profile
 from woofkit.train import load_splits
 
 NOTEBOOKS_DIR = PROJECT_ROOT / "notebooks"

@@ -18,6 +18,7 @@ from woofkit.config import (
     TrainConfig,
     resolve_path,
 )
+from woofkit.profiles import from_notebook
 
 SETTINGS = (LoRAConfig, TrainConfig, StudyConfig)
 SHARED = [  # by a study and by a run: one or two cases of each kind of refusal
@@ -33,8 +34,8 @@ SHARED = [  # by a study and by a run: one or two cases of each kind of refusal
     ({"batch_size": True}, r"batch_size must be of type int, not bool \(True\)"),
     ({"lr": "4e-4"}, r"lr must be of type float, not str \('4e-4'\)"),
     ({"lr": True}, r"lr must be of type float, not bool \(True\)"),
-    ({"lr": float("inf")}, "lr = inf is out of range: allowed is above 0 to 10"),
-    ({"lr": float("nan")}, "lr = nan is out of range: allowed is above 0 to 10"),
+    ({"lr": float("inf")}, "lr = inf is out of range: allowed is (above|from) 0 to 10"),
+    ({"lr": float("nan")}, "lr = nan is out of range: allowed is (above|from) 0 to 10"),
     ({"seed": None}, r"seed must be of type int, not NoneType \(None\)"),
     ({"model_name": ""}, "model_name must be a timm Vision Transformer, such as 'vit_tiny_patch16_224', not ''"),
     ({"weights": "nowhere.safetensors"}, "weights must be 'bundled', .* of a file that exists, not 'nowhere.safe"),
@@ -49,6 +50,7 @@ REFUSED = [
     (StudyConfig, {"profile": ""}, "profile must be a folder's name of letters, digits, '-' and '_', not ''"),
     (StudyConfig, {"runs_dir": ""}, "runs_dir must be a folder's path, such as 'runs', not ''"),
     (StudyConfig, {"use_amp": False}, "unknown parameter 'use_amp': allowed are profile, dataset"),
+    (TrainConfig, {"lr": 0.0}, "lr = 0.0 is out of range: allowed is above 0 to 10"),
     (TrainConfig, {"rank": 8}, "unknown parameter 'rank': allowed are method, dataset"),
     (TrainConfig, {"method": "qlora"}, "unknown method 'qlora': allowed are 'zero-shot', 'probe', 'bitfit', 'norm'"),
     (TrainConfig, {"fast": 1}, r"fast must be of type bool, not int \(1\)"),
@@ -96,7 +98,7 @@ def test_every_setting_is_checked_and_named(made):
 
 def test_a_notebook_that_lacks_a_parameter_is_refused():
     with pytest.raises(ConfigError, match="the parameters cell lacks rank"):
-        StudyConfig.from_notebook({k: v for k, v in vars(StudyConfig()).items() if k != "rank"})
+        from_notebook({k: v for k, v in vars(StudyConfig()).items() if k != "rank"})
 
 
 @pytest.mark.parametrize("made", SETTINGS)
@@ -205,5 +207,5 @@ def test_yaml_is_imported_only_to_read_a_file():
 )
 def test_a_notebook_says_what_differs_from_its_profile(settings, words, capsys):
     namespace = asdict(StudyConfig()) | settings
-    StudyConfig.from_notebook(namespace)
+    from_notebook(namespace)
     assert capsys.readouterr().out == words + "\n"

@@ -18,6 +18,7 @@ from woofkit.config import ConfigError, StudyConfig, resolve_path
 from woofkit.fast.memory import activation_bytes, batch_that_fits, naming_what_fits
 from woofkit.faults import REPORT, as_exit_status, explain, explain_in_notebook
 from woofkit.files import remove_leftovers, require_room, temporary_path, write_atomic
+from woofkit.profiles import from_notebook
 
 
 def os_error(number, file=None):
@@ -144,16 +145,16 @@ def test_a_misspelt_parameter_of_papermill_is_refused_by_the_notebook():
         "In": ["", "epochs = 5", "# Parameters\nlearning_rate = 0.1\n"],
     }
     with pytest.raises(ConfigError, match="unknown parameter 'learning_rate': allowed are .*lr"):
-        StudyConfig.from_notebook(namespace)
+        from_notebook(namespace)
     own = namespace | {"In": ["", "# Parameters\nlr = 0.1\n", "learning_rate = 3"]}  # a reader's own name
-    assert StudyConfig.from_notebook(own) == StudyConfig()
+    assert from_notebook(own) == StudyConfig()
 
 
 @pytest.mark.parametrize(("text", "value"), [("1e-3", 0.001), ("4e-4", 4e-4), ("5", 5)])
 def test_numbers_that_yaml_1_1_takes_for_texts_are_understood(text, value):
-    assert StudyConfig.from_notebook(vars(StudyConfig()) | {"lr": text}).lr == value
+    assert from_notebook(vars(StudyConfig()) | {"lr": text}).lr == value
     with pytest.raises(ConfigError, match="lr must be of type float, not str"):
-        StudyConfig.from_notebook(vars(StudyConfig()) | {"lr": "fast"})
+        from_notebook(vars(StudyConfig()) | {"lr": "fast"})
 
 
 @pytest.mark.parametrize(

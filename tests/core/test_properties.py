@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from woofkit.config import ConfigError, StudyConfig, load_profile, parse_override
+from woofkit.config import ConfigError, StudyConfig
+from woofkit.profiles import load_profile, parse_override
 from woofkit.results import FILES, METRICS, damage, is_finished, is_whole, load_runs, write_metrics
 
 NAMES = [field.name for field in fields(StudyConfig)]

@@ -5,7 +5,8 @@ from pathlib import Path
 import papermill
 import pytest
 
-from woofkit.config import StudyConfig, load_profile
+from woofkit.config import StudyConfig
+from woofkit.profiles import load_profile
 from woofkit.study import NOTEBOOKS, NOTEBOOKS_DIR, check_parameters
 
 

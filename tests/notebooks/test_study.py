@@ -9,10 +9,10 @@ import nbformat
 import pytest
 from papermill.iorw import read_yaml_file
 
-from woofkit import config as profiles
-from woofkit import study
+from woofkit import profiles, study
 from woofkit.__main__ import main, parse_parameters
-from woofkit.config import PROJECT_ROOT, ConfigError, StudyConfig, available_profiles, load_profile, parse_override
+from woofkit.config import PROJECT_ROOT, ConfigError, StudyConfig
+from woofkit.profiles import available_profiles, load_profile, parse_override
 from woofkit.study import StudyError, run_study
 
 PARAMETERS = 'profile: str = "tiny"\nepochs: int = 5\nlr: float = 4e-4\nruns_dir: str = "runs"'
@@ -284,7 +284,7 @@ def test_model_weights_and_images_are_found_before_a_notebook_starts(override, m
 def test_a_model_without_maps_is_refused_for_the_notebook_that_draws_them():
     settings = StudyConfig(model_name="test_vit2", weights="random", num_train=10, num_val=10, num_test=20)
     with pytest.raises(
-        ConfigError, match="04_attention_maps cannot run: .* no class token.*The others can: -n 01_data"
+        ConfigError, match="04_attention_maps cannot run: .* no class token.*The others can: -n 00_quick"
     ):
         study.check_inputs(settings)
     study.check_inputs(settings, ["02_full_finetune", "05_comparison"])

@@ -8,10 +8,11 @@ from PIL import Image
 
 from woofkit.__main__ import main
 from woofkit.claims.effects import OWN, Key, Quantity, kept_effects
-from woofkit.config import ConfigError, StudyConfig, load_profile
+from woofkit.config import ConfigError, StudyConfig
 from woofkit.files import write_json
 from woofkit.own import recommend as module
 from woofkit.own.recommend import begin, describe_pictures, read_recommendation, recommend
+from woofkit.profiles import load_profile
 from woofkit.results import write_history, write_predictions
 from woofkit.sweeps.grid import load_sweep
 from woofkit.sweeps.results import outcome_path, read_outcome

@@ -6,7 +6,8 @@ import nbformat
 import pytest
 
 from tools.copies import BEGIN, END, main, make_copies
-from woofkit.config import PROJECT_ROOT, ConfigError, StudyConfig, load_profile
+from woofkit.config import PROJECT_ROOT, ConfigError, StudyConfig
+from woofkit.profiles import load_profile
 from woofkit.study import NOTEBOOKS_DIR, check_parameters
 
 SOURCES = sorted(NOTEBOOKS_DIR.glob("*.ipynb"))

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from woofkit.config import PROJECT_ROOT, ConfigError, read_mapping, require_range, resolve_path
+from woofkit.config import PROJECT_ROOT, ConfigError, require_range, resolve_path
+from woofkit.profiles import read_mapping
 
 PROFILES = PROJECT_ROOT / "sweeps" / "profiles"
 HERE, LAUNCHED = "default", "launcher"

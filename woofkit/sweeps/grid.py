@@ -23,16 +23,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from woofkit.config import (
-    PROJECT_ROOT,
-    ConfigError,
-    LoRAConfig,
-    StudyConfig,
-    TrainConfig,
-    load_profile,
-    read_mapping,
-    resolve_path,
-)
+from woofkit.config import PROJECT_ROOT, ConfigError, LoRAConfig, StudyConfig, TrainConfig, resolve_path
+from woofkit.profiles import load_profile, read_mapping
 
 SWEEPS_DIR = PROJECT_ROOT / "sweeps"
 ADAPTER_SETTINGS = tuple(field.name for field in fields(LoRAConfig))

@@ -18,10 +18,11 @@ from typing import Any
 
 import pandas as pd
 
-from woofkit.config import PROJECT_ROOT, SKETCH_SIZES, ConfigError, TrainConfig, parse_override
+from woofkit.config import PROJECT_ROOT, SKETCH_SIZES, ConfigError, TrainConfig
 from woofkit.fast.cores import share_cores
 from woofkit.faults import as_exit_status
 from woofkit.files import hold, write_json
+from woofkit.profiles import parse_override
 from woofkit.progress import Monitor
 from woofkit.results import load_runs, read_history, read_metrics
 from woofkit.sweeps.engine import Engine
