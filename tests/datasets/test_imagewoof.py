@@ -261,3 +261,14 @@ def test_a_missing_folder_names_what_is_expected_in_it(tmp_path):
         find_folder(str(tmp_path / "nowhere"), "160")
     with pytest.raises(ConfigError, match="has no train/ and val/"):
         find_folder(str(tmp_path), "160")
+
+
+def test_a_file_whose_name_is_no_text_is_refused_and_hidden_ones_do_not_count(tmp_path):
+    place = tmp_path / "val" / WNIDS[0]
+    place.mkdir(parents=True)
+    for name in (b"a.JPEG", b"._a.JPEG"):
+        open(bytes(place) + b"/" + name, "wb").close()
+    assert list_images(tmp_path, "val") == [f"val/{WNIDS[0]}/a.JPEG"]
+    open(bytes(place) + b"/\xe9.JPEG", "wb").close()
+    with pytest.raises(ConfigError, match=rf"'val/{WNIDS[0]}/.*udce9.JPEG' has a name that is not UTF-8: rename it"):
+        list_images(tmp_path, "val")
