@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from safetensors import SafetensorError, safe_open
 
 from woofkit.config import ConfigError, LoRAConfig, TrainConfig
 from woofkit.files import write_atomic, write_json, write_table
@@ -143,7 +144,7 @@ def is_whole(run: Path, set_aside: Callable[[str], None] | None = None) -> bool:
 def damage(run: Path) -> str:
     """What is damaged in the folder of a finished run, in words; "" of one that is whole, or is not finished.
 
-    Runs that were finished before the hashes were kept are taken as they are.
+    A run that was finished before the hashes were kept is only asked whether its files can be read.
     """
     if not (run / METRICS).is_file():
         return ""
@@ -155,13 +156,24 @@ def damage(run: Path) -> str:
             return cut
         known = record.get(NEIGHBOURS, {}).items()
         changed = [name for name, kept in known if file_hash(run / name) != kept["sha256"]]
-        if not known:
-            read_config(run)
-    except ConfigError:
-        return f"{CONFIG} is damaged or missing"
+        return f"{changed[0]} is not what was written" if changed else _unreadable(run) if not known else ""
     except (OSError, ValueError) as error:
         return f"{METRICS}: {error}"
-    return f"{changed[0]} is not what was written" if changed else ""
+
+
+def _unreadable(run: Path) -> str:
+    """Which file of a run without hashes cannot be read, in words: of the weights, whether they are cut."""
+    readers = {CONFIG: read_config, "history.csv": read_history, "predictions.parquet": read_predictions}
+    for name in [CONFIG, *(name for name in FILES if (run / name).is_file())]:
+        try:
+            if name.endswith(".safetensors"):
+                with safe_open(run / name, framework="numpy"):
+                    pass
+            else:
+                readers[name](run)
+        except (ConfigError, SafetensorError, OSError, LookupError, TypeError) as error:
+            return f"{name}: {str(error).removesuffix(f': {AGAIN}')}"
+    return ""
 
 
 def _cut_files(run: Path, record: Mapping[str, Any]) -> str:
@@ -328,7 +340,7 @@ def _indexed_rows(root: Path, log: Callable[[str], None] | None) -> list[dict[st
             continue
         try:
             found[name] = [stamp, load_run(run)]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             why = damage(run) or " ".join(str(error).split()).replace(f"{run}{os.sep}", "").removesuffix(f": {AGAIN}")
             warnings.warn(f"{run} is damaged ({why}): passed over; {AGAIN}", stacklevel=3)
     if found != known:

@@ -119,6 +119,19 @@ def test_runs_from_before_the_hashes_stay_readable(run, tiny_run):
     assert (run / "metrics.json").stat().st_mtime_ns == stamp
 
 
+def test_of_those_too_a_cut_file_is_noticed(run, tmp_path):
+    record = json.loads((run / "metrics.json").read_text())
+    del record[NEIGHBOURS]
+    write_json(run / "metrics.json", record)
+    for name in READERS:
+        for harm in (cut, empty):
+            if (name, harm) == ("history.csv", cut):  # a shorter table is still one
+                continue
+            other = shutil.copytree(run, tmp_path / f"{harm.__name__}-{name}" / run.name)
+            harm(other / name)
+            assert damage(other).startswith(name)
+
+
 def test_the_checkpoint_of_a_finished_run_is_removed_by_the_next_call(run, tiny_run):
     (run / "checkpoint.pt").write_bytes(b"left by a kill")
     run_training(tiny_run, run.parent, Monitor())

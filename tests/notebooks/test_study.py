@@ -288,3 +288,21 @@ def test_a_model_without_maps_is_refused_for_the_notebook_that_draws_them():
     ):
         study.check_inputs(settings)
     study.check_inputs(settings, ["02_full_finetune", "05_comparison"])
+
+
+def test_papermill_by_itself_is_refused_a_misspelt_name_and_understood_in_yaml_1_1(tmp_path):
+    parameters = nbformat.read(study.NOTEBOOKS_DIR / f"{study.NOTEBOOKS[1]}.ipynb", 4).cells
+    [cell] = [cell.source for cell in parameters if "parameters" in cell.metadata.get("tags", [])]
+    take = "from woofkit.profiles import from_notebook\nprint(from_notebook(globals()).lr)"
+    write_notebook(tmp_path / "own.ipynb", take, parameters=cell)
+    (tmp_path / "own.yaml").write_text("lr: 1e-3\n")  # a text, to YAML 1.1
+
+    def papermill(*given):
+        command = [sys.executable, "-m", "papermill", "own.ipynb", "done.ipynb", "--cwd", str(PROJECT_ROOT)]
+        command += ["-k", "python3", "--language", "python", *given]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+
+    refused = papermill("-p", "learning_rate", "0.1")
+    assert refused.returncode
+    assert "unknown parameter 'learning_rate': allowed are" in refused.stderr
+    assert papermill("-f", "own.yaml", "--log-output").stderr.count("0.001\n") == 1

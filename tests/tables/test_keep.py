@@ -6,6 +6,8 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from tools.readme import main as readme
+from tools.site.__main__ import main as site
 from woofkit.config import ConfigError, LoRAConfig, TrainConfig
 from woofkit.tables.results import keep_results
 
@@ -36,3 +38,13 @@ def test_a_profile_without_runs_or_of_two_datasets_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="has runs on .* and .*: keep those of one dataset in one profile"):
         keep_results("demo", str(tmp_path), tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
+
+
+@pytest.mark.parametrize("profile", ["../../ed/base/test", "", ".", "/abs", "a" * 300])
+def test_a_profile_is_a_name_and_no_path(profile, tmp_path, capsys):
+    with pytest.raises(ConfigError, match="profile must be a folder's name"):
+        keep_results(profile, str(tmp_path), tmp_path)
+    for tool in (readme, site):
+        assert tool(["--profile", profile, "--runs-dir", str(tmp_path)]) == 2
+        assert "profile must be a folder's name" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -5,7 +5,6 @@ flipped bit would be trained on.
 """
 
 import os
-import pickle
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from woofkit.faults import lacks_memory
 from woofkit.files import write_atomic
 
 
@@ -41,7 +41,9 @@ def load_checkpoint(
                 log(f"{file.name} is not this run's ({problem}): passed over")
                 continue
             return state
-        except (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        except Exception as error:  # zipfile, pickle and PyTorch raise many kinds for a damaged file
+            if lacks_memory(error):
+                raise
             why = (str(error) or type(error).__name__).splitlines()[0]
             log(f"{file.name} is damaged ({why}): passed over")
     return {}
