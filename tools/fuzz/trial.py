@@ -11,9 +11,11 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pandas as pd
@@ -89,40 +91,53 @@ class Place:
 
 def in_child(work: Callable[[], int | None], kill_after: float | None = None) -> Outcome:
     """Do `work` in a forked process, whose exit status it gives; kill that after so many seconds."""
-    with tempfile.TemporaryFile("w+b") as said:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        process = os.fork()
-        if process == 0:
-            status = 99
-            try:
-                os.dup2(said.fileno(), 1)
-                os.dup2(said.fileno(), 2)
-                sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
-                status = work() or 0
-            except SystemExit as end:
-                status = end.code if isinstance(end.code, int) else 1
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(status)
-        begin, killed = time.monotonic(), False
-        while True:
-            done, code = os.waitpid(process, os.WNOHANG)
-            if done:
-                break
-            took = time.monotonic() - begin
-            if not killed and took > (PATIENCE if kill_after is None else kill_after):
-                os.kill(process, signal.SIGKILL)
-                killed = True
-            time.sleep(0.005)
-        said.seek(0)
-        text = said.read().decode(errors="replace")
-        if killed and kill_after is None:
-            text += f"\n{TRACEBACK}: it hangs"
-        return Outcome(os.waitstatus_to_exitcode(code), text)
+    said, into = os.pipe()  # not a file, which could be too large for the child's limits
+    sys.stdout.flush()
+    sys.stderr.flush()
+    process = os.fork()
+    if process == 0:
+        _be_child(work, into)
+    os.close(into)
+    os.set_blocking(said, False)
+    heard, killed, begin = [], False, time.monotonic()
+    while not (done := os.waitpid(process, os.WNOHANG))[0]:
+        heard.append(_read(said))
+        if not killed and time.monotonic() - begin > (PATIENCE if kill_after is None else kill_after):
+            os.kill(process, signal.SIGKILL)
+            killed = True
+        time.sleep(0.005)
+    heard.append(_read(said))
+    os.close(said)
+    if killed and kill_after is None:
+        heard.append(f"\n{TRACEBACK}: it hangs".encode())
+    return Outcome(os.waitstatus_to_exitcode(done[1]), b"".join(heard).decode(errors="replace"))
+
+
+def _be_child(work: Callable[[], int | None], into: int) -> NoReturn:
+    status = 99
+    try:
+        os.dup2(into, 1)
+        os.dup2(into, 2)
+        sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+        status = work() or 0
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
+
+
+def _read(pipe: int) -> bytes:
+    """What has come since the last look."""
+    chunks = []
+    with suppress(BlockingIOError):
+        while chunk := os.read(pipe, 1 << 16):
+            chunks.append(chunk)
+    return b"".join(chunks)
 
 
 def command(words: list[str], before: Callable[[], None] | None = None, kill_after: float | None = None) -> Outcome:
