@@ -18,6 +18,7 @@ import pandas as pd
 
 from tools.bench.accuracy import accuracies_markdown
 from tools.bench.result import as_markdown, gpu_markdown
+from tools.bench.scale import hours_markdown, scale_markdown
 from tools.command import run_on_study
 from tools.overview import answer_markdown, overview_markdown
 from woofkit.config import PROJECT_ROOT, ConfigError, resolve_path
@@ -29,7 +30,9 @@ from woofkit.tables.forgetting import forgetting_markdown
 from woofkit.tables.results import results_markdown
 from woofkit.tables.sweeps import kept_markdown
 
-FILES = tuple(PROJECT_ROOT / name for name in ("README.md", "docs/results.md", "docs/speed.md"))  # whichever exist
+FILES = tuple(
+    PROJECT_ROOT / name for name in ("README.md", "docs/results.md", "docs/speed.md", "docs/clusters.md")
+)  # whichever exist
 FIGURES = PROJECT_ROOT / "figures"
 
 
@@ -145,6 +148,8 @@ RENDERED = {
     "answer": ("bench.json", lambda _: answer_markdown()),
     "overview": ("sweep_rigor-small.csv", lambda _: overview_markdown()),
     "bench": ("bench.json", _bench),
+    "scale": ("scale.json", scale_markdown),
+    "hours": ("gpu.json", lambda _: hours_markdown()),
     "gpu": ("gpu.json", _gpu),
     "speed_accuracy": ("speed_accuracy.csv", _accuracies),
     "sweep-drawings": ("sweep_rigor-small.csv", lambda _: kept_markdown(kept_runs("sketchwoof"))),

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
 from woofkit.config import PROJECT_ROOT, TrainConfig
@@ -141,6 +142,32 @@ def scale_markdown(path: Path) -> str:
             f"Measured {environment['date'][:10]}, {environment['machine']}, a local disk, beside other work.",
         ]
     )
+
+
+def hours_markdown(at_once: int = 50) -> str:
+    """The table of docs/clusters.md on what runs take, from the runs that are kept in data/results/."""
+    rows = []
+    for name, what in (("rigor-small", "600 drawings"), ("imagewoof", "8,687 photographs")):
+        runs = pd.read_csv(RESULTS / f"sweep_{name}.csv")
+        runs = runs[(runs["epochs"] == 5) & (runs["label_fraction"] == 1)]
+        runs = runs[runs["num_train_images"] == runs["num_train_images"].max()]
+        for (method, machine), group in runs.groupby(["method", "machine"]):
+            rows.append((f"{method}, {what}", machine, group["train_seconds"].median()))
+    gpu = json.loads((RESULTS / "gpu.json").read_text(encoding="utf-8"))
+    for method in ("full", "lora"):
+        seconds = gpu["protocol"][method]["train_seconds"]
+        rows.append((f"{method}, 9,025 photographs", gpu["environment"]["machine"], seconds))
+    cells = [
+        [
+            what,
+            machine,
+            f"{seconds:,.0f}",
+            *(f"{number * seconds / 3600 / at_once:,.1f}" for number in (1_000, 100_000)),
+        ]
+        for what, machine, seconds in rows
+    ]
+    head = ["a run of five epochs", "machine", "training, s", "1,000 runs, h", "100,000 runs, h"]
+    return markdown_table(head, cells, "llrrr")
 
 
 if __name__ == "__main__":
