@@ -165,7 +165,7 @@ def assert_equal_runs(run, other):
 def test_one_rank_writes_and_speaks(whole_run, tmp_path):
     done = torchrun(2, __file__, "run", tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("epoch 1/3") == done.stdout.count("test accuracy") == 1
+    assert done.stdout.count("epoch 1/3  loss") == done.stdout.count("test accuracy") == 1
     assert done.stderr.count("Drawing train:   0%") == 1  # the other one reads what the first has kept
     (run,) = (tmp_path / "runs").iterdir()
     assert {file.name for file in run.iterdir()} == {file.name for file in whole_run.iterdir()}
@@ -190,10 +190,10 @@ def test_a_killed_rank_ends_the_job_and_another_number_of_ranks_goes_on(whole_ru
 
 @pytest.mark.long
 def test_the_command_prints_its_numbers_once(tmp_path):
-    few = ["-p", "num_train=12", "-p", "num_val=10", "-p", "num_test=10", "-p", f"runs_dir={tmp_path}"]
+    few = ["-p", "num_train=12", "-p", "num_val=10", "-p", "num_test=20", "-p", f"runs_dir={tmp_path}"]
     done = torchrun(2, "-m", "woofkit", "train", "--profile", "test", "--method", "probe", *few)
     assert done.returncode == 0, done.stderr
-    for words in ("test_accuracy ", "epoch 1/1", "processes "):
+    for words in ("\ntest_accuracy ", "epoch 1/1  loss", "\nprocesses "):
         assert done.stdout.count(words) == 1, words
 
 
