@@ -154,11 +154,14 @@ def test_the_contents_name_the_study_its_results_and_each_notebook(study):
 
 
 def test_the_contents_say_what_was_found_and_lead_to_the_glossary(study):
+    table = new_output("display_data", {"text/markdown": "| if you need | take |\n|---|---|\n| small files | LoRA |"})
+    put(study, NOTEBOOKS[-1], [new_markdown_cell("## The answer\nWhich?"), new_code_cell("x", outputs=[table])])
     pages = build(study)
     page = pages["index.html"]
     places = [page.index(f">{words}</h2>") for words in ("What we found", "Which method should you use?", "This run")]
     assert places == sorted(places)
     assert "<strong>Accuracy:</strong>" in page
+    assert places[1] < page.index("<td>small files</td>") < places[2]
     assert 'href="glossary.html"' in page
     assert 'id="The-paper"' in pages["glossary.html"]
 

@@ -6,17 +6,16 @@ import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 from tools.overview import answer_markdown
 from tools.site.checks import check_self_contained, portable
 from tools.site.notebooks import Executed, notebook_parts, read_executed
 from tools.site.pages import Part, make_page
-from woofkit.claims.effects import WORLDS, kept_effects
 from woofkit.config import PROJECT_ROOT, ConfigError, resolve_path
 from woofkit.files import require_folder
 from woofkit.study import NOTEBOOKS, read_study_table
-from woofkit.tables.claims import decisions_markdown
 
 README = PROJECT_ROOT / "README.md"
 GLOSSARY = PROJECT_ROOT / "docs" / "glossary.md"
@@ -59,17 +58,26 @@ def contents_parts(notebooks: Sequence[Executed], results: str, profile: str) ->
     ran = html.escape(_ran(profile, max(executed.finished for executed in notebooks)))
     made = f'<p class="note">{ran}; these pages were made on {datetime.now():%Y-%m-%d at %H:%M}.</p>'
     parts = [Part("markdown", f"{about[0]}\n{made}", README.name)]
-    parts.append(Part("markdown", found_markdown(), "data/results"))
+    parts.append(Part("markdown", found_markdown(notebooks), "what was found"))
     parts.append(Part("markdown", f"## This run\n\n{results}\n\n## The notebooks", "results.md"))
     return parts + [Part("markdown", _card(executed), executed.name) for executed in notebooks]
 
 
-def found_markdown() -> str:
-    """What the study found and which method it recommends, from the committed measurements."""
-    effects = {key: effect for dataset in WORLDS for key, effect in kept_effects(dataset).items()}
-    table = decisions_markdown(effects, tuple(WORLDS.values()))
+def found_markdown(notebooks: Sequence[Executed]) -> str:
+    """What the study has found, from the committed measurements, and the table under "The answer" of a notebook."""
+    table = next(filter(None, map(_answer, notebooks)), "")
     words = "New words are in the [glossary](../docs/glossary.md)."
-    return f"## What we found\n\n{answer_markdown()}\n\n{words}\n\n## Which method should you use?\n\n{table}"
+    found = f"## What we found\n\n{answer_markdown()}\n\n{words}"
+    return f"{found}\n\n## Which method should you use?\n\n{table}" if table else found
+
+
+def _answer(executed: Executed) -> str:
+    """The table that a notebook shows under its heading "The answer"; "" where there is none."""
+    for words, shown in pairwise(executed.cells):
+        if words.cell_type == "markdown" and re.search("^## The answer$", words.source, flags=re.MULTILINE):
+            outputs = [output.get("data", {}).get("text/markdown") for output in shown.get("outputs", [])]
+            return next(filter(None, outputs), "")
+    return ""
 
 
 def _card(executed: Executed) -> str:
