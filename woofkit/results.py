@@ -226,6 +226,30 @@ def _read_mapping(file: Path) -> dict[str, Any]:
     return found
 
 
+def equal_run(run: Path, identity: Mapping[str, Any]) -> Path:
+    """`run`, the folder of this identity; where it is not finished, a finished run beside it that is the same training.
+
+    Such a run is older than some settings: its identity lacks them, and they have their defaults. One from before
+    transforms were part of an identity counts if its weights were this project's or timm's, which bring the same ever.
+    """
+    if is_finished(run):
+        return run
+    usual = {field.name: field.default for field in fields(TrainConfig)}
+    for other in sorted(run.parent.glob(f"{run.name.rpartition('-')[0]}-*")):
+        try:
+            record = json.loads((other / "config.json").read_text(encoding="utf-8"))
+            older, weights = record["identity"], record["config"]["weights"]
+            lacking = {name: usual[name] for name in identity["settings"] if name not in older["settings"]}
+        except (OSError, ValueError, KeyError, TypeError):  # no run, or a damaged one
+            continue
+        completed = {**older, "settings": older["settings"] | lacking}
+        if weights in ("bundled", "timm"):
+            completed.setdefault("transform", identity.get("transform"))
+        if completed == identity and is_finished(other):
+            return other
+    return run
+
+
 def read_config(run: Path) -> dict[str, Any]:
     """The settings of a run, as `TrainConfig.to_dict` gave them. Raises ConfigError where they are damaged."""
     settings = read_record(run).get("config")

@@ -29,6 +29,7 @@ from woofkit.models import build_for, count_parameters, data_config, run_classes
 from woofkit.progress import Means, Monitor, ProgressLines, Stopwatch, Timed
 from woofkit.results import (
     accuracy_metrics,
+    equal_run,
     is_whole,
     read_history,
     run_folder,
@@ -87,7 +88,7 @@ def run_training(config: TrainConfig, root: Path, monitor: Monitor | None = None
     splits = ranks.in_turn(load_splits, config, transform.size)
     identity = run_identity(config, splits, model, runtime)
     ranks.agree("settings, images or weights", identity)
-    run = run_folder(config, identity, Path(root))
+    run = ranks.once(equal_run, run_folder(config, identity, Path(root)), identity)
     if ranks.once(is_whole, run):
         return _found(run, config, splits, monitor)
     require_room("runs_dir", run, room_for_training(model))

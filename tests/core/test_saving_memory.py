@@ -15,7 +15,7 @@ from woofkit.config import NAMED_IF_CHANGED, ConfigError, LoRAConfig, StudyConfi
 from woofkit.fast.cuda_graph import GraphedStep
 from woofkit.fast.runtime import Runtime
 from woofkit.lora import add_lora
-from woofkit.results import run_folder
+from woofkit.results import equal_run, run_folder
 from woofkit.train import load_splits, make_optimizer, run_identity, run_training, train_step
 
 METHODS = {"full": None, "lora": LoRAConfig(rank=2, dropout=0.5), "upper": LoRAConfig(rank=2, blocks=(2, 3))}
@@ -129,6 +129,25 @@ def test_the_identity_of_a_known_run_is_what_it_was():
     names += " label_fraction model_name weights epochs batch_size lr schedule precision augment seed device label"
     names += " last_blocks lora"
     assert list(TrainConfig().to_dict()) == [*names.split(), "fast"]
+
+
+def test_a_finished_run_that_is_older_than_a_setting_is_found(tiny_run, tmp_path):
+    run = run_training(tiny_run, tmp_path)
+    record = json.loads((run / "config.json").read_text())
+    older = run.with_name(run.name[:-8] + "00000000")
+    run.rename(older)
+    for name in ("num_val", "fast"):
+        assert record["identity"]["settings"].pop(name) == getattr(TrainConfig, name)
+    (older / "config.json").write_text(json.dumps(record))
+    assert run_training(tiny_run, tmp_path) == older
+    assert run_training(replace(tiny_run, fast=False), tmp_path) != older  # what it lacks has to be the default
+    del record["identity"]["transform"]
+    (older / "config.json").write_text(json.dumps(record))
+    assert equal_run(run, {**record["identity"], "transform": {"size": "1"}}) == run  # its weights may bring another
+    (older / "config.json").write_text(json.dumps(record | {"config": {"weights": "bundled"}}))
+    assert equal_run(run, {**record["identity"], "transform": {"size": "1"}}) == older
+    (older / "metrics.json").unlink()
+    assert equal_run(run, {**record["identity"], "transform": {"size": "1"}}) == run
 
 
 def test_a_run_that_saves_memory_trains_as_one_that_does_not(tiny_run, tmp_path):
