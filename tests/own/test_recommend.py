@@ -115,6 +115,7 @@ def test_the_probe_answers_before_anything_else_is_trained_and_the_answer_grows(
     assert "Nothing can be forgotten: the weights were random." in last
     assert "Zero-shot (training nothing) is left out" in last
     assert "| training images | LoRA, measured | expected |" in last
+    assert "Each method was trained for 5 epochs." in last
     assert "paper" not in last
     assert "runs left" not in last
 

@@ -158,6 +158,7 @@ def _notes(facts: Facts) -> str:
         "were chosen on the validation images, nothing on the test images; the validation accuracy of the best of "
         "several rates is a little too high. Training is the mean of the runs on this machine.",
         facts.earlier,
+        _epochs(facts),
     ]
     if "zero-shot" not in facts.runs:
         lines.append(
@@ -167,6 +168,19 @@ def _notes(facts: Facts) -> str:
     elif facts.sweep.study.dataset == "folder":
         lines.append("Should these pictures come from ImageNet itself, the weights may have met the test images.")
     return " ".join(filter(None, lines))
+
+
+def _epochs(facts: Facts) -> str:
+    """How long each training was, and whose last epoch was its best: more of them may bring more."""
+    epochs, metrics = facts.sweep.study.epochs, {}
+    for method, seeds in facts.runs.items():
+        if method != "zero-shot":
+            metrics[method] = [read_metrics(run)["selected_epoch"] for run in seeds.values()]
+    growing = [METHOD_NAMES[method] for method, selected in metrics.items() if min(selected) == epochs]
+    words = f"Each method was trained for {epochs} {'epoch' if epochs == 1 else 'epochs'}."
+    if growing:
+        words += f" The last one was the best of {_listed(growing)} in every run: more may help (`-p epochs N`)."
+    return words
 
 
 # --- more labels ---
