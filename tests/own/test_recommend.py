@@ -110,6 +110,7 @@ def test_the_probe_answers_before_anything_else_is_trained_and_the_answer_grows(
     assert "**Take BitFit, if accuracy is what counts.**" in last
     assert "LoRA may be as good, and train more" in last
     assert "Linear probe is 15.0 points (" in last
+    assert "Lora" not in last
     assert "| LoRA | 14 | 0.001 | 90.0 % (82.6 to 94.5) | 95.2 % (" in last
     assert ", 3 seeds | 2.2 min | 40.0 MB | 1 kB | not measured |" in last
     assert "Nothing can be forgotten: the weights were random." in last

@@ -64,7 +64,7 @@ def _headline(facts: Facts) -> str:
     else:
         lines.append("It was shown to beat every other method that was measured.")
     for method, (_, effect) in beaten.items():
-        lines.append(f"{METHOD_NAMES[method].capitalize()} is {_points(effect)} behind.")
+        lines.append(f"{_at_the_start(METHOD_NAMES[method])} is {_points(effect)} behind.")
     lines.append(_resolution(facts))
     missing = [METHOD_NAMES[job.config.method] for job in facts.sweep.jobs if job.config.method not in facts.runs]
     if missing:
@@ -213,7 +213,7 @@ def _more(curve: LabelCurve) -> str:
     words = "bring" if gain.low > 0 else "may bring nothing; the best guess is"
     numbers = f"{100 * gain.value:.1f} points ({100 * gain.low:.1f} to {100 * gain.high:.1f})"
     return (
-        f"**{name[0].upper()}{name[1:]}:** twice as many training images as these {curve.measured[-1][0]:,} {words} "
+        f"**{_at_the_start(name)}:** twice as many training images as these {curve.measured[-1][0]:,} {words} "
         f"{numbers} more."
     )
 
@@ -249,6 +249,10 @@ def _megabytes(size: float) -> str:
     if size < 0.1:
         return f"{1000 * size:.0f} kB"
     return f"{size:.1f} MB" if size < 100 else f"{size:,.0f} MB"
+
+
+def _at_the_start(name: str) -> str:
+    return name[0].upper() + name[1:]
 
 
 def _listed(names: list[str]) -> str:
