@@ -1,5 +1,6 @@
 """The notebooks as a person sees them: a real JupyterLab, a real kernel, and Chromium, driven by Playwright."""
 
+import io
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import urllib.request
 
 import nbformat
 import pytest
+from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
 from woofkit.results import load_runs
@@ -129,6 +131,20 @@ class Notebook:
         return self.page.locator(".woofkit-explorer", has_text=words)
 
 
+def png():
+    """A picture's bytes."""
+    memory = io.BytesIO()
+    Image.new("RGB", (60, 40), "brown").save(memory, format="png")
+    return memory.getvalue()
+
+
+def choose_file(widget, file):
+    """Press the widget's upload button, and choose a file."""
+    with widget.page.expect_file_chooser() as chooser:
+        widget.get_by_role("button", name="upload a photo").click()
+    chooser.value.set_files(file)
+
+
 def require_no_complaints(outputs):
     assert outputs
     errors = [output for output in outputs if output.output_type == "error"]
@@ -185,6 +201,72 @@ def test_notebook_04_runs_and_the_explorers_block_changes_the_picture(page, lab,
     page.wait_for_function("() => [...document.images].some(image => image.alt.includes('block 11'))", timeout=MINUTE)
     assert time.monotonic() - started < 5  # well under one second on an idle machine
     assert picture.get_attribute("src") != before
+
+
+EXPLORERS = """
+import timm
+import torch
+
+from woofkit.data import make_transform
+from woofkit.models import data_config
+from woofkit.sketch.breeds import BREEDS
+from woofkit.widgets import attention_explorer, draw_your_own_dog, own_photo_explorer
+
+torch.manual_seed(0)
+models = {name: timm.create_model("test_vit", num_classes=10).eval() for name in ("full", "lora")}
+transform = make_transform(data_config(models["full"]))
+pixels = torch.randint(0, 256, (2, 3, transform.size, transform.size), dtype=torch.uint8)
+---
+own_photo_explorer(models, transform, BREEDS, True)
+---
+draw_your_own_dog(models, transform, BREEDS, "Samoyed", {"coat_color": "golden"})
+---
+attention_explorer(models, pixels, [0, 1], transform, BREEDS)
+"""
+
+
+def test_explorers_take_an_upload_and_answer_the_keyboard_on_a_narrow_page(browser, lab, test_study):
+    """With random models: what is looked at is the page, at 900 px."""
+    folder = test_study.folder / "lab-explorers"
+    folder.mkdir()
+    cells = [nbformat.v4.new_code_cell(source.strip()) for source in EXPLORERS.split("---")]
+    kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)"}
+    path = folder / "explorers.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
+    context = browser.new_context(viewport={"width": 900, "height": 1000})
+    context.set_default_timeout(MINUTE)
+    page = context.new_page()
+    notebook = Notebook(page, lab, path)
+    notebook.restart_and_run_all()
+    notebook.wait_until_done()
+
+    photos = notebook.widget("upload a photo").filter(has_text="have only met drawings")
+    photo = {"name": "mine.png", "mimeType": "image/png", "buffer": png()}
+    choose_file(photos, photo)
+    photos.get_by_text("LoRA looks at").wait_for()
+    assert photos.locator("img[alt='Picture mine.png']").count() == 1
+    choose_file(photos, photo | {"name": "mine.heic"})
+    photos.get_by_text("save it as JPEG").wait_for()
+
+    dog = notebook.widget("start from")
+    assert dog.get_by_text("before the change (grey)").count() == 2
+    press_on_slider(dog, "leg length", "ArrowRight")
+    dog.get_by_text("leg length 51 %").first.wait_for()
+
+    explorer = notebook.widget("show the strongest")
+    press_on_slider(explorer, "block", "ArrowLeft")
+    page.wait_for_function("() => [...document.images].some(image => image.alt.includes('block 5'))", timeout=MINUTE)
+    explorer.locator(".widget-play button").first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => [...document.images].some(image => image.alt.includes('block 6'))", timeout=MINUTE)
+
+    names = page.evaluate("() => [...document.querySelectorAll('.noUi-handle')].map(h => h.getAttribute('aria-label'))")
+    assert all(names), names
+    assert {"block", "leg length", "show the strongest"} <= set(names)
+    for each in (photos, dog, explorer):
+        assert each.evaluate("box => box.scrollWidth - box.clientWidth") <= 1
+    require_no_complaints(notebook.outputs())
+    context.close()
 
 
 def test_stop_in_the_monitor_saves_what_was_learned(page, lab, test_study):
