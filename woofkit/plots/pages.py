@@ -37,8 +37,9 @@ STYLE = f"""<style>
   font-size: 18px; background: #FFF3C4; color: #000; opacity: 0; animation: woofkit-appears 0.1s 0.5s forwards; }}
 @keyframes woofkit-appears {{ to {{ opacity: 1; }} }}
 </style>"""
-# ipywidgets gives a slider's handle no name. A picture that cannot be loaded runs this once its page is there.
-NAME_SLIDERS = f"""<img alt="" src="data:," style="display: none" onerror="
+# ipywidgets gives a slider's handle no name. A picture of one pixel runs this once its page is there.
+PIXEL = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
+NAME_SLIDERS = f"""<img alt="" src="{PIXEL}" style="width: 1px; position: absolute; opacity: 0" onload="
 const explorer = this.closest('.{PAGE_CLASS}'), name = () => explorer.querySelectorAll('.widget-slider').forEach(
   slider => slider.querySelectorAll('.noUi-handle').forEach(
     handle => handle.setAttribute('aria-label', slider.querySelector('.widget-label').textContent)));
