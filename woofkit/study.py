@@ -118,14 +118,18 @@ def check_parameters(source: Path, parameters: dict[str, Any], study: StudyConfi
     if undeclared := [name for name in parameters if name not in declared]:
         raise ConfigError(f"{source.name} does not declare {undeclared[0]!r}; it declares {', '.join(declared)}")
     settings = asdict(study)
-    for name, value in declared.items():
-        if name not in settings:
-            raise ConfigError(f"{source.name} declares {name!r}, which is no parameter of the study")
-        if name not in parameters and value != settings[name]:
-            raise ConfigError(
-                f"{source.name}: its parameters cell was edited to {name} = {value!r}, while the study has"
-                f" {settings[name]!r}; put the cell back, and give the value with -p {name} or in a profile"
-            )
+    if unknown := [name for name in declared if name not in settings]:
+        raise ConfigError(f"{source.name} declares {unknown[0]!r}, which is no parameter of the study")
+    edited = [
+        f"{name} = {value!r}, while the study has {settings[name]!r}"
+        for name, value in declared.items()
+        if name not in parameters and value != settings[name]
+    ]
+    if edited:
+        raise ConfigError(
+            f"{source.name}: its parameters cell was edited to {'; '.join(edited)}; put the cell back (git checkout "
+            f"{source.parent.name}/{source.name}), and give values with -p NAME VALUE or in a profile"
+        )
 
 
 def check_inputs(study: StudyConfig, notebooks: Iterable[str] = NOTEBOOKS) -> None:

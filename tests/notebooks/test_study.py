@@ -158,6 +158,14 @@ def test_an_unknown_notebook_lists_the_known_ones(tiny):
     ("parameters", "message"),
     [
         (PARAMETERS + "\nseed: int = 3", "edited to seed = 3, while the study has 0"),
+        (
+            PARAMETERS.replace("4e-4", "1e-3") + "\nrank: int = 3",
+            r"edited to rank = 3, while the study has 12; put the cell back \(git checkout notebooks/05_last.ipynb\)",
+        ),
+        (
+            PARAMETERS + "\nseed: int = 3\nrank: int = 4",
+            "edited to seed = 3, while the study has 0; rank = 4, while the study has 12; put the cell back",
+        ),
         (PARAMETERS + "\nseed: int = 1 + 1", "may hold only 'name: type = literal'"),
         (PARAMETERS + "\nprint(1)", "may hold only 'name: type = literal'"),
         (PARAMETERS + "\nuse_amp: bool = True", "declares 'use_amp', which is no parameter of the study"),
