@@ -20,7 +20,11 @@ REPORT = (
     "This is a mistake in woofkit itself, not in what you asked for. Please report it to whoever gave you woofkit, "
     "with the lines above and the command."
 )
-_NO_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory|cannot allocate memory", re.I)
+_NO_MEMORY = re.compile(
+    r"out of memory|not enough memory|can.?t allocate memory|cannot allocate memory|bad_alloc"
+    r"|could not (create|execute) a primitive",  # oneDNN's words
+    re.I,
+)
 _NO_SHARED_MEMORY = re.compile(r"/torch_|shared memory|\bshm\b|bus error", re.I)
 _NOT_WRITTEN = re.compile(r"unexpected pos|PytorchStreamWriter|I/O error|os error \d+", re.I)  # PyTorch, safetensors
 _ENDED = re.compile(r"DataLoader worker .*(exited unexpectedly|killed by signal)", re.I)

@@ -40,6 +40,7 @@ def os_error(number, file=None):
         (os_error(errno.ENOMEM), "the memory is not enough"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "the memory is not enough"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), "the memory is not enough"),
+        (RuntimeError("could not create a primitive"), "the memory is not enough"),
         (RuntimeError("unable to write to file </torch_12_34>"), "/dev/shm, is too small: give it more"),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: x"), "the system ended a process that reads"),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. shared memory"), "/dev/shm"),

@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 
 from woofkit import data
 from woofkit.__main__ import main
+from woofkit.faults import REPORT
 from woofkit.results import FILES, read_predictions
 from woofkit.storage.weights import hash_tensors
 
@@ -55,7 +56,8 @@ class Outcome:
     def fault(self) -> str:
         """A traceback, a crash or a hang, in words; "" if there was none."""
         if TRACEBACK in self.said:
-            return f"a traceback: {self.said.strip().splitlines()[-1]}"
+            lines = [line for line in self.said.splitlines() if line.strip() and line != REPORT]
+            return f"a traceback: {lines[-1]}"
         return "" if self.status >= 0 or self.status == -signal.SIGKILL else f"signal {-self.status}"
 
 

@@ -109,7 +109,9 @@ def naming_what_fits(model: nn.Module, batch_size: int) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not lacks_memory(error):
             raise
-        fits = batch_that_fits(model)
+        fits = 0
+        with suppress(MemoryError, RuntimeError):  # where not even one image's pass fits
+            fits = batch_that_fits(model)
         how = f"micro_batch={fits} fits and computes the same" if 0 < fits < batch_size else LESS_MEMORY
         raise MemoryError(f"the memory is not enough for batches of {batch_size:,} images: {how}") from error
 
