@@ -14,3 +14,11 @@ def test_a_bar_speaks_now_and_then_and_neither_at_the_start_nor_at_the_end():
             bar.update()
     assert len(lines) == 200 // progress.PROGRESS_SECONDS
     assert lines[0] == "deletion  15 of 100 dogs   0.50 dogs/s  02:50 left"
+
+
+def test_items_are_reported_where_there_is_a_log(monkeypatch):
+    monkeypatch.setattr(progress, "PROGRESS_SECONDS", 0)
+    lines = []
+    assert list(progress.reported("abc", "reading", "runs", lines.append)) == ["a", "b", "c"]
+    assert any(line.startswith("reading  2 of 3 runs") for line in lines)
+    assert list(progress.reported("abc", "reading", "runs", None)) == ["a", "b", "c"]
