@@ -29,15 +29,16 @@ SETTINGS = (
     "{model_name: test_vit, weights: random, precision: fp32, num_train: 10, num_val: 10, num_test: 20, epochs: 1"
 )
 GATHER = """
-import json, resource, sys, time
+import json, sys, time
 from pathlib import Path
 from woofkit.results import load_runs
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-before, wall, cpu = peak(), time.perf_counter(), time.process_time()
+import psutil
+def megabytes():
+    return psutil.Process().memory_info().rss / 1e6
+before, wall, cpu = megabytes(), time.perf_counter(), time.process_time()
 frame = load_runs(Path(sys.argv[1]))
 found = {"wall_seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu, "rows": len(frame)}
-found |= {"more_megabytes": peak() - before, "frame_megabytes": frame.memory_usage(deep=True).sum() / 1e6}
+found |= {"more_megabytes": megabytes() - before, "frame_megabytes": frame.memory_usage(deep=True).sum() / 1e6}
 print(json.dumps(found))
 """
 
