@@ -308,6 +308,13 @@ class StudyConfig(RunSettings, _Profile):
     rank: Rank = 12
     runs_dir: checked(str, "a folder's path, such as 'runs'") = "runs"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.lr == 0 and self.dataset != "folder":
+            raise ConfigError(
+                f"lr = 0 with dataset {self.dataset!r}: rates are searched for a folder of your own alone, so give one"
+            )
+
     @classmethod
     def from_dict(cls, parameters: dict[str, Any]) -> "StudyConfig":
         """Make a StudyConfig from named values; an unknown name is a ConfigError that lists the known ones."""
