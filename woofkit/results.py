@@ -245,7 +245,7 @@ def equal_run(run: Path, identity: Mapping[str, Any]) -> Path:
         completed = {**older, "settings": older["settings"] | lacking}
         if weights in ("bundled", "timm"):
             completed.setdefault("transform", identity.get("transform"))
-        if completed == identity and is_finished(other):
+        if completed == identity and is_finished(other) and "stopped_epoch" not in _read_mapping(other / METRICS):
             return other
     return run
 

@@ -11,7 +11,7 @@ from woofkit.adapters import load_run_model
 from woofkit.config import ConfigError, TrainConfig
 from woofkit.data import Images, load_dataset, load_pixels, make_transform
 from woofkit.models import build_for, count_parameters, data_config, untouched_method
-from woofkit.results import read_metrics, read_predictions
+from woofkit.results import read_metrics, read_predictions, write_metrics
 from woofkit.sketch.drawing import pose_of
 from woofkit.sketch.skeleton import POSES
 from woofkit.train import evaluate, run_training
@@ -70,8 +70,9 @@ def test_a_run_keeps_what_trained_and_its_model_gives_the_same_logits(tiny_run, 
 
 def test_trained_weights_that_do_not_fit_are_refused(tiny_run, tmp_path):
     run = run_training(replace(tiny_run, method="probe"), tmp_path)
-    tensors = load_file(run / "trained.safetensors")
+    tensors, metrics = load_file(run / "trained.safetensors"), read_metrics(run)
     save_file({"head.weight": tensors["head.weight"]}, run / "trained.safetensors")
+    write_metrics(run, metrics)  # as if it had been written so
     with pytest.raises(ConfigError, match="do not fit their settings: missing head.bias"):
         load_run_model(run)
 

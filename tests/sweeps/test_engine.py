@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 
-from woofkit.config import ConfigError, read_mapping
+from woofkit.config import ConfigError
+from woofkit.profiles import read_mapping
 from woofkit.sweeps import engine, run
 from woofkit.sweeps.engine import PROFILES, Engine
 from woofkit.sweeps.grid import load_sweep
