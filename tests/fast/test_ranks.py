@@ -162,6 +162,7 @@ def assert_equal_runs(run, other):
     np.testing.assert_allclose(ours.filter(like="logit"), theirs.filter(like="logit"), atol=1e-4)
 
 
+@pytest.mark.long
 def test_one_rank_writes_and_speaks(whole_run, tmp_path):
     done = torchrun(2, __file__, "run", tmp_path)
     assert done.returncode == 0, done.stderr

@@ -112,6 +112,7 @@ def test_use_me_gives_the_answer_of_predict(run_of, pictures, tmp_path, capsys, 
         said(folder / "use_me.py", tmp_path / "deep.png", capsys, monkeypatch)
 
 
+@pytest.mark.long
 def test_use_me_runs_by_itself_for_every_method(run_of, pictures, tmp_path, capsys, no_onnx):
     """One interpreter that finds no woofkit, and none of its settings, runs the scripts one after the other."""
     picture = pictures / "Zebra" / "0.jpg"

@@ -185,6 +185,7 @@ def test_a_contestant_that_fails_is_named(setting, prepare, message):
         pass
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_an_interrupted_command_leaves_no_process_and_no_result(tmp_path):
     script = """
@@ -292,6 +293,7 @@ def test_a_chart_says_who_is_ours_and_how_far_the_rounds_lie_apart():
     plt.close("all")
 
 
+@pytest.mark.long
 def test_accuracies_are_measured_once_and_hardly_differ(tmp_path, monkeypatch, capsys):
     path = tmp_path / "accuracy.csv"
     some = {name: VARIANTS[name] for name in ("nothing optimised", "fp32")}
