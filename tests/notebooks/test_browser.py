@@ -246,7 +246,7 @@ def test_explorers_take_an_upload_and_answer_the_keyboard_on_a_narrow_page(brows
     photos.get_by_text("LoRA looks at").wait_for()
     assert photos.locator("img[alt='Picture mine.png']").count() == 1
     choose_file(photos, photo | {"name": "mine.heic"})
-    photos.get_by_text("save it as JPEG").wait_for()
+    photos.get_by_text("export it as JPEG").wait_for()
 
     dog = notebook.widget("start from")
     assert dog.get_by_text("before the change (grey)").count() == 2
@@ -278,7 +278,7 @@ def test_stop_in_the_monitor_saves_what_was_learned(page, lab, test_study):
     notebook.restart_and_run_all()
     monitor = notebook.widget("images/s")
     page.get_by_text(re.compile(r"LoRA, epoch [3-9]\d? of 500")).wait_for(timeout=5 * MINUTE)
-    first_picture = monitor.locator("img").get_attribute("src")
+    first_picture = monitor.locator("img").last.get_attribute("src")
     button = page.get_by_role("button", name="stop, and save what was learned")
     assert button.is_enabled()
     button.click()
@@ -286,7 +286,7 @@ def test_stop_in_the_monitor_saves_what_was_learned(page, lab, test_study):
     message.first.wait_for(timeout=2 * MINUTE)
     notebook.wait_until_done()  # the cells below speak of the stopped model
     assert page.get_by_role("button", name="stop, and save what was learned").is_disabled()
-    assert notebook.widget("test accuracy").locator("img").get_attribute("src") != first_picture
+    assert notebook.widget("test accuracy").locator("img").last.get_attribute("src") != first_picture
     require_no_complaints(notebook.outputs())
     kept = load_runs(runs, stopped=True)
     assert list(kept["stopped_epoch"].notna()) == [True]
