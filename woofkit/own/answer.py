@@ -56,20 +56,26 @@ def _headline(facts: Facts) -> str:
     need = OWN_NEEDS[0]
     unbeaten, beaten = advise(need, in_world(facts.effects, facts.sweep.study.dataset), OWN)
     equals = [METHOD_NAMES[method] for method in unbeaten[1:]]
-    take = "Train nothing (zero-shot)" if unbeaten[0] == "zero-shot" else f"Take {METHOD_NAMES[unbeaten[0]]}"
+    take = "Train nothing (zero-shot)" if unbeaten[0] == "zero-shot" else f"Take {_named(unbeaten[0])}"
     lines = [f"**{take}, if accuracy is what counts.**"]
     if equals:
         also = f"As far as these test images can tell, {_listed(equals)} may be as good, and train more."
         lines.append(f"No other method was shown to beat it. {also}")
     else:
         lines.append("It was shown to beat every other method that was measured.")
-    for method, (_, effect) in beaten.items():
-        lines.append(f"{_at_the_start(METHOD_NAMES[method])} is {_points(effect)} behind.")
+    for method, (key, effect) in beaten.items():
+        winner = key.second if key.first == method else key.first
+        lines.append(f"{_at_the_start(_named(method))} is {_points(effect)} behind {_named(winner)}.")
     lines.append(_resolution(facts))
     missing = [METHOD_NAMES[job.config.method] for job in facts.sweep.jobs if job.config.method not in facts.runs]
     if missing:
         lines.append(f"Not measured yet: {_listed(list(dict.fromkeys(missing)))}.")
     return " ".join(lines)
+
+
+def _named(method: str) -> str:
+    """A method's name within a sentence."""
+    return f"the {METHOD_NAMES[method]}" if method == "probe" else METHOD_NAMES[method]
 
 
 def _resolution(facts: Facts) -> str:
