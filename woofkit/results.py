@@ -43,7 +43,7 @@ INDEX = ".runs.json"  # see `load_runs`
 METRICS, CONFIG = "metrics.json", "config.json"
 FILES = (CONFIG, "history.csv", "predictions.parquet")  # what may lie beside metrics.json
 FILES += ("model.safetensors", "adapter.safetensors", "trained.safetensors")
-NEIGHBOURS = "files"  # where metrics.json says what these hold
+NEIGHBOURS, CHECKSUM = "files", "checksum"  # where metrics.json says what these hold, and what it holds itself
 AGAIN = "training with its settings sets it aside and makes it anew"
 NOT_SETTINGS = ("method", "seed", "data_dir", "device", "lora")  # named elsewhere, or they say where and not what
 
@@ -87,13 +87,20 @@ def write_predictions(
 
 
 def write_metrics(run: Path, metrics: Mapping[str, Any]) -> None:
-    """Finish a run: write metrics.json, with the size and the sha256 of every file that lies beside it."""
+    """Finish a run: write metrics.json, with the size and the sha256 of every file that lies beside it, and its own."""
     files = {
         name: {"bytes": (run / name).stat().st_size, "sha256": file_hash(run / name)}
         for name in FILES
         if (run / name).is_file()
     }
-    write_json(run / METRICS, {**metrics, NEIGHBOURS: files})
+    record = {**metrics, NEIGHBOURS: files}
+    write_json(run / METRICS, {**record, CHECKSUM: _checksum(record)})
+
+
+def _checksum(record: Mapping[str, Any]) -> str:
+    """The sha256 of what metrics.json holds beside it."""
+    content = {name: value for name, value in record.items() if name != CHECKSUM}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def file_hash(file: Path) -> str:
@@ -124,7 +131,7 @@ def accuracy_metrics(correct: np.ndarray, unseen: np.ndarray) -> dict[str, float
 def is_finished(run: Path) -> bool:
     """Whether the run in this folder is finished, and its files are there and as long as they were."""
     try:
-        record = _read_mapping(run / METRICS)
+        record = _read_metrics(run)
         return bool(record) and not _cut_files(run, record)
     except (OSError, ValueError):
         return False
@@ -149,7 +156,7 @@ def damage(run: Path) -> str:
     if not (run / METRICS).is_file():
         return ""
     try:
-        record = _read_mapping(run / METRICS)
+        record = _read_metrics(run)
         if not record:
             return f"{METRICS} is empty"
         if cut := _cut_files(run, record):
@@ -208,7 +215,7 @@ def whole_file(run: Path, name: str) -> Path:
         ConfigError: the file is missing or damaged.
     """
     try:
-        kept = _read_mapping(run / METRICS).get(NEIGHBOURS, {}).get(name)
+        kept = _read_metrics(run).get(NEIGHBOURS, {}).get(name)
     except (OSError, ValueError, AttributeError):  # no finished run, or one that is damaged itself
         kept = None
     file = run / name
@@ -217,6 +224,14 @@ def whole_file(run: Path, name: str) -> Path:
     if kept and file_hash(file) != kept["sha256"]:
         raise ConfigError(f"{file} is damaged: {AGAIN}")
     return file
+
+
+def _read_metrics(run: Path) -> dict[str, Any]:
+    """What metrics.json holds. Raises OSError or ValueError if it is missing or damaged; old ones have no checksum."""
+    record = _read_mapping(run / METRICS)
+    if record.get(CHECKSUM, checksum := _checksum(record)) != checksum:
+        raise ValueError("it is not what was written")
+    return record
 
 
 def _read_mapping(file: Path) -> dict[str, Any]:
@@ -245,7 +260,7 @@ def equal_run(run: Path, identity: Mapping[str, Any]) -> Path:
         completed = {**older, "settings": older["settings"] | lacking}
         if weights in ("bundled", "timm"):
             completed.setdefault("transform", identity.get("transform"))
-        if completed == identity and is_finished(other) and "stopped_epoch" not in _read_mapping(other / METRICS):
+        if completed == identity and is_finished(other) and "stopped_epoch" not in _read_metrics(other):
             return other
     return run
 
@@ -285,13 +300,13 @@ def read_metrics(run: Path) -> dict[str, Any]:
     if not (run / METRICS).is_file():
         raise ConfigError(f"run {run} is not finished: it has no {METRICS}")
     try:
-        record = _read_mapping(run / METRICS)
+        record = _read_metrics(run)
         why = _cut_files(run, record) if record else f"{METRICS} is empty"
     except ValueError as error:
         why = f"{METRICS}: {error}"
     if why:
         raise ConfigError(f"run {run} is not finished, as it is damaged ({why}): {AGAIN}")
-    return {name: value for name, value in record.items() if name != NEIGHBOURS}
+    return {name: value for name, value in record.items() if name not in (NEIGHBOURS, CHECKSUM)}
 
 
 def read_history(run: Path) -> pd.DataFrame:

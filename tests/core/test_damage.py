@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from woofkit.adapters import load_run_model
@@ -10,6 +11,7 @@ from woofkit.config import ConfigError
 from woofkit.files import write_json
 from woofkit.progress import Monitor
 from woofkit.results import (
+    CHECKSUM,
     FILES,
     NEIGHBOURS,
     damage,
@@ -88,6 +90,20 @@ def test_no_damage_passes_for_whole(run, tmp_path):
                     assert load_runs(other.parent).empty
 
 
+def test_no_flipped_bit_of_the_metrics_passes_for_whole(run):
+    whole, metrics = (run / "metrics.json").read_bytes(), read_metrics(run)
+    for place in np.random.default_rng(0).choice(8 * len(whole), 100, replace=False):
+        content = bytearray(whole)
+        content[place // 8] ^= 1 << place % 8
+        (run / "metrics.json").write_bytes(content)
+        if is_finished(run):  # a bit of the layout, or of the checksum's own name
+            assert {name: read_metrics(run)[name] for name in metrics} == metrics
+        else:
+            assert not is_whole(run)
+            with pytest.raises(ConfigError, match="damaged"):
+                read_metrics(run)
+
+
 @pytest.mark.parametrize(
     ("name", "harm"), [("model.safetensors", flip), ("metrics.json", empty), ("history.csv", remove)]
 )
@@ -108,7 +124,7 @@ def test_a_damaged_run_is_named_set_aside_and_trained_anew(run, tiny_run, name, 
 
 def test_runs_from_before_the_hashes_stay_readable(run, tiny_run):
     record = json.loads((run / "metrics.json").read_text())
-    del record[NEIGHBOURS]
+    del record[NEIGHBOURS], record[CHECKSUM]
     write_json(run / "metrics.json", record)
     assert is_whole(run)
     assert len(load_runs(run.parent)) == 1
@@ -121,7 +137,7 @@ def test_runs_from_before_the_hashes_stay_readable(run, tiny_run):
 
 def test_of_those_too_a_cut_file_is_noticed(run, tmp_path):
     record = json.loads((run / "metrics.json").read_text())
-    del record[NEIGHBOURS]
+    del record[NEIGHBOURS], record[CHECKSUM]
     write_json(run / "metrics.json", record)
     for name in READERS:
         for harm in (cut, empty):
