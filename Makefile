@@ -72,7 +72,7 @@ test-long: $(INSTALLED)
 # Encrypted, as others on the machine could listen; without it, each kernel warns of that.
 lab: $(INSTALLED)
 	$(VENV_PY) -m tools.copies lab
-	$(VENV_PY) -m jupyter lab --notebook-dir . --LabApp.default_url=/lab/tree/work --KernelManager.transport_encryption=auto
+	$(VENV_PY) -m jupyterlab --notebook-dir . --LabApp.default_url=/lab/tree/work --KernelManager.transport_encryption=auto
 
 student teacher: $(INSTALLED)
 	$(VENV_PY) -m tools.copies $@ $(FOLDER)

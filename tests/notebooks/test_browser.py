@@ -47,7 +47,7 @@ def lab(test_study):
         options.append("--allow-root")
     places = {"JUPYTERLAB_SETTINGS_DIR": str(home / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces")}
     with (home / "lab.log").open("w") as log:
-        command = [sys.executable, "-m", "jupyter", "lab", *options]
+        command = [sys.executable, "-m", "jupyterlab", *options]
         server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | places)
         try:
             _wait_for(f"http://127.0.0.1:{port}/api?token={TOKEN}", server, home / "lab.log")
