@@ -245,7 +245,7 @@ def test_explorers_take_an_upload_and_answer_the_keyboard_on_a_narrow_page(brows
     choose_file(photos, photo)
     photos.get_by_text("LoRA looks at").wait_for()
     assert photos.locator("img[alt='Picture mine.png']").count() == 1
-    choose_file(photos, photo | {"name": "mine.heic"})
+    choose_file(photos, photo | {"name": "mine.heic", "buffer": b"of a phone"})
     photos.get_by_text("export it as JPEG").wait_for()
 
     dog = notebook.widget("start from")

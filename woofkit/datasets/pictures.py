@@ -99,9 +99,8 @@ def _reason(path: Path, error: Exception) -> str:
     """Why a picture cannot be read, in a few words without its folder's name."""
     if isinstance(error, UnidentifiedImageError):
         with path.open("rb") as file:
-            if (
-                file.read(12)[4:8] == b"ftyp" or path.suffix.lower() in UNKNOWN_TO_PILLOW
-            ):  # the container of HEIC and AVIF, and of films
+            box = file.read(12)[4:8]  # b"ftyp": the container of HEIC and AVIF, and of films
+            if box == b"ftyp" or path.suffix.lower() in UNKNOWN_TO_PILLOW:
                 return "it is HEIC, AVIF or a film: export it as JPEG"
         return f"it is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
     if isinstance(error, MemoryError):
