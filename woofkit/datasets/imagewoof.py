@@ -4,6 +4,7 @@ Source of the archives: https://github.com/fastai/imagenette (ImageWoof v2, a pa
 ImageNet's terms hold for the photographs: research, not commerce).
 """
 
+import gzip
 import hashlib
 import os
 import shutil
@@ -205,6 +206,11 @@ def _download(archive: Archive, root: Path) -> Path:
     return packed
 
 
+# What tarfile and gzip raise of an archive that is cut, damaged, or has a file where another name needs a folder.
+BROKEN = (tarfile.TarError, zlib.error, gzip.BadGzipFile, EOFError, KeyError, UnicodeError)
+BROKEN += (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
+
+
 def _unpack(packed: Path, archive: Archive) -> None:
     from tqdm.auto import tqdm
 
@@ -220,7 +226,7 @@ def _unpack(packed: Path, archive: Archive) -> None:
         try:
             with tarfile.open(packed) as tar:
                 tar.extractall(temporary, checked(), filter="data")  # refuses ../, absolute paths and devices
-        except (tarfile.TarError, zlib.error, EOFError, KeyError, UnicodeError) as error:
+        except BROKEN as error:
             raise ConfigError(f"{packed.name} was not unpacked: {error}") from error
         unpacked = Path(temporary) / archive.folder
         check_counts(unpacked, archive)
