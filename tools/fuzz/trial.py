@@ -33,6 +33,7 @@ SETTINGS = {"model_name": "test_vit", "weights": "random", "precision": "fp32", 
 SETTINGS |= {"num_test": 0, "epochs": 3, "batch_size": 8, "augment": "flip-crop", "schedule": "cosine"}
 PICTURES = 24  # of each of two classes
 MEASURED_ANEW = {"train_seconds", "images_per_second", "peak_memory_mb", "date", "machine", "files", "commit"}
+MEASURED_ANEW |= {"checksum"}  # of those, too
 IMPORTED_LATE = (
     "woofkit.train",
     "woofkit.fast.frozen",
