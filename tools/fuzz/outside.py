@@ -176,7 +176,7 @@ def _unpacked(root: Path) -> str:
     for name, content in good_files().items():
         if (root / name).read_bytes() != content:
             return f"{name} is not what was packed"
-    left = [path.name for path in root.iterdir() if path.name != FOLDER and not path.name.endswith(".lock")]
+    left = [path.name for path in root.iterdir() if path.name != FOLDER and not path.name.endswith(".lease")]
     return f"left behind: {left[0]}" if left else ""
 
 

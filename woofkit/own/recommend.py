@@ -65,7 +65,8 @@ def recommend(
     if source_dir:
         earlier_task(sweep.study, source_dir, log)
     log(pictures := describe_pictures(sweep))
-    with hold(sweep.root / ".sweep.lock", f"another search is at work in {sweep.root}: wait for it, or stop it"):
+    busy = f"another search is at work in {sweep.root}: wait for it, or stop it"
+    with hold(sweep.root / ".sweep.lease", busy, wait=False):
         begin(sweep)
         session = _Session(sweep, source_dir, pictures, log)
         try:
