@@ -35,8 +35,9 @@ SCHEDULES = ("constant", "cosine")
 PRECISIONS = ("auto", "fp32", "bf16")  # "auto": bf16 where the device multiplies in it
 AUGMENTS = ("none", "flip", "flip-crop")
 DEVICES = ("auto", "cpu", "cuda")
+SAVES_MEMORY = ("micro_batch", "checkpointing")
 # Settings that are named only where they are not the default: a run without them is the run it always was.
-NAMED_IF_CHANGED = ("micro_batch", "checkpointing")
+NAMED_IF_CHANGED = (*SAVES_MEMORY, "image_size")
 
 
 class ConfigError(ValueError):
@@ -220,6 +221,9 @@ class RunSettings:
     0 stands for "all" in `num_train`, `num_val` and `num_test`, "" for "download" in `data_dir`. With dataset "folder",
     `skip_unreadable` goes on without the images that cannot be read.
 
+    The model takes images of `image_size` pixels a side; 0 is what it was pretrained with. At another size its position
+    embedding is resampled. Half the side is a quarter of the patches, and of the work.
+
     A step on a batch is computed in parts of at most `micro_batch` images (0: all at once), whose gradients are added
     up; `checkpointing` keeps only what enters each block, and computes the rest again for the backward pass. Both save
     memory.
@@ -237,6 +241,7 @@ class RunSettings:
     label_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     model_name: ModelName = "vit_tiny_patch16_224"
     weights: Weights = "bundled"
+    image_size: checked(int, "0 or a whole number from 16 to 1024", lambda size: size == 0 or 16 <= size <= 1024) = 0
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 5
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = 32
     micro_batch: Annotated[int, Field(ge=0, le=65_536)] = 0
@@ -252,6 +257,12 @@ class RunSettings:
             raise ConfigError("dataset 'folder' needs data_dir: the folder with your images, one folder per class")
         if self.dataset == "folder" and self.scheme != "clean":
             raise ConfigError("dataset 'folder' has scheme 'clean' alone: 'paper' is the paper's split of ImageWoof")
+
+
+def _named(config: RunSettings) -> dict[str, Any]:
+    settings = json.loads(json.dumps(asdict(config)))
+    usual = {field.name: field.default for field in fields(config) if field.name in NAMED_IF_CHANGED}
+    return {name: value for name, value in settings.items() if name not in usual or value != usual[name]}
 
 
 # The fields of the last base come first: the method of a run, the profile of a study, then what they share.
@@ -291,9 +302,7 @@ class TrainConfig(RunSettings, _Method):
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON-ready values, NAMED_IF_CHANGED only if they are; `TrainConfig(**d)` gives them back."""
-        settings = json.loads(json.dumps(asdict(self)))
-        usual = {field.name: field.default for field in fields(self) if field.name in NAMED_IF_CHANGED}
-        return {name: value for name, value in settings.items() if name not in usual or value != usual[name]}
+        return _named(self)
 
 
 @settings
@@ -339,8 +348,8 @@ class StudyConfig(RunSettings, _Profile):
     @property
     def searched_settings(self) -> dict[str, Any]:
         """The settings for which a rate is searched, as JSON has them; whatever the seed and however it is computed."""
-        ignored = ("profile", "runs_dir", "lr", "seed", "precision", *NAMED_IF_CHANGED)
-        return {name: value for name, value in asdict(self).items() if name not in ignored}
+        ignored = ("profile", "runs_dir", "lr", "seed", "precision", *SAVES_MEMORY)
+        return {name: value for name, value in _named(self).items() if name not in ignored}
 
     @property
     def rates_file(self) -> Path:

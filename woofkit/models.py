@@ -17,7 +17,7 @@ from timm.data import resolve_model_data_config
 from timm.layers import RmsNorm, SimpleNorm
 from torch import nn
 
-from woofkit.config import PROJECT_ROOT, ConfigError, TrainConfig, require_range, resolve_path
+from woofkit.config import PROJECT_ROOT, ConfigError, RunSettings, TrainConfig, require_range, resolve_path
 from woofkit.datasets import folder
 from woofkit.datasets.download import OFFLINE, OfflineError, is_offline, offline_where_there_is_no_network
 from woofkit.datasets.imagewoof import BREEDS, IMAGENET_INDEX
@@ -34,7 +34,9 @@ class ParameterCount(NamedTuple):
     trainable: int
 
 
-def build_model(name: str, num_classes: int = 10, weights: str | Path | None = "bundled", seed: int = 0) -> nn.Module:
+def build_model(
+    name: str, num_classes: int = 10, weights: str | Path | None = "bundled", seed: int = 0, image_size: int = 0
+) -> nn.Module:
     """Build a timm Vision Transformer in eval mode, with pretrained weights and a new head.
 
     The weights may have no head of their own, as those of DINOv2 and DINOv3.
@@ -45,12 +47,16 @@ def build_model(name: str, num_classes: int = 10, weights: str | Path | None = "
         weights: "bundled" (this project's, for vit_tiny_patch16_224), "timm" (downloaded by timm), the path of a
             file in one of WEIGHT_FORMATS, or None or "random" for random weights.
         seed: of the new head and of random weights.
+        image_size: pixels a side that the model is to take; 0 is its own size.
 
     Raises:
-        ConfigError: unknown model or weights, or a file that does not fit the model, with what differs.
+        ConfigError: unknown model or weights, a file that does not fit the model, with what differs, or an image size
+            that the model cannot take.
     """
     require_range("num_classes", num_classes, 1, 1_000_000)
     model = _pretrained_model(name, weights, seed)
+    if image_size:
+        _set_image_size(model, name, image_size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model.reset_classifier(num_classes)
@@ -58,6 +64,21 @@ def build_model(name: str, num_classes: int = 10, weights: str | Path | None = "
             raise _not_a_vision_transformer(name)
         draw_head(model.head)
     return model
+
+
+def backbone(settings: RunSettings) -> nn.Module:
+    """The model of a study or of a run as pretraining left it, with the images' size that it is to take."""
+    return build_model(settings.model_name, weights=settings.weights, image_size=settings.image_size)
+
+
+def _set_image_size(model: nn.Module, name: str, size: int) -> None:
+    """Let `model` take images of size x size: timm resamples its position embedding (bicubic, with antialiasing)."""
+    if not hasattr(model, "set_input_size"):
+        raise ConfigError(f"image_size = {size}: timm cannot change it for {name!r}, leave it 0")
+    if size % (patch := model.patch_embed.patch_size[0]):
+        raise ConfigError(f"image_size = {size} is no multiple of {patch}, the side of a patch of {name!r}")
+    model.set_input_size(img_size=(size, size))
+    model.pretrained_cfg = model.pretrained_cfg | {"input_size": (3, size, size)}  # a copy: timm shares the original
 
 
 def draw_head(head: nn.Linear) -> None:
@@ -220,7 +241,7 @@ def _require_checkpointing(model: nn.Module, name: str) -> None:
 def new_model(config: TrainConfig, classes: Sequence[str] = ()) -> nn.Module:
     """Build the model that a run starts from: its weights, and a new head for what it learns to name."""
     classes = classes or run_classes(config)
-    return build_model(config.model_name, num_classes=len(classes), weights=config.weights, seed=config.seed)
+    return build_model(config.model_name, len(classes), config.weights, config.seed, config.image_size)
 
 
 def class_names(config: TrainConfig) -> tuple[str, ...]:

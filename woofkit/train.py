@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from woofkit.adapters import save_run_model
-from woofkit.config import NAMED_IF_CHANGED, TrainConfig
+from woofkit.config import SAVES_MEMORY, TrainConfig
 from woofkit.data import Images, WoofDataset, batches, cache_file, cached_pixels, load_dataset, make_transform
 from woofkit.fast.forward import Forward, Step
 from woofkit.fast.loss_guard import LossGuard
@@ -51,7 +51,7 @@ from woofkit.storage.weights import hash_tensors
 NOT_IDENTITY = ("data_dir", "skip_unreadable", "weights", "device")
 # Nothing is trained in zero-shot, so nothing about training makes two of them different.
 NOT_ZERO_SHOT = ("num_train", "num_val", "label_fraction", "epochs", "batch_size", "lr", "schedule", "augment")
-NOT_ZERO_SHOT += NAMED_IF_CHANGED
+NOT_ZERO_SHOT += SAVES_MEMORY
 
 
 class Evaluation(NamedTuple):
@@ -148,10 +148,13 @@ def _found(run: Path, config: TrainConfig, splits: dict[str, WoofDataset], monit
     return run
 
 
-def load_splits(config: TrainConfig, image_size: int) -> dict[str, WoofDataset]:
-    """The splits that a run reads: train, val under scheme "clean", test; only test for zero-shot."""
+def load_splits(config: TrainConfig, image_size: int = 0) -> dict[str, WoofDataset]:
+    """The splits that a run reads: train, val under scheme "clean", test; only test for zero-shot.
+
+    Drawings are made `image_size` pixels a side: what the model takes; 0 is the setting, or 224.
+    """
     names = ("scheme", "data_dir", "skip_unreadable", "image_variant", "label_fraction", "seed", "label")
-    shared = {name: getattr(config, name) for name in names} | {"image_size": image_size}
+    shared = {name: getattr(config, name) for name in names} | {"image_size": image_size or config.image_size or 224}
     splits = {}
     if config.method != "zero-shot":
         splits["train"] = load_dataset(config.dataset, split="train", num=config.num_train, **shared)

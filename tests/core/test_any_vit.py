@@ -7,6 +7,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 from timm.layers import apply_rot_embed_cat
+from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import nn
 
 from helpers import images, trained_lora
@@ -226,6 +227,48 @@ def test_maps_are_for_heads_that_read_the_class_token(build, name):
             require_maps(model, 32)
     else:
         require_maps(model, model.patch_embed.img_size[0])
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_vit_takes_images_of_another_size_and_keeps_all_else(build, name):
+    patch = (SIZES | KINDS[name])["patch_size"]
+    own, other = build(name), build(name)
+    models._set_image_size(other, name, 6 * patch)
+    assert models.data_config(other)["input_size"] == (3, 6 * patch, 6 * patch)
+    assert models.data_config(build(name))["input_size"] != (3, 6 * patch, 6 * patch)  # of this model alone
+    assert other.patch_embed.grid_size == (6, 6)
+    differing = [key for key, tensor in own.state_dict().items() if not tensor.equal(other.state_dict()[key])]
+    assert set(differing) <= {"pos_embed"}
+    pixels = torch.randn(2, 3, 6 * patch, 6 * patch, dtype=torch.float64)
+    logits = other(pixels)
+    assert logits.shape == (2, 10)
+    torch.testing.assert_close(fast_logits(other, pixels), logits)
+
+
+def test_at_another_size_the_positions_are_those_that_timm_resamples(tmp_path):
+    model = build_model("test_vit", weights=None, seed=4)
+    with torch.no_grad():
+        model.pos_embed.normal_()
+    save_file(model.state_dict(), tmp_path / "weights.safetensors")
+    ours = build_model("test_vit", weights=str(tmp_path / "weights.safetensors"), seed=4, image_size=96)
+    theirs = timm.create_model("test_vit", num_classes=10, img_size=96)
+    resampled = checkpoint_filter_fn(model.state_dict(), theirs)["pos_embed"]
+    torch.testing.assert_close(ours.pos_embed.data, resampled.data)
+    unchanged = build_model("test_vit", weights=str(tmp_path / "weights.safetensors"), image_size=160)
+    assert unchanged.pos_embed.equal(model.pos_embed)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "sentence"),
+    [
+        ("test_vit", 100, "image_size = 100 is no multiple of 16, the side of a patch of 'test_vit'"),
+        ("cait_xxs24_224", 96, "image_size = 96: timm cannot change it for 'cait_xxs24_224', leave it 0"),
+        ("test_vit", 8, "image_size must be 0 or a whole number from 16 to 1024, not 8"),
+    ],
+)
+def test_an_image_size_that_a_model_cannot_take_is_refused(name, size, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        build_for(TrainConfig(model_name=name, weights="random", image_size=size))
 
 
 def test_models_without_checkpointing_are_refused():

@@ -29,6 +29,7 @@ DECIDES = {
     "num_test": ({"num_test": 20}, {}),
     "label_fraction": ({"label_fraction": 0.5}, {"num_train": 20}),
     "model_name": ({"model_name": "test_vit4"}, {}),
+    "image_size": ({"image_size": 64}, {}),
     "epochs": ({"epochs": 2}, {}),
     "batch_size": ({"batch_size": 5}, {}),
     "micro_batch": ({"micro_batch": 2}, {}),

@@ -182,7 +182,7 @@ def _unpacked(root: Path) -> str:
 
 NAMES = ("dataset", "scheme", "data_dir", "num_train", "num_test", "label_fraction", "model_name", "weights", "epochs")
 NAMES += ("batch_size", "micro_batch", "checkpointing", "lr", "schedule", "precision", "augment", "seed", "rank")
-NAMES += ("runs_dir", "profile", "preprocess", "image_variant", "skip_unreadable", "use_amp", "Lr", "")
+NAMES += ("image_size", "runs_dir", "profile", "preprocess", "image_variant", "skip_unreadable", "use_amp", "Lr", "")
 VALUES = ("", "0", "-1", "1e-3", "1e999", "nan", ".inf", "-.inf", "true", "null", "[]", "{}", "[1", "~nobody/x", "a\tb")
 VALUES += (
     "/etc/passwd",

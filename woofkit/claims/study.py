@@ -27,7 +27,7 @@ from woofkit.measure.forgetting_study import Selection, study_forgetting
 from woofkit.measure.shifts import kept_shifted_hits, lost
 from woofkit.measure.source_tasks import load_source_task
 from woofkit.measure.weight_updates import count_intruders
-from woofkit.models import build_model, data_config, original_head
+from woofkit.models import backbone, data_config, original_head
 from woofkit.sweeps.grid import Sweep
 from woofkit.sweeps.results import collect
 from woofkit.train import load_splits
@@ -75,7 +75,7 @@ def forgetting_effects(
     """What each method keeps of the earlier task minus what another keeps, at the paper's and at the best rate."""
     study, runtime = sweep.study, Runtime.pick()
     head = original_head(study.model_name, study.weights)
-    transform = make_transform(data_config(build_model(study.model_name, weights=study.weights)), study.preprocess)
+    transform = make_transform(data_config(backbone(study)), study.preprocess)
     task = load_source_task(head, transform, source_dir, log=log)
 
     def kept(run: Path) -> np.ndarray:
@@ -104,7 +104,7 @@ def shift_effects(sweep: Sweep, frame: pd.DataFrame, log: Callable[[str], None])
     if len(groups) < 2:
         return {}
     study, runtime = sweep.study, Runtime.pick()
-    base = build_model(study.model_name, weights=study.weights)
+    base = backbone(study)
     transform = make_transform(data_config(base), study.preprocess)
     dataset = load_splits(study.train_config("full"), transform.size)["test"]
 

@@ -17,7 +17,7 @@ from woofkit.fast.runtime import Runtime
 from woofkit.files import RESULTS, describe_environment, write_table
 from woofkit.measure.forgetting import forgetting_rows, hits_path, kept_hits
 from woofkit.measure.source_tasks import NUM_DRAWINGS, load_source_task
-from woofkit.models import build_model, data_config, original_head
+from woofkit.models import backbone, data_config, original_head
 from woofkit.progress import progress_bar
 from woofkit.results import load_run, load_runs, other_settings
 from woofkit.storage.weights import hash_tensors
@@ -57,15 +57,15 @@ def study_forgetting(
     """
     runs = _finished_runs(study, selection)
     runtime = Runtime.pick()
-    backbone = build_model(study.model_name, weights=study.weights)
-    transform = make_transform(data_config(backbone), study.preprocess)
+    untouched = backbone(study)
+    transform = make_transform(data_config(untouched), study.preprocess)
     task = load_source_task(original_head(study.model_name, study.weights), transform, source_dir, num_drawings, log)
     log(f"{len(runs)} runs on {len(task):,} images of {task.name}")
 
     def measure(name: str, load: Callable[[], nn.Module], run: Path | None = None) -> pd.DataFrame:
         return kept_hits(hits_path(study.run_root, name, task, run), load, task, runtime)
 
-    before = measure(f"{UNTOUCHED}-{hash_tensors(backbone.state_dict())[:8]}", lambda: backbone)
+    before = measure(f"{UNTOUCHED}-{hash_tensors(untouched.state_dict())[:8]}", lambda: untouched)
     rows = [{"method": UNTOUCHED, **forgetting_rows(before, before)}]
     with progress_bar(len(runs), "forgetting", "runs", log) as bar:
         for settings in runs.to_dict("records"):
@@ -131,6 +131,6 @@ def _settings_row(run: Mapping[str, Any]) -> dict[str, Any]:
 
 def _switched_off(study: StudyConfig, run: Path) -> nn.Module:
     """The backbone, after LoRA's adapter has been put on and taken off."""
-    model = build_model(study.model_name, weights=study.weights)
+    model = backbone(study)
     swap_adapter(model, read_adapter(model, run / "adapter.safetensors"))
     return swap_adapter(model, None)

@@ -23,7 +23,7 @@ from woofkit.files import describe_environment, write_json
 from woofkit.measure.costs import measure_costs
 from woofkit.measure.forgetting import hits_path, kept_hits
 from woofkit.measure.source_tasks import IMAGENET_CLASSES, IMAGENETTE, LITTER_BREEDS, SourceTask, load_source_task
-from woofkit.models import build_model, data_config, original_head
+from woofkit.models import backbone, data_config, original_head
 from woofkit.own.labels import LabelCurve, curve_as_json, curve_from_json
 from woofkit.results import load_run, read_answers
 from woofkit.sweeps.grid import Sweep
@@ -148,7 +148,7 @@ def earlier_task(study: StudyConfig, source_dir: str, log: Callable[[str], None]
         return None, f"What is forgotten of ImageNet is not measured: {command}."
     if head.out_features not in (IMAGENET_CLASSES, LITTER_BREEDS):
         return None, f"What is forgotten is not measured: nothing is known of the weights' {head.out_features} classes."
-    transform = make_transform(data_config(build_model(study.model_name, weights=study.weights)), study.preprocess)
+    transform = make_transform(data_config(backbone(study)), study.preprocess)
     return load_source_task(head, transform, source_dir or str(here), DRAWINGS, log), ""
 
 
@@ -171,8 +171,8 @@ def _hits(
             log(f"what {name} has kept of {task.name} ({len(task):,} images)")
         return kept_hits(path, load, task, runtime)["head"].to_numpy()
 
-    weights = Path(study.weights).stem
-    untouched = measured(f"untouched-{weights}", lambda: build_model(study.model_name, weights=study.weights))
+    weights = Path(study.weights).stem + (f"-{study.image_size}" if study.image_size else "")
+    untouched = measured(f"untouched-{weights}", lambda: backbone(study))
     if untouched is None:
         return {}, np.array([]), "What is forgotten is not measured yet."
     untouched = untouched[None]
