@@ -2,7 +2,9 @@
 
 import re
 import resource
+import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -257,24 +259,28 @@ def test_a_disk_without_room_is_not_filled(dataset, folder, monkeypatch, images)
     assert files(folder) == []
 
 
-def test_two_that_make_the_same_file_at_once_do_not_harm_each_other(dataset, folder):
-    fingerprint, inner = dataset.fingerprint(), []
-    image = WoofDataset.image
+def test_of_two_that_want_the_same_file_at_once_one_makes_it_and_the_other_waits(folder):
+    begun, goes_on, lines = threading.Event(), threading.Event(), []
 
-    def meanwhile(self, index):  # while the first is half done, the second begins and ends
-        if index == 7 and not inner:
-            inner.append(None)
-            inner[0] = cached(dataset, folder, fingerprint=fingerprint)
-        return image(self, index)
+    def rows():
+        begun.set()
+        assert goes_on.wait(30)
+        yield from torch.arange(3, dtype=torch.uint8)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(WoofDataset, "image", meanwhile)
-        outer = cached(dataset, folder, fingerprint=fingerprint)
-    expected = load_pixels(dataset, TRANSFORM, progress=False)
-    assert torch.equal(inner[0], expected)
-    assert torch.equal(outer, expected)
-    assert len(files(folder)) == 1
-    assert torch.equal(cached(dataset, folder, fingerprint=fingerprint), expected)
+    def none():
+        raise AssertionError("made twice")
+
+    def says(line):
+        lines.append(line)
+        goes_on.set()
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(cache.kept_rows, folder / "rows.npy", (3,), rows, lines.append)
+        assert begun.wait(30)
+        second = pool.submit(cache.kept_rows, folder / "rows.npy", (3,), none, says)
+        assert first.result(60).tolist() == second.result(60).tolist() == [0, 1, 2]
+    assert lines == ["another process makes rows.npy: waiting for it"]
+    assert files(folder) == ["rows.npy"]
 
 
 def test_temporary_names_are_never_shared(tmp_path):

@@ -63,7 +63,7 @@ def study_evidence(
         study_forgetting(sweep.study, source_dir, folder=folder, log=log, selection=selection)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"evidence_{sweep.study.dataset}_{sweep.name}.json"
-    record = {"sweep": sweep.name, "runs": int(frame["run"].nunique())}
+    record = {"sweep": sweep.name, "image_size": sweep.study.image_size, "runs": int(frame["run"].nunique())}
     record |= {"environment": describe_environment(pick_device("auto"))}
     write_json(path, record | {"effects": [effect_as_json(key, effect) for key, effect in effects.items()]})
     return path

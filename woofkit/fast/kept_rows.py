@@ -17,7 +17,7 @@ import psutil
 import torch
 
 from woofkit.config import ConfigError
-from woofkit.files import write_atomic
+from woofkit.files import hold, write_atomic
 
 Shape = tuple[int, ...]
 
@@ -32,16 +32,19 @@ def kept_rows(
     """The tensor of `shape` whose rows `rows()` yields, from the file `path`; it is written where it lacks.
 
     The tensor is a private view of the file: it takes no memory of its own, and what is written into it stays in this
-    process. A damaged file is made again; where none can be written, the rows stay in memory. `log` gets a line then.
+    process. A damaged file is made again; where none can be written, the rows stay in memory. `log` gets a line then,
+    and where another process makes the same file, for which this one waits.
 
     Raises:
         OSError: an image cannot be read.
     """
+    damaged = False
     if path.exists():
         try:
             return _map(path, shape, dtype)
         except Exception as error:  # numpy raises many kinds for a damaged header
             log(f"cache: {path} is damaged ({error}); it is made again")
+            damaged = True
     unreadable: list[OSError] = []
 
     def watched() -> Iterator[torch.Tensor]:
@@ -53,8 +56,10 @@ def kept_rows(
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(watched()) as made:
-            write_atomic(path, lambda temporary: _write(temporary, shape, made, dtype))
+        with hold(path.with_suffix(".lease"), f"another process makes {path.name}: waiting for it", log):
+            if damaged or not path.exists():
+                with closing(watched()) as made:
+                    write_atomic(path, lambda temporary: _write(temporary, shape, made, dtype))
         return _map(path, shape, dtype)
     except OSError as error:
         if error in unreadable:  # the fault is the image's and not the cache's
