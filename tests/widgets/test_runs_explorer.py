@@ -1,9 +1,11 @@
 """Laws of the runs explorer: every run is there once, in the order and with the settings that were asked for."""
 
+import json
 import re
 from html import unescape
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.text import Text
@@ -11,7 +13,8 @@ from matplotlib.text import Text
 from helpers import alts, control, median_seconds, message, page, pictures, walk, words
 from woofkit.config import ConfigError, LoRAConfig, TrainConfig
 from woofkit.files import write_json
-from woofkit.results import load_runs, write_history
+from woofkit.results import load_runs, write_history, write_predictions
+from woofkit.stats.intervals import mcnemar_test
 from woofkit.widgets.runs import read_runs, runs_explorer, runs_figure
 
 RUN_FILTERS = ("profile", "method", "dataset")
@@ -309,3 +312,116 @@ def test_a_run_that_names_something_else_than_breeds_says_so(root):
     assert names["demo-pose/lora-r12-s0-ffffffff"] == "LoRA (pose), rank 12, lr 0.0004, seed 0"
     assert names["demo/lora-r12-s0-bbbbbbbb"] == "LoRA, rank 12, lr 0.001, seed 0"
     assert "LoRA (pose)" in [row[1] for row in table(runs_explorer(root))]
+
+
+# --- several runs over each other ---
+
+
+def add_answers(root, name, right, test="one", labels=None):
+    """Predictions of a run that is right on these images, of 40 drawings of ten classes."""
+    labels = np.arange(40) % 10 if labels is None else labels
+    answers = np.where(np.isin(np.arange(40), right), labels, (labels + 1) % 10)
+    write_predictions(root / name, tuple(f"test-{n}" for n in range(40)), labels, np.eye(10)[answers])
+    record = json.loads((root / name / "config.json").read_text())
+    write_json(root / name / "config.json", record | {"identity": {"data": {"test": test}}})
+
+
+def compare(root, first, *others):
+    box = runs_explorer(root)
+    control(box, "run").value = first
+    control(box, "compare with").value = others
+    return box
+
+
+FULL, LORA, STOPPED, ZERO = (
+    "demo/full-r0-s0-aaaaaaaa",
+    "demo/lora-r12-s0-bbbbbbbb",
+    "demo/lora-r12-s1-cccccccc",
+    "demo/zero-shot-r0-s0-dddddddd",
+)
+
+
+def test_two_runs_on_the_same_images_have_their_difference_with_its_interval_and_p(root):
+    add_answers(root, FULL, range(30))
+    add_answers(root, LORA, range(20, 32))
+    text = words(compare(root, FULL, LORA))
+    test = mcnemar_test(np.arange(40) < 30, (np.arange(40) >= 20) & (np.arange(40) < 32))
+    assert "Both runs saw the same 40 pictures." in text
+    assert "Full fine-tuning gets 20 right that LoRA gets wrong; LoRA gets 2 right that Full fine-tuning" in text
+    assert "Full fine-tuning is ahead by 45.0 points (95 % interval +" in text
+    assert f"McNemar's exact p = {test.p_value:.2g}). Chance alone rarely does that." in text
+    turned = words(compare(root, LORA, FULL))
+    assert re.search(r"ahead by 45.0 points .*?\)", turned)[0] == re.search(r"ahead by 45.0 points .*?\)", text)[0]
+
+
+def test_a_difference_that_chance_makes_is_called_so(root):
+    add_answers(root, FULL, range(30))
+    add_answers(root, LORA, range(1, 32))
+    text = words(compare(root, FULL, LORA))
+    assert "LoRA is ahead by 2.5 points (95 % interval -" in text
+    assert "p = 1). That may be chance." in text
+    add_answers(root, LORA, range(30))
+    assert "No picture tells them apart." in words(compare(root, FULL, LORA))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"test": "two"}, "were tested on drawings with different hashes"),
+        ({"labels": np.arange(40) % 5}, "learned to name different things, so their answers cannot be compared"),
+        (None, "cannot be compared picture by picture: "),
+    ],
+)
+def test_runs_whose_answers_cannot_be_paired_say_why(root, settings, said):
+    add_answers(root, FULL, range(30))
+    if settings:
+        add_answers(root, LORA, range(30), **settings)
+    text = words(compare(root, FULL, LORA))
+    assert said in text
+    assert "McNemar" not in text
+    assert "Learning curves, LoRA" in alts(compare(root, FULL, LORA))[0]  # the curves are there all the same
+
+
+def test_other_keys_are_other_pictures(root):
+    add_answers(root, FULL, range(30))
+    add_answers(root, LORA, range(30))
+    write_predictions(root / LORA, ("test-0", "test-1"), np.arange(2), np.eye(10)[:2])
+    said = "Full fine-tuning (40 pictures) and LoRA (2 pictures) were tested on different pictures"
+    assert said in words(compare(root, FULL, LORA))
+
+
+def test_more_than_two_are_each_compared_with_the_first_and_the_table_says_where_they_differ(root):
+    for name, right in ((FULL, range(30)), (LORA, range(20)), (STOPPED, range(5)), (ZERO, range(3))):
+        add_answers(root, name, right)
+    box = compare(root, FULL, FULL, LORA, STOPPED, ZERO)  # a run is not compared with itself
+    text = words(box)
+    assert text.count("Both runs saw") == 3
+    assert "Full fine-tuning, lr 0.0004, seed 0 (aaaaaaaa) gets 10 right that LoRA, rank 12" in text
+    assert "are not corrected for their number" in text
+    assert "method full lora lora zero-shot" in text
+    assert "lr 0.0004 0.001 0.0004 -" in text
+    assert len(pictures(box)) == 1
+    control(box, "method").value = "lora"
+    assert control(box, "compare with").value == (LORA, STOPPED)
+    assert words(box).count("Both runs saw") == 1
+    control(box, "compare with").value = ()
+    assert "folder: demo/lora" in words(box)
+
+
+def test_runs_that_learned_nothing_are_compared_without_curves(root):
+    make_run(root, "demo/zero-shot-r0-s1-ffffffff", "zero-shot", seed=1)
+    for name in (ZERO, "demo/zero-shot-r0-s1-ffffffff"):
+        add_answers(root, name, range(3))
+    box = compare(root, ZERO, "demo/zero-shot-r0-s1-ffffffff")
+    assert "None of them was trained" in words(box)
+    assert plt.get_fignums() == []
+
+
+def test_of_many_chosen_runs_six_are_shown(tmp_path):
+    names = [f"many/full-r0-s{number}-{number:08d}" for number in range(8)]
+    for number, name in enumerate(names):
+        make_run(tmp_path, name, seed=number)
+        add_answers(tmp_path, name, range(30))
+    text = words(compare(tmp_path, *names))
+    assert "Of the 8 chosen runs, the first 6 are shown." in text
+    assert "seed 0 1 2 3 4 5" in text

@@ -17,7 +17,7 @@ from woofkit.plots.accuracy import TOP
 from woofkit.plots.attention import attention_overlay
 from woofkit.plots.dataset import PART_COLORS, tinted
 from woofkit.plots.style import difference_name, method_color, method_name
-from woofkit.plots.training import learning_curves
+from woofkit.plots.training import learning_curves, overlaid_curves
 from woofkit.plots.weights import rank_lines
 
 PAGE_CLASS, WORKING_CLASS = "woofkit-explorer", "woofkit-working"
@@ -331,6 +331,32 @@ def run_page(title: str, folder: str, note: str, settings: Mapping[str, str], cu
     where = f'<code style="font-size: 18px">{escape(folder)}</code>'
     return f"""<p><b>{escape(title)}</b><br>folder: {where}<br>{escape(note)}</p>
 <div style="columns: 2; font-size: 17px; line-height: 1.4; margin-bottom: 10px">{pairs}</div>{picture}"""
+
+
+def comparison_page(
+    names: Sequence[str], settings: Mapping[str, Sequence[str]], lines: Sequence[str], curves: bytes | None, alt: str
+) -> str:
+    """Return several runs over each other: sentences, their settings (name -> one word per run), and their curves."""
+    heads = "".join(f'<th scope="col" style="{CELL}">{escape(name)}</th>' for name in ("setting", *names))
+    body = ""
+    for name, values in settings.items():
+        cells = "".join(f'<td style="{CELL}">{escape(value)}</td>' for value in values)
+        body += (
+            f'<tr style="border-bottom: 1px solid #8888"><th scope="row" style="{CELL}">{escape(name)}</th>{cells}</tr>'
+        )
+    table = f"""<div style="overflow-x: auto"><table style="font-size: 16px; border-collapse: collapse; margin: 8px 0">
+<thead><tr style="border-bottom: 2px solid">{heads}</tr></thead><tbody>{body}</tbody></table></div>"""
+    table *= bool(settings)
+    picture = img(curves, alt) if curves else "<p>None of them was trained, so there are no learning curves.</p>"
+    return f'<div role="status">{"".join(f"<p>{escape(line)}</p>" for line in lines)}</div>{table}{picture}'
+
+
+def overlaid_png(runs: Sequence[tuple[str, str, pd.DataFrame]]) -> bytes:
+    """Draw `overlaid_curves` with one legend below both panels, as a PNG."""
+    fig = new_figure(WIDTH, HEIGHT + 26 * len(runs))
+    axes = overlaid_curves(runs, fig.subplots(1, 2))
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", frameon=False)
+    return figure_png(fig)
 
 
 def curves_png(history: pd.DataFrame, method: str) -> bytes:

@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.ticker import MaxNLocator
 
 from woofkit.plots import style
 
+MARKERS = ("o", "^", "s", "D", "v", "P")  # of several runs of one method
 # Okabe and Ito's colours from the lightest to the darkest, so that neighbours in a stack differ in grey, too.
 STACK_COLORS = ("#56B4E9", "#E69F00", "#009E73", "#0072B2")
 
@@ -43,6 +45,34 @@ def learning_curves(
     style.percent_axis(axes[0].yaxis)
     highest = max((np.nanmax(line.get_ydata()) for line in axes[1].lines), default=1.0)  # of all histories so far
     axes[1].set_ylim(0, 1.08 * highest)
+    return axes
+
+
+def overlaid_curves(runs: Sequence[tuple[str, str, pd.DataFrame]], axes: Sequence[Axes]) -> Sequence[Axes]:
+    """Draw several runs' accuracy and loss over each other: training as a solid line, validation as a dotted one.
+
+    `runs` are (name, method, history) as for `learning_curves`. Runs of one method share its colour; the later ones are
+    lighter, and have another marker.
+    """
+    drawn = {}  # method -> how many of its runs are there
+    for name, method, history in runs:
+        before = drawn[method] = drawn.get(method, -1) + 1
+        color = np.array(to_rgb(style.method_color(method)))
+        color = 1 - (1 - color) * 0.62**before
+        marker = MARKERS[before % len(MARKERS)]
+        for ax, quantity in zip(axes, ("accuracy", "loss"), strict=True):
+            for split, line, face in (("train", "-", color), ("val", ":", "white")):
+                values = history.get(f"{split}_{quantity}")
+                if values is not None and values.notna().any():
+                    label = name if split == "train" else "_"  # one line of the legend per run
+                    ax.plot(
+                        history["epoch"], values, line, color=color, marker=marker, markerfacecolor=face, label=label
+                    )
+    for ax, quantity in zip(axes, ("accuracy", "loss"), strict=True):
+        ax.set(xlabel="epoch", ylabel=quantity, title=f"{quantity.capitalize()} (solid: training, dotted: validation)")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    style.percent_axis(axes[0].yaxis)
+    axes[1].set_ylim(bottom=0)
     return axes
 
 

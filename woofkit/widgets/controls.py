@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
-from ipywidgets import HTML, BoundedIntText, Button, Checkbox, Dropdown, HBox, IntSlider, VBox, Widget
+from ipywidgets import HTML, BoundedIntText, Button, Checkbox, Dropdown, HBox, IntSlider, SelectMultiple, VBox, Widget
 
 from woofkit.plots.pages import NAME_SLIDERS, PAGE_CLASS, STYLE, WORKING_CLASS
 
@@ -19,6 +19,11 @@ def dropdown(name: str, words: Sequence[str] = (), values: Sequence | None = Non
     options = list(zip(words, words if values is None else values, strict=True))
     chosen = {} if value is None else {"value": value}
     return Dropdown(description=name, options=options, **chosen, style=LABEL, layout=WIDE)
+
+
+def several(name: str, rows: int) -> SelectMultiple:
+    """A list of which none, one or more are chosen; it shows so many of its rows at a time."""
+    return SelectMultiple(description=name, rows=rows, style=LABEL, layout={"width": "auto", "flex": "1 0 420px"})
 
 
 def slider(name: str, highest: int, value: int) -> IntSlider:

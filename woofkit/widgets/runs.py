@@ -1,4 +1,4 @@
-"""The runs explorer: every finished run below a folder, filtered and sorted, and one of them in detail."""
+"""The runs explorer: every finished run below a folder, filtered and sorted; one in detail, or several compared."""
 
 import warnings
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from ipywidgets import HTML, Dropdown, VBox
+from ipywidgets import HTML, Dropdown, Label, VBox
 from matplotlib.figure import Figure
 
 from woofkit.config import ConfigError, TrainConfig
@@ -17,7 +17,8 @@ from woofkit.plots.pages import curves_in_words, curves_png, refusal, run_page, 
 from woofkit.plots.style import method_name
 from woofkit.results import load_runs, read_history
 from woofkit.train import NOT_ZERO_SHOT
-from woofkit.widgets.controls import Pager, button, checkbox, drawn_once, dropdown, in_lines
+from woofkit.widgets.compared_runs import compared_page
+from woofkit.widgets.controls import Pager, button, checkbox, drawn_once, dropdown, in_lines, several, shows_work
 
 ON_A_PAGE, IN_A_FIGURE = 15, 20
 EVERY = ""  # in place of a profile, method or dataset
@@ -44,10 +45,14 @@ COLUMNS = ("run", "method", "profile", "test accuracy (interval)", *NUMBERS, "da
 INTERVAL = ("test_accuracy", "test_accuracy_low", "test_accuracy_high")
 NEEDED = ("run", "method", "dataset", "label", "date", "stopped_epoch", *INTERVAL, *dict(NUMBERS.values()))
 NOTHING = "-"
+HOW_TO_CHOOSE = "Ctrl (⌘) and a click chooses another one or none; Shift and an arrow key, several."
 
 
 def runs_explorer(root: str | Path) -> VBox:
     """Make the controls (filters, order, page, which run) with the table of runs and the chosen one in detail.
+
+    Where other runs are chosen to compare it with, their curves are laid over each other, and the differences of their
+    accuracies are said (`compared_page`).
 
     Stopped runs are shown too, and marked. New runs appear when "read again" is pressed.
 
@@ -62,7 +67,7 @@ def runs_explorer(root: str | Path) -> VBox:
     filters = {name: dropdown(name) for name in FILTERS}
     sort = dropdown("sort by", list(SORTS), list(SORTS.values()))
     pages, again = Pager(ON_A_PAGE), button("read again")
-    run, whole = dropdown("run"), checkbox("all settings")
+    run, whole, others = dropdown("run"), checkbox("all settings"), several("compare with", 4)
     table, detail = HTML(layout={"width": "100%"}), HTML()
 
     @lru_cache(64)
@@ -72,6 +77,7 @@ def runs_explorer(root: str | Path) -> VBox:
         history = read_history(root / folder)
         return curves_png(history, method), curves_in_words(history, method)
 
+    @shows_work(detail)
     def draw(_change: Any = None) -> None:
         here = listed.iloc[pages.here]
         numbered = enumerate(here.to_dict("records"), pages.here.start + 1)
@@ -79,12 +85,18 @@ def runs_explorer(root: str | Path) -> VBox:
         folders = list(here["folder"])
         chosen = folders.index(run.value) if run.value in folders else None
         table.value = runs_table(heading(), COLUMNS, rows, chosen)
-        detail.value = shown_run() if run.value else ""
+        compared = [folder for folder in others.value if folder != run.value]
+        detail.value = shown_runs([run.value, *compared]) if compared else shown_run() if run.value else ""
 
     def shown_run() -> str:
         [one] = runs[runs["folder"] == run.value].to_dict("records")
         note, settings = _settings(runs, one, whole.value)
         return run_page(one["name"], run.value, note, settings, *curves(run.value, one["method"]))
+
+    def shown_runs(folders: Sequence[str]) -> str:
+        rows = runs.set_index("folder", drop=False).loc[list(folders)]
+        words = {name: [_setting(name, value) for value in rows[name]] for name in _differing(rows)}
+        return compared_page(rows.to_dict("records"), words)
 
     def heading() -> str:
         if runs.empty:
@@ -99,10 +111,16 @@ def runs_explorer(root: str | Path) -> VBox:
         listed = runs.sort_values(column, ascending=rising, kind="stable", na_position="last")
         for name, control in filters.items():
             listed = listed if control.value == EVERY else listed[listed[name] == control.value]
-        with drawn_once(draw, [pages.number, run]):
+        with drawn_once(draw, [pages.number, run, others]):
             pages.restart(len(listed))
-            _offer(run, [f"{number} · {name}" for number, name in enumerate(listed["name"], 1)], list(listed["folder"]))
-        run.disabled = whole.disabled = listed.empty
+            names, folders = (
+                [f"{number} · {name}" for number, name in enumerate(listed["name"], 1)],
+                [*listed["folder"]],
+            )
+            _offer(run, names, folders)
+            chosen = [folder for folder in others.value if folder in folders]
+            others.options, others.value = list(zip(names, folders, strict=True)), chosen
+        run.disabled = whole.disabled = others.disabled = listed.empty
 
     def fill() -> None:
         with drawn_once(select, list(filters.values())):
@@ -125,11 +143,17 @@ def runs_explorer(root: str | Path) -> VBox:
 
     for control in (*filters.values(), sort):
         control.observe(select, "value")
-    for control in (pages.number, run, whole):
+    for control in (pages.number, run, whole, others):
         control.observe(draw, "value")
     again.on_click(read)
     fill()
-    lines = [(*filters.values(), sort), (*pages.controls, again), (table,), (run, whole)]
+    lines = [
+        (*filters.values(), sort),
+        (*pages.controls, again),
+        (table,),
+        (run, whole),
+        (others, Label(HOW_TO_CHOOSE)),
+    ]
     return in_lines(lines, detail, "runs explorer")
 
 
@@ -213,19 +237,29 @@ def _cells(run: dict[str, Any]) -> list[str]:
 def _settings(runs: pd.DataFrame, run: dict[str, Any], whole: bool) -> tuple[str, dict[str, str]]:
     """Which settings are shown, and these: all of a run, or those in which the runs of its profile differ."""
     peers = runs[runs["profile"] == run["profile"]]
-    known = {field.name for field in fields(TrainConfig)}
-    names = [name for name in runs if name in known or name.startswith("lora.")]
     if whole:
-        note = "All settings:"
+        note, names = "All settings:", _setting_names(runs)
     elif len(peers) == 1:
         note, names = f"It is the only run of profile {run['profile']}.", []
     else:
-        names = [name for name in names if peers[name].astype(str).nunique() > 1]
+        names = _differing(peers)
         note = f"Settings in which the runs of profile {run['profile']} differ:" if names else "No setting differs."
     return note, {name: _setting(name, run[name]) for name in names if pd.notna(run[name])}
 
 
+def _setting_names(runs: pd.DataFrame) -> list[str]:
+    known = {field.name for field in fields(TrainConfig)}
+    return [name for name in runs if name in known or name.startswith("lora.")]
+
+
+def _differing(runs: pd.DataFrame) -> list[str]:
+    """The settings in which these runs differ."""
+    return [name for name in _setting_names(runs) if runs[name].astype(str).nunique() > 1]
+
+
 def _setting(name: str, value: Any) -> str:
+    if pd.isna(value):  # a setting of another method
+        return NOTHING
     if name in ("data_dir", "weights") and Path(value).is_absolute():  # a path says where somebody's files are
         return Path(value).name
     return f"{value:g}" if isinstance(value, float) else str(value) or NOTHING
