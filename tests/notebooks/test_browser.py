@@ -316,5 +316,8 @@ def test_the_site_opens_from_disk_without_a_network(browser, test_study):
         broken = "() => [...document.images].filter(image => !image.naturalWidth).length"
         assert page.evaluate(broken) == 0
         page.go_back(wait_until="load")
+    page.goto((site / "bets.html").as_uri())
+    assert page.locator(".bet").count() > 10
+    assert len(re.findall(rb"/Type /Page\b", page.pdf(prefer_css_page_size=True))) == 1  # one sheet of A4
     assert not complaints
     context.close()

@@ -12,10 +12,12 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from tools.site import building
 from tools.site.__main__ import main
+from tools.site.bets import questions
 from tools.site.building import write_site
 from tools.site.checks import check_self_contained, portable
 from tools.site.notebooks import NOTE, Executed, notebook_parts, read_executed
 from tools.site.pages import Part, make_page
+from woofkit.claims.hypotheses import HYPOTHESES
 from woofkit.config import PROJECT_ROOT, ConfigError
 from woofkit.study import NOTEBOOKS, NOTEBOOKS_DIR
 
@@ -96,7 +98,7 @@ class References(HTMLParser):
 
 def test_every_page_holds_all_it_shows(study):
     pages = build(study)
-    assert set(pages) == {"index.html", "glossary.html", *(f"{name}.html" for name in NOTEBOOKS)}
+    assert set(pages) == {"index.html", "glossary.html", "bets.html", *(f"{name}.html" for name in NOTEBOOKS)}
     for page in pages.values():
         for tag, name, value in References(page).found:
             assert tag not in ("script", "iframe", "link", "object")
@@ -133,7 +135,7 @@ def test_a_page_shows_formulas_code_figures_widgets_and_the_way_on(study):
 def test_every_picture_has_words(study):
     for name, page in build(study).items():
         alts = References(page).alts
-        if name == "glossary.html":
+        if name in ("glossary.html", "bets.html"):  # they have none
             continue
         assert alts
         assert all(alts)
@@ -164,6 +166,42 @@ def test_the_contents_say_what_was_found_and_lead_to_the_glossary(study):
     assert places[1] < page.index("<td>small files</td>") < places[2]
     assert 'href="glossary.html"' in page
     assert 'id="The-paper"' in pages["glossary.html"]
+
+
+BETS = """## Will it rain?
+**Is $x$ *larger* than 1?** Think.
+
+<details><summary><b>Answer</b></summary>
+
+No.
+</details>
+
+**Does the figure say so?** Look.
+
+**What would *you* say?**
+"""
+
+
+def test_the_sheet_of_bets_has_what_is_answered_below_and_what_a_reader_is_asked(study):
+    put(study, NOTEBOOKS[1], [new_markdown_cell(BETS), new_markdown_cell(f"## Going further\n{BETS}")])
+    pages = build(study)
+    sheet = pages["bets.html"]
+    assert 'href="bets.html"' in pages["index.html"]
+    assert sheet.count('class="bet"') == sheet.count('class="line"') == 2
+    assert re.search(r"<em>01, Will it rain\?</em><br>?\s*/?>?\s*Is <math", sheet)
+    assert "than 1?" in sheet
+    assert "What would <em>you</em> say?" in sheet
+    assert "Does the figure say so?" not in sheet
+    for each in HYPOTHESES:
+        assert f"<strong>{each.id}</strong>" in sheet
+
+
+def test_every_folded_question_of_the_notebooks_core_story_is_on_the_sheet():
+    for name in NOTEBOOKS:
+        executed = read_executed(NOTEBOOKS_DIR / f"{name}.ipynb")
+        words = "\n".join(cell.source for cell in executed.cells if cell.cell_type == "markdown")
+        core = re.split("^## Going further", words, flags=re.MULTILINE)[0]
+        assert len(questions(executed)) >= core.count("<summary><b>Answer")
 
 
 def test_a_link_to_a_word_leads_to_its_place_in_the_glossary(study):

@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from tools.overview import answer_markdown
+from tools.site.bets import bets_parts
 from tools.site.checks import check_self_contained, portable
 from tools.site.notebooks import Executed, notebook_parts, read_executed
 from tools.site.pages import Part, make_page
@@ -35,6 +36,8 @@ def write_site(profile: str = "demo", runs_dir: str = "runs") -> Path:
     pages = {"index.html": make_page("index", contents_parts(notebooks, results, profile), NOTEBOOKS, {})}
     words = Part("markdown", GLOSSARY.read_text(encoding="utf-8"), GLOSSARY.name)
     pages["glossary.html"] = make_page("glossary", [words], NOTEBOOKS, {"ran": "The words of these pages."})
+    frame = {"ran": "Answer before you look: the notebooks ask these questions, and then answer them."}
+    pages["bets.html"] = make_page("bets", bets_parts(notebooks), NOTEBOOKS, frame)
     neighbours = ("", *NOTEBOOKS, "")
     for before, executed, after in zip(neighbours, notebooks, neighbours[2:], strict=False):
         ran = _ran(profile, executed.finished) + (f" in {executed.minutes} minutes" if executed.minutes else "")
@@ -66,7 +69,10 @@ def contents_parts(notebooks: Sequence[Executed], results: str, profile: str) ->
 def found_markdown(notebooks: Sequence[Executed]) -> str:
     """What the study has found, from the committed measurements, and the table under "The answer" of a notebook."""
     table = next(filter(None, map(_answer, notebooks)), "")
-    words = "New words are in the [glossary](../docs/glossary.md)."
+    words = (
+        "New words are in the [glossary](../docs/glossary.md). To bet before you read, print the "
+        "[sheet of bets](bets.html)."
+    )
     found = f"## What we found\n\n{answer_markdown()}\n\n{words}"
     return f"{found}\n\n## Which method should you use?\n\n{table}" if table else found
 

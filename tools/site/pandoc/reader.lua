@@ -28,6 +28,7 @@ end
 
 local function link(element)
   if element.target:find("^%a[%w+.-]*:") or element.target:find("^#") then return nil end
+  if element.target:find("^%w+%.html$") then return nil end -- another page of the site
   local glossary = element.target:match("^%.%./docs/glossary%.md(.*)$")
   if glossary then -- its headings have the ids of GitHub there, and those of JupyterLab here
     element.target = "glossary.html" .. glossary:gsub("^#%l", string.upper)
