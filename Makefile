@@ -4,6 +4,7 @@
 # make lab              open JupyterLab on a working copy of the notebooks, work/, which git ignores
 # make student          write the notebooks without the solutions, to work/student (FOLDER=...)
 # make teacher          write the notebooks with the solutions filled in, to work/teacher (FOLDER=...)
+# make projector        write the notebooks with the code folded away, to show in class, to work/projector (FOLDER=...)
 # make site             make web pages of a finished study (PROFILE=demo): they open from disk, without Jupyter or network
 # make readme           put the tables and figures of a finished study (PROFILE=demo) into README.md, docs/ and figures/
 # make backbone         pretrain the bundled backbone anew
@@ -35,7 +36,7 @@ VENV_PY   := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install study test test-long lab student teacher attention sweep site readme backbone bench fuzz
+.PHONY: help install study test test-long lab student teacher projector attention sweep site readme backbone bench fuzz
 
 help:
 	@sed -n '/^# /s/^# //p' Makefile
@@ -74,7 +75,7 @@ lab: $(INSTALLED)
 	$(VENV_PY) -m tools.copies lab
 	$(VENV_PY) -m jupyterlab --notebook-dir . --LabApp.default_url=/lab/tree/work --KernelManager.transport_encryption=auto
 
-student teacher: $(INSTALLED)
+student teacher projector: $(INSTALLED)
 	$(VENV_PY) -m tools.copies $@ $(FOLDER)
 
 attention: $(INSTALLED)

@@ -1,4 +1,4 @@
-"""`python -m tools.copies lab|student|teacher [FOLDER]`: copies of the notebooks to work in, hand out and teach with.
+"""`python -m tools.copies lab|student|teacher|projector [FOLDER]`: copies to work in, hand out, teach with and show.
 
 A copy stands in a folder directly below the project's, as the sources do, so that its links lead where theirs do; the
 runs, the data and the weights are found from anywhere. The sources stay as they are.
@@ -19,7 +19,8 @@ from woofkit.config import PROJECT_ROOT, ConfigError
 from woofkit.files import write_atomic
 from woofkit.study import NOTEBOOKS_DIR
 
-FOLDERS = {"lab": "work", "student": "work/student", "teacher": "work/teacher"}
+FOLDERS = {"lab": "work", "student": "work/student", "teacher": "work/teacher", "projector": "work/projector"}
+SHOWN = {"parameters", "answer"}  # code that a projector shows, too
 NAMED_BY = "woofkit_source"  # in a copy's metadata: the hash of the source that it was made from
 CODE = re.compile(r"```python\n(.+?)\n```", flags=re.S)
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"  # nbgrader takes out what stands between them
@@ -28,8 +29,8 @@ BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"  # nbgrader takes out what
 def make_copies(kind: str, folder: Path, sources: Path = NOTEBOOKS_DIR) -> list[str]:
     """Write the notebooks of `sources` to `folder` and return a line on each that was not simply copied.
 
-    A "lab" copy that is there stays as it is; one whose source has changed since is named. "student" leaves out the
-    solutions, "teacher" puts them into the answer cells: both are written anew each time.
+    A "lab" copy that is there stays as it is; one whose source has changed since is named. The others are written anew
+    each time: "student" leaves out the solutions, "teacher" puts them into the answer cells, "projector" folds code.
 
     Raises:
         ConfigError: the folder is a file, or holds the sources.
@@ -44,7 +45,7 @@ def make_copies(kind: str, folder: Path, sources: Path = NOTEBOOKS_DIR) -> list[
             lines += _outdated(copy, notebook)
             continue
         notebook.metadata[NAMED_BY] = hash_source(notebook)
-        notebook.cells = {"lab": list, "student": without_solutions, "teacher": with_solutions}[kind](notebook.cells)
+        notebook.cells = CHANGES[kind](notebook.cells)
         _link_from(notebook, folder, sources)
         write_atomic(copy, lambda temporary, notebook=notebook: nbformat.write(notebook, temporary))
     return lines
@@ -72,6 +73,17 @@ def with_solutions(cells: Sequence[NotebookNode]) -> list[NotebookNode]:
             answer.source += f"\n\n{BEGIN}\n{CODE.search(cell.source)[1]}\n{END}"
             answer = None
     return solved
+
+
+def code_folded(cells: Sequence[NotebookNode]) -> list[NotebookNode]:
+    """The cells, with the code folded away but for parameters and answers; JupyterLab opens it at a click."""
+    for cell in cells:
+        if cell.cell_type == "code" and not SHOWN.intersection(_tags(cell)):
+            cell.metadata.setdefault("jupyter", {})["source_hidden"] = True
+    return list(cells)
+
+
+CHANGES = {"lab": list, "student": without_solutions, "teacher": with_solutions, "projector": code_folded}
 
 
 def _tags(cell: NotebookNode) -> list[str]:
@@ -103,7 +115,9 @@ def _link_from(notebook: NotebookNode, folder: Path, sources: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return 0, or 2 after a refusal."""
     parser = ArgumentParser(prog="python -m tools.copies", description="Write copies of the notebooks.")
-    parser.add_argument("kind", choices=FOLDERS, help="to work in, to hand out, or with the solutions filled in")
+    parser.add_argument(
+        "kind", choices=FOLDERS, help="to work in, to hand out, with the solutions filled in, or to show"
+    )
     parser.add_argument("folder", nargs="?", help="where to write them (default: %(default)s)", default="")
     options = parser.parse_args(arguments)
     folder = Path(options.folder).expanduser() if options.folder else PROJECT_ROOT / FOLDERS[options.kind]

@@ -86,6 +86,18 @@ def test_students_get_no_solution_and_teachers_all(tmp_path):
         assert len(ids) == len(set(ids))
 
 
+def test_a_projector_shows_parameters_and_answers_and_folds_all_other_code(tmp_path):
+    make_copies("projector", tmp_path / "shown")
+    for source in SOURCES:
+        shown = read(tmp_path / "shown" / source.name)
+        nbformat.validate(shown)
+        for cell, before in zip(shown.cells, read(source).cells, strict=True):
+            assert cell.source == before.source
+            kept_open = cell.cell_type != "code" or {"parameters", "answer"} & set(cell.metadata.get("tags", []))
+            as_it_was = before.metadata.get("jupyter", {}).get("source_hidden", False)
+            assert cell.metadata.get("jupyter", {}).get("source_hidden", False) == (as_it_was if kept_open else True)
+
+
 def test_links_lead_to_the_projects_pages_from_every_copy(tmp_path):
     (tmp_path / "notebooks").mkdir()
     for source in SOURCES:
