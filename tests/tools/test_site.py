@@ -9,6 +9,7 @@ import nbformat
 import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from ruamel.yaml import YAML
 
 from tools.site import building
 from tools.site.__main__ import main
@@ -418,3 +419,21 @@ def test_what_reaches_out_of_a_page_is_named(page, message):
 def test_links_within_the_site_and_to_the_web_are_fine():
     page = '<h2 id="a b">h</h2><a href="#a%20b"></a><a href="index.html#x"></a><a href="https://a.b"></a>'
     check_self_contained("x.html", page, ["index.html"])
+
+
+# --- publishing ---
+
+
+def test_the_workflow_publishes_the_folder_that_make_writes():
+    workflow = YAML(typ="safe").load(PROJECT_ROOT / ".github" / "workflows" / "pages.yml")
+    build, deploy = (workflow["jobs"][name] for name in ("build", "deploy"))
+    [command] = [step["run"] for step in build["steps"] if "run" in step]
+    assert command.split() == ["make", "TORCH=cpu", "study", "site"]
+    makefile = (PROJECT_ROOT / "Makefile").read_text(encoding="utf-8")
+    assert re.search(r"^PROFILE \?= demo$", makefile, flags=re.MULTILINE)
+    assert all(re.search(rf"^{target}: ", makefile, flags=re.MULTILINE) for target in command.split()[2:])
+    assert build["steps"][-1]["with"]["path"] == f"runs/demo/{building.SITE}"
+    assert deploy["needs"] == "build"
+    assert deploy["permissions"] == {"pages": "write", "id-token": "write"}
+    used = [step["uses"] for job in (build, deploy) for step in job["steps"] if "uses" in step]
+    assert all(re.fullmatch(r"actions/[\w-]+@v\d+", action) for action in used)
