@@ -169,6 +169,11 @@ def median_seconds(control, values):
     return statistics.median(taken)
 
 
+def lacking(text, *passages):
+    """Those of the passages that do not stand in a text."""
+    return [passage for passage in passages if passage not in text]
+
+
 def message(box):
     [line] = [child.value for child in walk(box) if 'role="alert"' in str(getattr(child, "value", ""))] or [""]
     return unescape(re.sub("<.*?>", "", line))

@@ -279,7 +279,8 @@ def test_the_best_lr_has_the_best_validation_accuracy_and_the_test_has_no_say(wr
     sweep = load_sweep(write_sweep(SEARCH.replace("[1e-4, 1e-3]", "[1e-5, 1e-4, 1e-3, 1e-2]")))
     for number, accuracy in enumerate((0.1, 0.7, 0.6, 0.5, 0.1, 0.1, 0.2, 0.1)):
         pretend(sweep, number, accuracy, test_accuracy=1 - accuracy)
-    for search, lr, words in zip(sweep.searches, (1e-4, 1e-3), ("0.0001, val 70.0%", "0.001, val 20.0%"), strict=True):
+    found = ("0.0001, validation accuracy 70.0 %", "0.001, validation accuracy 20.0 %")
+    for search, lr, words in zip(sweep.searches, (1e-4, 1e-3), found, strict=True):
         assert do(sweep, "choose", search) == 0
         assert f"best learning rate of {search}: {words}\n" in capsys.readouterr().out
         chosen = json.loads((sweep.root / "best_lr" / f"{search}.json").read_text())

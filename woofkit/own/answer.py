@@ -3,6 +3,7 @@
 Every number has its interval; what is not measured yet is said to be so.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -42,7 +43,7 @@ def answer(facts: Facts, pictures: str, left: str = "") -> str:
     if facts.costs is not None and any(key.quantity == Quantity.TIME for key in facts.effects):
         effects = in_world(facts.effects, facts.sweep.study.dataset)
         parts += ["## By what you need", decisions_markdown(effects, (OWN,), OWN_NEEDS)]
-    return "\n\n".join([*parts, "## What more labels would bring", labels_markdown(facts)])
+    return "\n\n".join([*parts, "## What more labels would bring", labels_markdown(facts, bool(left))])
 
 
 def _headline(facts: Facts) -> str:
@@ -51,13 +52,14 @@ def _headline(facts: Facts) -> str:
     if not measured:
         return "Nothing is known yet: no search for a learning rate has ended."
     if len(measured) == 1:
-        only = f"**Only one way has been measured: {measured[0]}.**"
+        [runs] = facts.runs.values()
+        only = f"**Only one way has been measured: {measured[0]}, with {_right(runs)}.**"
         return f"{only} Whether training more would be better is not known yet."
     need = OWN_NEEDS[0]
     unbeaten, beaten = advise(need, in_world(facts.effects, facts.sweep.study.dataset), OWN)
     equals = [METHOD_NAMES[method] for method in unbeaten[1:]]
     take = "Train nothing (zero-shot)" if unbeaten[0] == "zero-shot" else f"Take {_named(unbeaten[0])}"
-    lines = [f"**{take}, if accuracy is what counts.**"]
+    lines = [f"**{take}, if accuracy is what counts: {_right(facts.runs[unbeaten[0]])}.**"]
     if equals:
         also = f"As far as these test images can tell, {_listed(equals)} may be as good, and train more."
         lines.append(f"No other method was shown to beat it. {also}")
@@ -71,6 +73,11 @@ def _headline(facts: Facts) -> str:
     if missing:
         lines.append(f"Not measured yet: {_listed(list(dict.fromkeys(missing)))}.")
     return " ".join(lines)
+
+
+def _right(runs: Mapping[int, Path]) -> str:
+    """How much of the test images a method gets right, within a sentence."""
+    return f"{_accuracy(list(runs.values()))} of the test images right"
 
 
 def _named(method: str) -> str:
@@ -192,8 +199,10 @@ def _epochs(facts: Facts) -> str:
 # --- more labels ---
 
 
-def labels_markdown(facts: Facts) -> str:
+def labels_markdown(facts: Facts, more_to_come: bool) -> str:
     """What was measured on fewer images, and what more are expected to bring."""
+    if not facts.curves and more_to_come:
+        return "Not measured yet."
     if not facts.curves:
         return "Not known: it takes three amounts of training images or more, with two of each class or more."
     parts = []

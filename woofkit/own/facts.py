@@ -6,6 +6,7 @@ Whatever takes long is kept in a file beside the runs, and is measured once.
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,14 @@ from woofkit.measure.forgetting import hits_path, kept_hits
 from woofkit.measure.source_tasks import IMAGENET_CLASSES, IMAGENETTE, LITTER_BREEDS, SourceTask, load_source_task
 from woofkit.models import backbone, data_config, original_head
 from woofkit.own.labels import LabelCurve, curve_as_json, curve_from_json
-from woofkit.results import load_run, read_answers
+from woofkit.results import METHOD_NAMES, load_run, read_answers
 from woofkit.sweeps.grid import Sweep
 from woofkit.sweeps.results import collect, read_outcome
 
 BEST, SEARCH = "seeds-best-lr", "lr"
 ROUNDS = 6  # of timed steps: their median lies between the first and the last in 97 % of cases
 DRAWINGS = 600  # of the litter: enough for an interval of three points to either side
+NOT_MEASURED = "What is forgotten is not measured yet."
 KEEPS_ALL = ("zero-shot", "probe")  # whose backbone stays as it was
 
 
@@ -130,12 +132,8 @@ def _both_ways(key: Key, effect: Effect) -> dict[Key, Effect]:
 # --- the earlier task ---
 
 
-def earlier_task(study: StudyConfig, source_dir: str, log: Callable[[str], None]) -> tuple[SourceTask | None, str]:
-    """What the weights were pretrained for; or None, and a sentence that says why it is not known.
-
-    Raises:
-        ConfigError: `source_dir` holds no images of it.
-    """
+def earlier_task(study: StudyConfig, source_dir: str) -> tuple[Callable[..., SourceTask] | None, str]:
+    """What loads the task that the weights were pretrained for, given a log; or None, and a sentence that says why."""
     if study.weights == "random":
         return None, "Nothing can be forgotten: the weights were random."
     try:
@@ -149,7 +147,7 @@ def earlier_task(study: StudyConfig, source_dir: str, log: Callable[[str], None]
     if head.out_features not in (IMAGENET_CLASSES, LITTER_BREEDS):
         return None, f"What is forgotten is not measured: nothing is known of the weights' {head.out_features} classes."
     transform = make_transform(data_config(backbone(study)), study.preprocess)
-    return load_source_task(head, transform, source_dir or str(here), DRAWINGS, log), ""
+    return partial(load_source_task, head, transform, source_dir or str(here), DRAWINGS), ""
 
 
 def _hits(
@@ -159,29 +157,38 @@ def _hits(
     study, runtime = sweep.study, Runtime.pick()
     if not runs:
         return {}, np.array([]), ""
-    task, why = earlier_task(study, source_dir, log or (lambda line: None))
-    if task is None:
+    load_task, why = earlier_task(study, source_dir)
+    if load_task is None:
         return {}, np.array([]), why
+    if set(runs) <= set(KEEPS_ALL):  # there is nothing to compare yet, and the first answer should not wait for it
+        log = None
+    if log is None and not any((sweep.root / "forgetting").glob("*.parquet")):
+        return {}, np.array([]), NOT_MEASURED
+    task = load_task(log)
 
-    def measured(name: str, load: Callable[[], Any], run: Path | None = None) -> np.ndarray | None:
+    def measured(name: str, words: str, load: Callable[[], Any], run: Path | None = None) -> np.ndarray | None:
         path = hits_path(sweep.root, name, task, run)
         if not path.is_file():
             if log is None:
                 return None
-            log(f"what {name} has kept of {task.name} ({len(task):,} images)")
+            log(f"measuring what {words} of their earlier task, on {len(task):,} images of it")
         return kept_hits(path, load, task, runtime)["head"].to_numpy()
 
-    weights = Path(study.weights).stem + (f"-{study.image_size}" if study.image_size else "")
-    untouched = measured(f"untouched-{weights}", lambda: backbone(study))
+    name = f"untouched-{Path(study.weights).stem}" + (f"-{study.image_size}" if study.image_size else "")
+    untouched = measured(name, "the untouched weights know", lambda: backbone(study))
     if untouched is None:
-        return {}, np.array([]), "What is forgotten is not measured yet."
+        return {}, np.array([]), NOT_MEASURED
     untouched = untouched[None]
     hits = {"untouched": untouched}
     for method, seeds in runs.items():
         if method in KEEPS_ALL:
             hits[method] = untouched
         else:
-            own = [measured(run.name, lambda run=run: load_run_model(run), run) for run in seeds.values()]
+            words = f"the weights still know after {METHOD_NAMES[method]}"
+            own = [
+                measured(run.name, f"{words}, seed {seed},", lambda run=run: load_run_model(run), run)
+                for seed, run in seeds.items()
+            ]
             if own := [each for each in own if each is not None]:
                 hits[method] = np.stack(own)
     name = "the invented breeds that the bundled weights knew" if task.name == "litter" else "ImageNet (Imagenette)"

@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from woofkit.sweeps.results import read_outcome
 from woofkit.sweeps.run import choose, train_job, write_agenda
 
 ON_FEWER = ("lora", "full")  # methods that are trained on FRACTIONS of the images
+FEW_STEPS = 50  # below which a training has hardly begun
 ANSWER = "recommendation.md"
 OUTDATED = ("jobs/*.json", "best_lr/*.json", "rates.json", "step_costs.json", "label_curves.json", ANSWER)
 
@@ -62,8 +64,9 @@ def recommend(
         import torch
 
         torch.set_num_threads(cores)
-    if source_dir:
-        earlier_task(sweep.study, source_dir, log)
+    load_task, _ = earlier_task(sweep.study, source_dir)
+    if load_task and source_dir:  # whose images are refused now, not after an hour
+        load_task(log)
     log(pictures := describe_pictures(sweep))
     busy = f"another search is at work in {sweep.root}: wait for it, or stop it"
     with hold(sweep.root / ".sweep.lease", busy, wait=False):
@@ -101,10 +104,17 @@ def describe_pictures(sweep: Sweep) -> str:
         f"{len(each):,} {split} ({counts[split].min()} or more per class)" for split, each in splits.items()
     )
     half = 100 * 1.96 * (0.9 * 0.1 / len(splits["test"])) ** 0.5
-    return (
+    words = (
         f"{len(splits['train'].class_names)} classes: {sizes}. On so many test images, an accuracy of 90 % is known to "
         f"about {half:.1f} points to either side."
     )
+    per_epoch, epochs = ceil(len(splits["train"]) / sweep.study.batch_size), sweep.study.epochs
+    if per_epoch * epochs < FEW_STEPS:
+        words += (
+            f" Each training has {per_epoch * epochs} steps, which is few: `-p epochs {ceil(FEW_STEPS / per_epoch)}` "
+            f"makes {FEW_STEPS} or more, and takes as much longer."
+        )
+    return words
 
 
 def begin(sweep: Sweep) -> None:
@@ -152,6 +162,7 @@ class _Session:
     agenda: dict[str, Any] = field(init=False)
     pace: Pace = field(init=False)
     news: bool = field(default=False, init=False)  # whether something is known that was not told
+    said: set[str] = field(default_factory=set, init=False)  # the lines that are logged once
 
     def __post_init__(self) -> None:
         self.agenda = json.loads(write_agenda(self.sweep).read_text(encoding="utf-8"))
@@ -196,7 +207,7 @@ class _Session:
         for search in self.sweep.searches:
             if search.startswith(f"{method}-") and not (self.sweep.root / "best_lr" / f"{search}.json").is_file():
                 log = lambda line, search=search: self.log(line.replace(search, METHOD_NAMES[method]))  # noqa: E731
-                choose(self.sweep.root, self.agenda, search, _Rarely(self.log), log)
+                choose(self.sweep.root, self.agenda, search, self.train, log)
         rates = {"settings": self.sweep.study.searched_settings, "rates": found_rates(self.sweep)}
         write_json(self.sweep.study.rates_file, rates)
 
@@ -244,8 +255,7 @@ class _Session:
         """Train a run, unless it is done, and log what came of it and how long the rest will take."""
         if read_outcome(self.sweep.root, name):
             return
-        silent = config.method == "probe" and "probe" in self.pace.taken  # what its frozen blocks are is said once
-        begun, monitor = time.monotonic(), _Rarely((lambda line: None) if silent else self.log)
+        begun, monitor = time.monotonic(), _Rarely(self.once)
         train_job(self.sweep.root, config, name, monitor)
         if not monitor.trained:
             return
@@ -259,7 +269,13 @@ class _Session:
         if (accuracy := outcome.get("val_accuracy")) is not None:
             words += f": validation accuracy {percent(accuracy)}"
         words += " diverged" if "diverged" in outcome else ""
-        self.log(f"{words} ({in_words(seconds)}); {self.left()}")
+        self.log("; ".join(filter(None, (f"{words} ({in_words(seconds)})", self.left()))))
+
+    def once(self, line: str) -> None:
+        """Log a line, unless it was logged before: every run of the probe has the same blocks frozen."""
+        if line not in self.said:
+            self.said.add(line)
+            self.log(line)
 
     # --- what is known ---
 
@@ -277,8 +293,8 @@ class _Session:
         if not todo:
             return ""
         seconds = self.pace.seconds(list(todo.values()))
-        words = f"about {in_words(seconds)}" if seconds else "how long they take is not known yet"
-        return f"{len(todo)} runs left, {words}"
+        words = f"{len(todo)} {'run' if len(todo) == 1 else 'runs'} left"
+        return f"{words}, about {in_words(seconds)}" if seconds else words
 
     def known(self, measure: bool = True) -> str:
         """What is known; it is kept beside the runs, its effects where notebook 05 looks."""

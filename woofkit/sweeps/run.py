@@ -24,7 +24,7 @@ from woofkit.faults import as_exit_status
 from woofkit.files import hold, write_json
 from woofkit.profiles import parse_override
 from woofkit.progress import Monitor
-from woofkit.results import load_runs, read_history, read_metrics
+from woofkit.results import load_runs, percent, read_history, read_metrics
 from woofkit.sweeps.engine import Engine
 from woofkit.sweeps.grid import SETTINGS, Sweep, load_sweep, settings_hash
 from woofkit.sweeps.results import keep as keep_runs
@@ -165,17 +165,22 @@ def val_accuracy(run: Path) -> float | None:
 
 
 def choose(
-    root: Path, agenda: dict[str, Any], search: str, monitor: Monitor | None = None, log: Callable[[str], None] = print
+    root: Path,
+    agenda: dict[str, Any],
+    search: str,
+    train_one: Callable[[TrainConfig, str], None] | None = None,
+    log: Callable[[str], None] = print,
 ) -> None:
     """Write the learning rate with the best validation accuracy, and the accuracies it was chosen by.
 
     The accuracy of a learning rate is a mean over seeds; where one of them diverged it is 0. Among equals the smallest
     learning rate is the best. A best rate at an end of the grid may have a better one beyond: the grid is widened and
-    the same seeds are trained there, up to MOST_WIDENINGS times.
+    the same seeds are trained there, up to MOST_WIDENINGS times, by `train_one` or else `train_job`.
 
     Raises:
         ConfigError: all learning rates have diverged.
     """
+    train_one = train_one or partial(train_job, root)
     tried, widened = [tuple(pair) for pair in agenda["searches"][search]], []
     for further in range(MOST_WIDENINGS + 1):
         runs = pd.DataFrame([{"lr": lr} | _outcome(root, job) for lr, job in tried])
@@ -194,11 +199,11 @@ def choose(
                 config = replace(TrainConfig(**agenda["runs"][job]["settings"]), lr=wider)
                 name = settings_hash(config.to_dict())
                 if not read_outcome(root, name):
-                    train_job(root, config, name, monitor)
+                    train_one(config, name)
                 tried.append((wider, name))
                 widened.append(name)
     words = ", at the edge of its grid: a wider one may hold a better" if wider else ""
-    log(f"best learning rate of {search}: {best:g}, val {accuracy[best]:.1%}{words}")
+    log(f"best learning rate of {search}: {best:g}, validation accuracy {percent(accuracy[best])}{words}")
     (root / "best_lr").mkdir(exist_ok=True)
     chosen = {"lr": best, "val_accuracy": accuracy.to_dict(), "widened": widened, "at_an_edge": bool(wider)}
     write_json(root / "best_lr" / f"{search}.json", chosen)
