@@ -1,9 +1,10 @@
 """`make readme`: write results into README.md and docs/, and the pictures that they show into figures/.
 
 A file marks each place with `<!-- results:NAME -->` ... `<!-- /results:NAME -->`. The place named like the given
-profile takes that study's table. A place with tables of its name, data/results/NAME_*.csv, takes those: they took long
-to measure and are kept in the repository. A place in RENDERED takes what `make bench`, a sweep, `python -m woofkit
-attention` or `python -m woofkit forgetting` has left in data/results/. Every other place stays as it is.
+profile takes that study's table, or the recommendation where it has one. A place with tables of its name,
+data/results/NAME_*.csv, takes those: they took long to measure and are kept in the repository. A place in RENDERED
+takes what `make bench`, a sweep, `python -m woofkit attention` or `python -m woofkit forgetting` has left in
+data/results/. Every other place stays as it is.
 """
 
 import json
@@ -23,6 +24,7 @@ from tools.command import run_on_study
 from tools.overview import answer_markdown, overview_markdown
 from woofkit.config import PROJECT_ROOT, ConfigError, resolve_path
 from woofkit.files import RESULTS, require_folder, write_atomic
+from woofkit.own.recommend import ANSWER
 from woofkit.study import read_study_table
 from woofkit.sweeps.results import kept_runs
 from woofkit.tables.attention import measures_markdown, verdicts_markdown
@@ -31,7 +33,8 @@ from woofkit.tables.results import results_markdown
 from woofkit.tables.sweeps import kept_markdown
 
 FILES = tuple(
-    PROJECT_ROOT / name for name in ("README.md", "docs/results.md", "docs/speed.md", "docs/clusters.md")
+    PROJECT_ROOT / name
+    for name in ("README.md", "docs/results.md", "docs/speed.md", "docs/clusters.md", "docs/your-own-pictures.md")
 )  # whichever exist
 FIGURES = PROJECT_ROOT / "figures"
 
@@ -49,7 +52,7 @@ def write_readme(profile: str = "demo", runs_dir: str = "runs") -> list[str]:
     shows a figure that the study lacks.
     """
     study = resolve_path(runs_dir) / profile
-    table = read_study_table(study, profile)
+    table = study_markdown(study, profile)
     for folder in {FIGURES, *(path.parent for path in FILES)}:
         require_folder("the folder to write to", folder)
     texts = {path: path.read_text(encoding="utf-8") for path in FILES if path.is_file()}
@@ -67,6 +70,18 @@ def write_readme(profile: str = "demo", runs_dir: str = "runs") -> list[str]:
         write_atomic(path, partial(Path.write_text, data=text, encoding="utf-8"))
     done = [f"{path.name}: {', '.join(name for name in found if name in contents)}" for path, found in places.items()]
     return [*done, f"figures/{profile}: {', '.join(shown) or 'none is shown'}"]
+
+
+def study_markdown(study: Path, profile: str) -> str:
+    """A finished study's table, or, where there is a recommendation, that one: without its title, a level lower.
+
+    Raises ConfigError if the study is not finished.
+    """
+    table, answer = read_study_table(study, profile), study / ANSWER
+    if not answer.is_file():
+        return table
+    _, text = answer.read_text(encoding="utf-8").split("\n\n", 1)
+    return re.sub(r"^#", "##", text.strip(), flags=re.M)
 
 
 def find_places(name: str, text: str) -> list[str]:

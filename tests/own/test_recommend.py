@@ -88,11 +88,11 @@ def test_the_pictures_are_described_with_what_they_can_show(parameters):
     text = describe_pictures(load_sweep("own", parameters))
     assert text.startswith("2 classes: 12 train (6 or more per class), 4 val (2 or more per class), 4 test (2 or more")
     assert "an accuracy of 90 % is known to about 29.4 points to either side" in text
-    assert text.endswith(
-        "Each training has 30 steps, which is few: `-p epochs 9` makes 50 or more, and takes as much longer."
-    )
-    enough = describe_pictures(load_sweep("own", parameters | {"epochs": 9}))
-    assert enough == text.partition(" Each training")[0]
+    assert text.endswith("Each training has 30 steps, which is few: try `-p epochs 9`.")
+    enough = load_sweep("own", parameters | {"epochs": 9})
+    assert describe_pictures(enough) == text.partition(" Each training")[0]
+    large = load_sweep("own", parameters | {"epochs": 20, "batch_size": 12})
+    assert describe_pictures(large).endswith("20 steps, which is few: `-p batch_size 4` makes 50.")
 
 
 def test_the_probe_answers_before_anything_else_is_trained_and_the_answer_grows(parameters, trained):

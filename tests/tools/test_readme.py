@@ -77,6 +77,15 @@ def test_a_finished_study_fills_its_place(project):
     assert sorted(path.name for path in project.iterdir()) == ["README.md", "figures", "results", "runs"]
 
 
+def test_a_folder_of_pictures_fills_its_place_with_the_recommendation(project):
+    (project / "runs" / "demo").rename(project / "runs" / "own")
+    (project / "runs" / "own" / "recommendation.md").write_text("# Which?\n\n**LoRA.**\n\n## The methods\n\n| a |\n")
+    (project / "README.md").write_text("<!-- results:own -->\n<!-- /results:own -->\n")
+    write_readme("own", str(project / "runs"))
+    filled = "<!-- results:own -->\n**LoRA.**\n\n### The methods\n\n| a |\n<!-- /results:own -->\n"
+    assert (project / "README.md").read_text() == filled
+
+
 def test_kept_results_of_several_files_become_one_table(project):
     write_kept(project / "results" / "imagewoof_clean.csv", "clean")
     write_kept(project / "results" / "other.csv", "other")

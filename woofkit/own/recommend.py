@@ -42,6 +42,7 @@ from woofkit.sweeps.run import choose, train_job, write_agenda
 
 ON_FEWER = ("lora", "full")  # methods that are trained on FRACTIONS of the images
 FEW_STEPS = 50  # below which a training has hardly begun
+SMALLEST_BATCH = 4  # that is proposed
 ANSWER = "recommendation.md"
 OUTDATED = ("jobs/*.json", "best_lr/*.json", "rates.json", "step_costs.json", "label_curves.json", ANSWER)
 
@@ -108,13 +109,17 @@ def describe_pictures(sweep: Sweep) -> str:
         f"{len(splits['train'].class_names)} classes: {sizes}. On so many test images, an accuracy of 90 % is known to "
         f"about {half:.1f} points to either side."
     )
-    per_epoch, epochs = ceil(len(splits["train"]) / sweep.study.batch_size), sweep.study.epochs
-    if per_epoch * epochs < FEW_STEPS:
-        words += (
-            f" Each training has {per_epoch * epochs} steps, which is few: `-p epochs {ceil(FEW_STEPS / per_epoch)}` "
-            f"makes {FEW_STEPS} or more, and takes as much longer."
-        )
-    return words
+    return f"{words} {_few_steps(sweep.study, len(splits['train']))}".strip()
+
+
+def _few_steps(study: StudyConfig, images: int) -> str:
+    """A sentence on how to make more steps, where a training has few."""
+    steps = study.epochs * ceil(images / study.batch_size)
+    if steps >= FEW_STEPS:
+        return ""
+    smaller, more = study.epochs * images // FEW_STEPS, ceil(FEW_STEPS / ceil(images / study.batch_size))
+    how = f"`-p batch_size {smaller}` makes {FEW_STEPS}" if smaller >= SMALLEST_BATCH else f"try `-p epochs {more}`"
+    return f"Each training has {steps} steps, which is few: {how}."
 
 
 def begin(sweep: Sweep) -> None:
