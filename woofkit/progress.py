@@ -53,7 +53,8 @@ class Stopwatch:
         got = (time.process_time() - self.computed) / (self.read() * threads)
         if self.read() <= SECONDS_TO_JUDGE or got >= 0.5:
             return ""
-        return f"got {got:.0%} of its {threads} cores: other programs are at work, and it took more than twice its time"
+        cores = "its core" if threads == 1 else f"its {threads} cores"
+        return f"got {got:.0%} of {cores}: other programs are at work, and it took more than twice its time"
 
 
 class Means(NamedTuple):

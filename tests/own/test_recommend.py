@@ -30,7 +30,7 @@ def pictures(tmp_path):
     root = tmp_path / "my pictures"
     for number, name in enumerate(("cat", "dog")):
         (root / name).mkdir(parents=True)
-        for index in range(10):
+        for index in range(14):
             tiles = np.random.default_rng(100 * number + index).integers(0, 256, (8, 8, 3), dtype=np.uint8)
             Image.fromarray(tiles).resize((32, 32)).save(root / name / f"{index}.png")
     return root
@@ -86,13 +86,13 @@ def trained(monkeypatch):
 
 def test_the_pictures_are_described_with_what_they_can_show(parameters):
     text = describe_pictures(load_sweep("own", parameters))
-    assert text.startswith("2 classes: 12 train (6 or more per class), 4 val (2 or more per class), 4 test (2 or more")
-    assert "an accuracy of 90 % is known to about 29.4 points to either side" in text
-    assert text.endswith("Each training has 30 steps, which is few: try `-p epochs 9`.")
-    enough = load_sweep("own", parameters | {"epochs": 9})
+    assert text.startswith("2 classes: 16 train (8 or more per class), 6 val (3 or more per class), 6 test (3 or more")
+    assert "an accuracy of 90 % is known to about 24.0 points to either side" in text
+    assert text.endswith("Each training has 40 steps, which is few: try `-p epochs 7`.")
+    enough = load_sweep("own", parameters | {"epochs": 7})
     assert describe_pictures(enough) == text.partition(" Each training")[0]
-    large = load_sweep("own", parameters | {"epochs": 20, "batch_size": 12})
-    assert describe_pictures(large).endswith("20 steps, which is few: `-p batch_size 4` makes 50.")
+    large = load_sweep("own", parameters | {"epochs": 20, "batch_size": 16})
+    assert describe_pictures(large).endswith("20 steps, which is few: `-p batch_size 6` makes 50.")
 
 
 def test_the_probe_answers_before_anything_else_is_trained_and_the_answer_grows(parameters, trained):
@@ -128,6 +128,18 @@ def test_the_probe_answers_before_anything_else_is_trained_and_the_answer_grows(
     )
     assert re.search(r"The linear probe is 15\.0 points \(.*\) behind (LoRA|BitFit)\.", last)
     assert len(lacking(last, "Lora", "paper", "runs left")) == 3
+
+
+def test_few_images_are_trained_on_as_a_whole(parameters, pictures, trained):
+    order, _ = trained
+    for name in ("cat", "dog"):
+        for index in range(9, 14):
+            (pictures / name / f"{index}.png").unlink()
+    lines = []
+    assert recommend(parameters, log=lines.append) == 0
+    assert order.count("lora") == 6  # three rates and three seeds
+    assert "Not known: it takes 8 training images of each class or more." in lines[-2]
+    assert not lacking(lines[-2], "| full fine-tuning | ", ", 3 seeds | ")
 
 
 def test_effects_and_rates_are_kept_where_the_notebooks_look(parameters, trained):
@@ -181,7 +193,7 @@ def test_the_command_refuses_before_it_trains(pictures, tmp_path, capsys):
     given = ["-p", "data_dir", str(pictures), "-p", "runs_dir", str(tmp_path / "runs"), "-p", "weights", "random"]
     (pictures / "cat" / "0.png").write_bytes(b"")
     assert main(["recommend", *given]) == 2
-    assert "1 of 20 images in" in capsys.readouterr().err
+    assert "1 of 28 images in" in capsys.readouterr().err
     assert main(["recommend"]) == 2
     assert "dataset 'folder' needs data_dir" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
@@ -199,7 +211,7 @@ def test_a_study_whose_rates_are_searched_begins_with_the_search(parameters, mon
 @pytest.mark.long
 def test_a_whole_recommendation_is_trained(parameters, pictures, tmp_path):
     for name in ("cat", "dog"):
-        for index in range(10, 20):
+        for index in range(14, 20):
             (pictures / name / f"{index}.png").write_bytes(_noise(tmp_path, name, index))
     lines = []
     assert recommend(parameters | {"epochs": 1}, log=lines.append) == 0

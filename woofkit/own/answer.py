@@ -11,7 +11,7 @@ import pandas as pd
 from woofkit.claims.effects import BEST_LR, OWN, Effect, Quantity, in_world
 from woofkit.claims.recommendations import CHEAPEST_FIRST, NEEDS, advise
 from woofkit.own.facts import KEEPS_ALL, SEARCH, Facts
-from woofkit.own.labels import LabelCurve
+from woofkit.own.labels import LEAST_FOR_A_CURVE, LabelCurve
 from woofkit.results import METHOD_NAMES, percent, read_answers, read_metrics
 from woofkit.stats.intervals import Interval, accuracy_interval
 from woofkit.stats.power import detectable_difference
@@ -34,7 +34,7 @@ OWN_NEEDS = tuple(
 NOT_YET = "not yet"
 
 
-def answer(facts: Facts, pictures: str, left: str = "") -> str:
+def answer(facts: Facts, pictures: str, left: str = "", curves_to_come: bool = False) -> str:
     """The whole recommendation in markdown; `pictures` describes them, and `left` says what is still to do."""
     name = Path(facts.sweep.study.data_dir).name
     parts = [f"# Which method for {name}?", _headline(facts), pictures]
@@ -43,7 +43,7 @@ def answer(facts: Facts, pictures: str, left: str = "") -> str:
     if facts.costs is not None and any(key.quantity == Quantity.TIME for key in facts.effects):
         effects = in_world(facts.effects, facts.sweep.study.dataset)
         parts += ["## By what you need", decisions_markdown(effects, (OWN,), OWN_NEEDS)]
-    return "\n\n".join([*parts, "## What more labels would bring", labels_markdown(facts, bool(left))])
+    return "\n\n".join([*parts, "## What more labels would bring", labels_markdown(facts, curves_to_come)])
 
 
 def _headline(facts: Facts) -> str:
@@ -199,12 +199,12 @@ def _epochs(facts: Facts) -> str:
 # --- more labels ---
 
 
-def labels_markdown(facts: Facts, more_to_come: bool) -> str:
+def labels_markdown(facts: Facts, to_come: bool) -> str:
     """What was measured on fewer images, and what more are expected to bring."""
-    if not facts.curves and more_to_come:
+    if not facts.curves and to_come:
         return "Not measured yet."
     if not facts.curves:
-        return "Not known: it takes three amounts of training images or more, with two of each class or more."
+        return f"Not known: it takes {LEAST_FOR_A_CURVE} training images of each class or more."
     parts = []
     for curve in facts.curves:
         name = METHOD_NAMES[curve.method]

@@ -25,6 +25,7 @@ from woofkit.train import evaluate, fit, load_splits
 HALVINGS = 3  # a half, a quarter, an eighth
 SEEDS = 5  # of the probe, for each amount; each has images of its own
 LEAST_PER_CLASS = 2
+LEAST_FOR_A_CURVE = LEAST_PER_CLASS * 2 ** (LEAST_SIZES - 1)  # training images of each class
 MORE = (2, 4)  # times the training images
 FRACTIONS = (0.5, 0.25)  # on which other methods are trained
 
@@ -65,6 +66,7 @@ def probe_answers(config: TrainConfig, rates: Sequence[float], log: Callable[[st
     sizes = amounts(splits["train"].labels)
     if len(sizes) < LEAST_SIZES:
         return {}
+    log(f"training the probe on {', '.join(f'{size:,}' for size in sizes)} of the images, {SEEDS} times each")
     images, files = {}, {}
     for split, dataset in splits.items():
         fingerprint = dataset.fingerprint()

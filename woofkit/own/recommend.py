@@ -32,7 +32,7 @@ from woofkit.own.facts import (
     read_costs,
     read_curves,
 )
-from woofkit.own.labels import FRACTIONS, fraction_config, label_curve, probe_answers, run_answers
+from woofkit.own.labels import FRACTIONS, LEAST_FOR_A_CURVE, fraction_config, label_curve, probe_answers, run_answers
 from woofkit.own.pace import Pace, in_words
 from woofkit.progress import ProgressLines
 from woofkit.results import METHOD_NAMES, percent
@@ -166,12 +166,15 @@ class _Session:
     log: Callable[[str], None]
     agenda: dict[str, Any] = field(init=False)
     pace: Pace = field(init=False)
+    curves: bool = field(init=False)  # whether there are images enough to train on a half and a quarter of them
     news: bool = field(default=False, init=False)  # whether something is known that was not told
-    said: set[str] = field(default_factory=set, init=False)  # the lines that are logged once
+    said: set[str] = field(default_factory=set, init=False)  # what is logged once
 
     def __post_init__(self) -> None:
         self.agenda = json.loads(write_agenda(self.sweep).read_text(encoding="utf-8"))
-        sizes = {split: len(dataset) for split, dataset in _splits(self.sweep).items()}
+        splits = _splits(self.sweep)
+        sizes = {split: len(dataset) for split, dataset in splits.items()}
+        self.curves = np.bincount(splits["train"].labels).min() >= LEAST_FOR_A_CURVE
         self.pace = Pace(sizes, read_costs(self.sweep))
 
     def run(self) -> None:
@@ -225,9 +228,8 @@ class _Session:
 
     def curve_of_the_probe(self) -> None:
         """Measure the probe on growing amounts of images, once."""
-        if any(curve.method == "probe" for curve in read_curves(self.sweep)):
+        if not self.curves or any(curve.method == "probe" for curve in read_curves(self.sweep)):
             return
-        self.log("training the probe on a half, a quarter and an eighth of the images")
         config = self.sweep.study.train_config("probe")
         rates = sorted({job.config.lr for job in self.sweep.jobs_of(SEARCH) if job.config.method == "probe"})
         rates = sorted({*rates, found_rates(self.sweep)["probe"]})
@@ -250,7 +252,7 @@ class _Session:
         rate = found_rates(self.sweep).get(method, 0.0)
         jobs = []
         for job in self.sweep.jobs_of(BEST):
-            if job.config.method == method and rate:
+            if job.config.method == method and rate and self.curves:
                 whole = replace(job.config, lr=rate)
                 parts = [fraction_config(whole, fraction, self.pace.sizes["train"]) for fraction in FRACTIONS]
                 jobs += [(whole, job.name), *((part, settings_hash(part.to_dict())) for part in parts)]
@@ -277,9 +279,9 @@ class _Session:
         self.log("; ".join(filter(None, (f"{words} ({in_words(seconds)})", self.left()))))
 
     def once(self, line: str) -> None:
-        """Log a line, unless it was logged before: every run of the probe has the same blocks frozen."""
-        if line not in self.said:
-            self.said.add(line)
+        """Log a line, unless what stands behind its colon was logged before, as each of many runs says the same."""
+        if (said := line.rpartition(": ")[2]) not in self.said:
+            self.said.add(said)
             self.log(line)
 
     # --- what is known ---
@@ -291,7 +293,7 @@ class _Session:
         for job in self.sweep.jobs:
             whole = replace(job.config, lr=rates.get(job.config.method, job.config.lr)) if job.search else job.config
             todo[job.name] = whole
-            if job.search and whole.method in ON_FEWER:
+            if job.search and whole.method in ON_FEWER and self.curves:
                 parts = [fraction_config(whole, fraction, images) for fraction in FRACTIONS]
                 todo |= {settings_hash(part.to_dict()): part for part in parts}
         todo = {name: config for name, config in todo.items() if not read_outcome(self.sweep.root, name)}
@@ -312,7 +314,8 @@ class _Session:
             figure = label_curve_figure(curve_frame(facts))
             save_figure(figure, self.sweep.root / "figures", "label_curves", close=True)
         keep_effects(facts)
-        text = answer(facts, self.pictures, self.left())
+        left = self.left()
+        text = answer(facts, self.pictures, left, self.curves and bool(left))
         write_atomic(self.sweep.root / ANSWER, lambda path: path.write_text(text + "\n", encoding="utf-8"))
         return text
 
