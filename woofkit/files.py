@@ -7,7 +7,6 @@ import platform
 import re
 import secrets
 import shutil
-import socket
 import subprocess
 import threading
 import time
@@ -161,7 +160,7 @@ def hold(path: Path, busy: str, log: Callable[[str], None] = print, *, wait: boo
     The owner writes its machine and process into the file and touches it every third of LEASE seconds. Where another
     process holds it, `log` gets the sentence `busy`, and this one waits. From a dead owner on this machine it is taken
     at once; from one on another machine once nothing has touched the file for LEASE seconds, by the clock of the one
-    who waits.
+    who waits. In `busy`, "{owner}" stands for the process that holds it: "12345 on elm, since 10:32".
 
     An owner that was suspended for so long that another took its place is stopped where it is.
 
@@ -185,14 +184,17 @@ def hold(path: Path, busy: str, log: Callable[[str], None] = print, *, wait: boo
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        here = f"host={socket.gethostname()}\n" in _text(path)
-        if here and not wait:
+        holder = _read_owner(path)
+        busy = busy.replace("{owner}", who := _describe_owner(holder))
+        if holder.get("machine") == _machine() and not wait:
             raise ConfigError(busy) from None
-        log(busy if wait else f"{path} is held on another machine: looking for {LEASE:.0f} s whether it still works")
+        log(busy if wait else f"another process ({who}) holds {path}: looking for {LEASE:.0f} s whether it still works")
         try:
-            lock.acquire(timeout=-1 if wait else 1.2 * LEASE, poll_interval=min(1.0, LEASE / 10))
+            patience = -1 if wait else 1.2 * LEASE
+            lock.acquire(patience, min(1.0, LEASE / 10), cancel_check=lambda: _fill_empty(path))
         except Timeout:
             raise ConfigError(busy) from None
+    _append(path, f"machine={_machine()}\nsince={datetime.now(UTC).isoformat(timespec='seconds')}\n")
     try:
         yield
     except Lost:
@@ -203,11 +205,51 @@ def hold(path: Path, busy: str, log: Callable[[str], None] = print, *, wait: boo
         lock.release()
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError:  # released just now
-        return ""
+def _read_owner(path: Path) -> dict[str, str]:
+    """What the owner of a lock has written of itself: pid, host, machine, since. One that is just at it gets time."""
+    owner = {}
+    for _ in range(10):
+        with suppress(OSError, UnicodeDecodeError):  # released just now, or not written to its end
+            lines = path.read_text(encoding="utf-8").splitlines()
+            owner = {name: value for name, _, value in (line.partition("=") for line in lines)}
+        if "since" in owner:
+            break
+        time.sleep(0.02)
+    return owner
+
+
+def _describe_owner(owner: dict[str, str]) -> str:
+    if not owner.get("pid"):
+        return "unknown so far"
+    words = f"{owner['pid']} on {owner.get('host', '').split('?')[0]}"  # what follows is the container's number
+    with suppress(ValueError, KeyError):
+        since = datetime.fromisoformat(owner["since"]).astimezone()
+        today = since.date() == datetime.now().astimezone().date()
+        words += f", since {since:{'%H:%M' if today else '%Y-%m-%d %H:%M'}}"
+    return words
+
+
+def _fill_empty(path: Path) -> bool:
+    """Put a line break into a lock's file that is empty, and return False: nobody stops waiting.
+
+    An owner that was killed, or lost its power, before it had written its name leaves an empty file, which filelock
+    would take for one of its old versions' and wait for without end. One that it cannot read it takes over after two
+    seconds. An owner that still writes its name writes over the line break.
+    """
+    with suppress(OSError):
+        if path.stat().st_size == 0:
+            _append(path, "\n")
+    return False
+
+
+def _append(path: Path, text: str) -> None:
+    """Append to a file, which is not made anew if it is gone."""
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
+        try:
+            os.write(descriptor, text.encode())
+        finally:
+            os.close(descriptor)
 
 
 def describe_machine(device: "torch.device") -> str:

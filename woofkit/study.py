@@ -68,7 +68,7 @@ def run_study(
     copies = study.run_root / "notebooks"
     copies.mkdir(parents=True, exist_ok=True)
     log = partial(print, flush=True) if echo else lambda line: None
-    busy = f"another process runs notebooks of {study.run_root}: waiting for it"
+    busy = f"another process ({{owner}}) runs notebooks of {study.run_root}: waiting for it"
     with hold(copies / ".lease", busy, partial(print, flush=True)):
         for left in copies.glob("*.running.ipynb"):  # of a process that was killed, as this one holds the lock
             left.unlink()

@@ -100,7 +100,7 @@ def run_training(config: TrainConfig, root: Path, monitor: Monitor | None = None
         images[split] = Images(runtime.near(pixels), dataset.labels, transform)
     runtime, images, frozen = ranks.in_turn(start_late, model, images, runtime, config.augment, files, monitor.log)
     environment, checkpoint = describe_environment(runtime.device) | ranks.described, run / "checkpoint.pt"
-    busy = f"another process trains {run.name}: waiting for it"
+    busy = f"another process ({{owner}}) trains {run.name}: waiting for it"
     with hold(run / "lease", busy, monitor.log) if ranks.first else nullcontext():
         if ranks.once(partial(is_whole, set_aside=monitor.log), run):
             return _found(run, config, splits, monitor)

@@ -1,6 +1,7 @@
 """The lock of a folder: held by one process at a time, also among machines that share its files."""
 
 import multiprocessing
+import re
 import signal
 import socket
 import subprocess
@@ -17,11 +18,11 @@ from woofkit.files import hold
 
 LEASE = 1.5
 HOLDER = """
-import socket, sys, time
+import platform, socket, sys, time
 from pathlib import Path
 from woofkit import files
 files.LEASE, host = float(sys.argv[1]), sys.argv[2]
-socket.gethostname = lambda: host
+socket.gethostname = platform.node = lambda: host
 with files.hold(Path(sys.argv[3]), "busy", lambda line: print(line, flush=True)):
     print("held", flush=True)
     while True:
@@ -63,8 +64,8 @@ def kill(process: subprocess.Popen) -> None:
 def test_a_living_owner_is_waited_for_or_named(holder, tmp_path):
     owner = holder()
     with (
-        pytest.raises(ConfigError, match="^train somewhere else$"),
-        hold(tmp_path / "lease", "train somewhere else", wait=False),
+        pytest.raises(ConfigError, match=rf"^{owner.pid} on {socket.gethostname()}, since \d\d:\d\d is at work$"),
+        hold(tmp_path / "lease", "{owner} is at work", wait=False),
     ):
         pass
     lines = []
@@ -101,7 +102,44 @@ def test_who_does_not_wait_looks_whether_another_machine_still_works(holder, tmp
     refused = pytest.raises(ConfigError, match="^busy$") if alive else nullcontext()
     with refused, hold(tmp_path / "lease", "busy", lines.append, wait=False):
         pass
-    assert "is held on another machine: looking for 2 s whether it still works" in lines[0]
+    assert re.match(r"another process \(\d+ on elsewhere, since .*\) holds .*lease: looking for 2 s", lines[0])
+
+
+@pytest.mark.parametrize("content", [b"", b"filelock/2\npid=1", bytes(80), b"\xff\n"])
+def test_an_owner_that_was_killed_as_it_wrote_its_name_is_not_waited_for(tmp_path, monkeypatch, content):
+    monkeypatch.setattr("filelock._soft._exclusive._recovery.MALFORMED_LOCK_AGE_THRESHOLD", 0.2)  # seconds
+    (tmp_path / "lease").write_bytes(content)
+    assert taken(tmp_path / "lease") < 10
+    assert not (tmp_path / "lease").exists()
+
+
+def test_an_owner_that_still_writes_its_name_keeps_the_lock(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "LEASE", LEASE)
+    lock = tmp_path / "lease"
+    with hold(lock, "busy"):
+        whole = lock.read_bytes()
+        with lock.open("r+b") as writing:
+            writing.truncate()
+            files._fill_empty(lock)
+            assert lock.read_bytes() == b"\n"
+            writing.write(whole)
+        with pytest.raises(ConfigError, match="^busy$"), hold(lock, "busy", wait=False):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("owner", "words"),
+    [
+        (
+            {"pid": "7", "host": "elm?pidns-f00", "since": "2020-01-31T12:00:00+00:00"},
+            r"7 on elm, since 2020-01-31 \d\d:\d\d",
+        ),
+        ({"pid": "7", "host": "elm", "since": "yesterday"}, "7 on elm"),
+        ({}, "unknown so far"),
+    ],
+)
+def test_an_owner_in_words(owner, words):
+    assert re.fullmatch(words, files._describe_owner(owner))
 
 
 def test_an_owner_that_was_suspended_too_long_is_stopped(holder, tmp_path):

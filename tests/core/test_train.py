@@ -283,7 +283,7 @@ def test_two_processes_that_want_the_same_run_train_it_once(tiny_run, tmp_path, 
 
     class Second(Monitor):
         def log(self, line):
-            if "another process trains" in line:
+            if "another process (" in line:
                 waiting.set()
 
     monkeypatch.setattr(train, "_train", slowly)

@@ -632,14 +632,14 @@ def test_a_killed_sweep_goes_on_where_it_was_and_never_beside_a_job_that_lives_o
     killed = start(path, "first.log")
     epoch = wait_for(r"epoch ([3-9])/25", tmp_path / "first.log")
     assert main(["sweep", str(path)]) == 2
-    assert "another sweep is at work in" in capsys.readouterr().err
+    assert re.search(r"another sweep \(process \d+ on .*\) is at work in", capsys.readouterr().err)
     [*_, job] = psutil.Process(killed.pid).children(recursive=True)
     job.suspend()
     killed.send_signal(signal.SIGKILL)
     killed.wait()
 
     again = start(path, "second.log")
-    wait_for("(another process trains) ", tmp_path / "second.log")
+    wait_for(r"(another process \(\d+ on .*\) trains) ", tmp_path / "second.log")
     job.kill()
     first = wait_for(r"epoch (\d+)/25", tmp_path / "second.log")
     assert int(first) > int(epoch)

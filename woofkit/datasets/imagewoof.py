@@ -12,6 +12,7 @@ import tarfile
 import tempfile
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from glob import glob
@@ -154,37 +155,48 @@ def fetch_archive(archive: Archive, root: Path) -> Path:
 
     A folder that is already there is only counted. A download that was cut off goes on where it stopped; one that
     another process is at is waited for. Nothing has its final name before it is whole, and the archive is deleted in
-    the end.
+    the end, by the next call where this one is killed.
 
     Raises:
         ConnectionError: there is no network, or the download broke off; what came so far is kept as `*.part`.
         ConfigError: wrong md5, an archive that is too large or would write outside its folder, or wrong counts.
     """
     folder = root / archive.folder
-    busy = f"another process downloads {archive.folder} to {root}: waiting for it"
+    busy = f"another process ({{owner}}) downloads {archive.folder} to {root}: waiting for it"
     if not folder.exists():
         require_folder("the folder for downloads", root)
         with hold(root / f".{archive.folder}.lease", busy, partial(print, flush=True)):
             if not folder.exists():
                 _download_and_unpack(archive, root)
     check_counts(folder, archive)
+    _remove_unpacked(archive, root)
+    with suppress(OSError):  # it stays where files are not ours to remove
+        _packed(archive, root).unlink()
     return folder
 
 
-def _download_and_unpack(archive: Archive, root: Path) -> None:
-    for left in root.glob(f".{archive.folder}-*/"):  # of a process that was killed: whoever unpacks holds the lock
+def _packed(archive: Archive, root: Path) -> Path:
+    return root / archive.url.rsplit("/", 1)[-1]
+
+
+def _remove_unpacked(archive: Archive, root: Path) -> None:
+    """Remove what processes that were killed have unpacked; a living one holds the lock, or has what it wanted."""
+    for left in root.glob(f".{archive.folder}-*/"):
         shutil.rmtree(left, ignore_errors=True)
+
+
+def _download_and_unpack(archive: Archive, root: Path) -> None:
+    _remove_unpacked(archive, root)
     packed = _download(archive, root)
     try:
         _unpack(packed, archive)
     except ConfigError:
         packed.unlink()
         raise
-    packed.unlink()  # but not after a full disk: the next call then need not download it again
 
 
 def _download(archive: Archive, root: Path) -> Path:
-    packed = root / archive.url.rsplit("/", 1)[-1]
+    packed = _packed(archive, root)
     if not packed.exists():
         try:
             download(archive.url, packed, archive.most_bytes)

@@ -69,7 +69,7 @@ def recommend(
     if load_task and source_dir:  # whose images are refused now, not after an hour
         load_task(log)
     log(pictures := describe_pictures(sweep))
-    busy = f"another search is at work in {sweep.root}: wait for it, or stop it"
+    busy = f"another search (process {{owner}}) is at work in {sweep.root}: wait for it, or stop it"
     with hold(sweep.root / ".sweep.lease", busy, wait=False):
         begin(sweep)
         session = _Session(sweep, source_dir, pictures, log)

@@ -74,7 +74,7 @@ def run_jobs(sweep: Sweep, engine: Engine) -> int:
     from snakemake import cli  # takes a second
 
     given = engine.options()
-    busy = f"another sweep is at work in {sweep.root}: wait for it, or stop it"
+    busy = f"another sweep (process {{owner}}) is at work in {sweep.root}: wait for it, or stop it"
     (sweep.root / "jobs").mkdir(parents=True, exist_ok=True)
     with hold(sweep.root / ".sweep.lease", busy, wait=False):
         # Snakemake's own lock outlives a Snakemake that is killed. As we hold ours, nobody else is at work here.
