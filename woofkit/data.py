@@ -20,7 +20,6 @@ import PIL
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from woofkit import sketch
 from woofkit.config import (
@@ -38,7 +37,7 @@ from woofkit.config import (
     resolve_path,
 )
 from woofkit.datasets import folder, imagewoof
-from woofkit.datasets.pictures import read_picture
+from woofkit.datasets.pictures import in_processes, read_picture
 from woofkit.fast.kept_rows import kept_rows, require_rows_fit, rows_in_memory
 
 CACHE = PROJECT_ROOT / "data" / "cache"
@@ -207,7 +206,6 @@ def stratified_subset(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-MAX_WORKERS = 8  # processes that draw or read
 FEW, FEW_FILES = 30, 1000  # drawings and photographs so few that they are done before other processes have started
 
 
@@ -383,9 +381,7 @@ def _reflected(shifts: Tensor, side: int) -> Tensor:
 
 def _in_processes(dataset: WoofDataset, transform: Transform) -> Iterator[Tensor]:
     # Drawing is Python, and Pillow decodes with Python's lock held: threads would wait for each other.
-    workers = min(torch.get_num_threads(), MAX_WORKERS) if len(dataset) > (FEW if dataset.drawn else FEW_FILES) else 1
-    cut = _Cut(dataset, transform)
-    for part in DataLoader(cut, batch_size=8, num_workers=workers if workers > 1 else 0, collate_fn=list):
+    for part in in_processes(_Cut(dataset, transform), 8, FEW if dataset.drawn else FEW_FILES):
         for image in part:
             if isinstance(image, OSError):
                 raise image

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+SHARED_MEMORY = "/dev/shm"
 ELSEWHERE = "set runs_dir to a folder of yours, such as ~/woof-runs"
 LESS_MEMORY = "take a smaller batch_size, or micro_batch=8 or checkpointing=true, which need less for the same result"
 REPORT = (
@@ -57,6 +58,14 @@ def lacks_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(str(error))))
 
 
+def lacks_shared_memory() -> bool:
+    """Whether /dev/shm, without which processes cannot speak to each other on Linux, is full or cannot be written."""
+    try:
+        return shutil.disk_usage(SHARED_MEMORY).free < 2**20 or not os.access(SHARED_MEMORY, os.W_OK)
+    except OSError:  # another system's
+        return False
+
+
 def failed_write(error: Exception, path: os.PathLike) -> Exception:
     """What to raise for a file that could not be written: an OSError with `path`, also where a library raised another.
 
@@ -79,7 +88,7 @@ def _explain_file(error: OSError, text: str) -> str:
         return text or type(error).__name__
     file, why = str(error.filename or ""), (error.strerror or text).lower()
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        if file.startswith("/dev/shm") or (not file and _shared_memory_is_full()):
+        if file.startswith(SHARED_MEMORY) or (not file and lacks_shared_memory()):
             return _shared_memory()
         return f"the disk is full, {file or 'a file'} was not written: make room, or {ELSEWHERE}"
     if error.errno == errno.EFBIG:
@@ -95,13 +104,6 @@ def _explain_file(error: OSError, text: str) -> str:
 
 def _shared_memory() -> str:
     return "the shared memory, /dev/shm, is too small: give it more (docker run --shm-size=1g) or set OMP_NUM_THREADS=1"
-
-
-def _shared_memory_is_full() -> bool:
-    try:
-        return shutil.disk_usage("/dev/shm").free < 2**20
-    except OSError:
-        return False
 
 
 # --- signals ---

@@ -80,6 +80,41 @@ def test_a_line_that_breaks_after_every_few_bytes_still_makes_progress(serve, pa
     assert len(server.asked) == -(-len(CONTENT) // 700)
 
 
+def test_a_line_that_lets_next_to_nothing_through_is_given_up_and_what_came_is_kept(serve, path, monkeypatch):
+    monkeypatch.setattr(module, "SILENCE", 0.2)
+
+    def trickle(handler, start):
+        rest(handler, start, size=1)
+        for position in range(start + 1, start + 100):
+            time.sleep(0.02)
+            handler.wfile.write(CONTENT[position : position + 1])
+
+    server = serve(trickle)
+    begin = time.monotonic()
+    with pytest.raises(ConnectionError, match=r"^the server sent \d+ bytes in 0 s$"):
+        download(server.url, path, MOST)
+    assert time.monotonic() - begin < 10
+    assert len(server.asked) == module.FRUITLESS
+    assert part(path).read_bytes() == CONTENT[: part(path).stat().st_size] != b""
+
+
+def test_a_line_that_is_slow_for_a_while_is_taken_up_where_it_was(serve, path, monkeypatch):
+    monkeypatch.setattr(module, "SILENCE", 0.2)
+    starts = []
+
+    def answer(handler, start):
+        starts.append(start)
+        if len(starts) > 2:
+            return rest(handler, start)
+        rest(handler, start, size=3)
+        time.sleep(0.4)
+        handler.wfile.write(CONTENT[start + 3 : start + 4])
+
+    download(serve(answer).url, path, MOST)
+    assert path.read_bytes() == CONTENT
+    assert starts[0] < starts[1] < starts[2]
+
+
 @pytest.mark.parametrize("start", [0, 5000])
 def test_a_page_that_wants_a_sign_in_is_recognised_and_what_came_before_is_kept(serve, path, start):
     if start:

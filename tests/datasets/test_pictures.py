@@ -4,6 +4,7 @@ import io
 import re
 import struct
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from woofkit.datasets.pictures import FORMATS, LONGEST, PIXELS, pictures_below, read_picture, why_unreadable
+from woofkit.datasets.pictures import (
+    FORMATS,
+    LONGEST,
+    PIXELS,
+    in_processes,
+    pictures_below,
+    read_picture,
+    why_unreadable,
+)
 
 RED = (200, 30, 30)
 
@@ -169,3 +178,11 @@ def picture_or_error(path):
         return read_picture(path)
     except OSError as error:
         return error
+
+
+def test_without_shared_memory_no_other_processes_read(monkeypatch):
+    monkeypatch.setattr("torch.get_num_threads", lambda: 4)
+    assert in_processes("abc", 2, few=1).num_workers == 4
+    assert in_processes("abc", 2, few=3).num_workers == 0
+    monkeypatch.setattr("woofkit.faults.shutil.disk_usage", lambda path: SimpleNamespace(free=4096))
+    assert list(in_processes("abc", 2, few=1)) == [["a", "b"], ["c"]]

@@ -16,10 +16,11 @@ from woofkit.files import require_room
 
 OFFLINE = "WOOFKIT_OFFLINE"
 CHUNK = 1 << 16  # bytes read at most at once; what a broken line has brought is kept to the last byte
-FRUITLESS = 5  # tries in a row that bring nothing, after which a download is given up
+FRUITLESS = 5  # tries in a row that bring nothing, or next to nothing, after which a download is given up
 FIRST_PAUSE = 0.25  # seconds, doubled before each further try
 PATIENCE = 4.0  # seconds after which a network that does not answer counts as none
-SILENCE = 30.0  # seconds without a byte after which a line counts as broken
+SILENCE = 30.0  # seconds without a byte, or with fewer than SLOWEST per second, after which a line counts as broken
+SLOWEST = 1000  # bytes per second: the whole archive would take a day
 GZIP = b"\x1f\x8b"
 
 
@@ -34,8 +35,8 @@ class _TryAgainError(ConnectionError):
 def download(url: str, path: Path, most_bytes: int) -> None:
     """Download a .tgz file of at most `most_bytes` to `path`; what comes before the end is kept as `path`.part.
 
-    A line that breaks is taken up again as long as it brings something, and otherwise a few times more. Proxies are
-    those of the environment.
+    A line that breaks, or lets next to nothing through, is taken up again while it brings SLOWEST bytes per second, and
+    otherwise a few times more. Proxies are those of the environment.
 
     Raises:
         ConnectionError: there is no network, or the download broke off, and why.
@@ -51,7 +52,7 @@ def download(url: str, path: Path, most_bytes: int) -> None:
         with part.open("ab") as file:
             fruitless = 0
             while True:
-                start = file.tell()
+                start, begin = file.tell(), time.monotonic()
                 try:
                     _append_rest(url, file, most_bytes)
                     break
@@ -60,7 +61,9 @@ def download(url: str, path: Path, most_bytes: int) -> None:
                         raise  # the disk's
                     if _is_final(error):
                         raise ConnectionError(str(error)) from error
-                    fruitless = 0 if file.tell() > start else fruitless + 1
+                    brought = file.tell() - start
+                    fruitful = brought > 0 and brought >= SLOWEST * (time.monotonic() - begin)
+                    fruitless = 0 if fruitful else fruitless + 1
                     if fruitless == FRUITLESS:
                         raise ConnectionError(str(error)) from error
                     time.sleep(FIRST_PAUSE * 2**fruitless if fruitless else 0)
@@ -153,6 +156,7 @@ class _Content:
 
     def __init__(self, response: Any):  # requests is imported late
         self.response, self.first = response, b""
+        self.brought, self.since = 0, time.monotonic()
 
     def require_archive(self) -> None:
         self.first = self.read()
@@ -164,11 +168,21 @@ class _Content:
             )
 
     def read(self) -> bytes:
-        """The next bytes, as many as have come; none at the end. Raises urllib3's HTTPError where the line breaks."""
+        """The next bytes, as many as have come; none at the end.
+
+        Raises urllib3's HTTPError where the line breaks, and _TryAgainError where it is next to broken.
+        """
         if self.first:
             first, self.first = self.first, b""
             return first
-        return self.response.raw.read1(CHUNK)
+        seconds = time.monotonic() - self.since
+        if seconds > SILENCE:
+            if self.brought < SLOWEST * seconds:
+                raise _TryAgainError(f"the server sent {self.brought:,} bytes in {seconds:.0f} s")
+            self.brought, self.since = 0, time.monotonic()
+        chunk = self.response.raw.read1(CHUNK)
+        self.brought += len(chunk)
+        return chunk
 
 
 class _NoArchiveError(ConnectionError):

@@ -17,7 +17,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
 
 from woofkit.config import ConfigError
 from woofkit.datasets.near_duplicates import SIDE, copy_groups
@@ -25,6 +24,7 @@ from woofkit.datasets.pictures import (
     FORMATS,
     LONGEST,
     PIXELS,
+    in_processes,
     named_in_utf8,
     pictures_below,
     read_picture,
@@ -38,6 +38,7 @@ SPLIT_FOLDERS |= {"test": "test", "testing": "test"}
 SHARES = {"test": 0.2, "val": 0.2}  # of a class, split off
 LEAST = {"train": 2, "val": 1, "test": 2}  # pictures of each class; an interval needs two to test on
 COPY = 0.9  # similarity from which two pictures are copies: re-lit copies have 0.93 and more, others 0.6 and less
+FEW = 200  # pictures that are read before other processes have started
 SHOWN = 20  # files that a message names
 
 
@@ -189,8 +190,7 @@ def _inspected(root: Path, keys: Sequence[str], cache: Path, log: Callable[[str]
         return json.loads(path.read_text(encoding="utf-8"))
     log(f"reading {len(keys):,} images in {root}, once: which are damaged, and which are copies of one another?")
     unreadable, small = {}, {}
-    workers = min(torch.get_num_threads(), 8) if len(keys) > 200 else 0
-    loader = DataLoader(_Thumbnails(root, keys), batch_size=16, num_workers=workers, collate_fn=list)
+    loader = in_processes(_Thumbnails(root, keys), 16, FEW)
     for key, thumbnail in zip(keys, (each for batch in loader for each in batch), strict=True):
         if isinstance(thumbnail, str):
             unreadable[key] = thumbnail

@@ -4,9 +4,15 @@ All pictures that come from files are read here, photographs of ImageWoof too. W
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from woofkit.faults import lacks_shared_memory
+
+if TYPE_CHECKING:
+    from torch.utils.data import DataLoader
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # decoders of others need programs, or are little tested
 PIXELS = 80_000_000  # more would take gigabytes while it is decoded
@@ -14,6 +20,21 @@ LONGEST = 20  # times its width; a longer picture, cut to a square of its short 
 NO_PICTURES = {".h5", ".hdf", ".grib", ".bufr", ".pdf", ".mpg", ".mpeg", ".wmf", ".emf", ".eps", ".ps", ".fit", ".fits"}
 UNKNOWN_TO_PILLOW = {".heic", ".heif", ".hif"}  # of phones; they are pictures, and named when they cannot be read
 WHITE = (255, 255, 255)
+MAX_WORKERS = 8  # processes that read or draw
+
+
+def in_processes(pictures: Any, batch_size: int, few: int) -> "DataLoader":
+    """Lists of what `pictures[0]`, `pictures[1]`, ... give, in order, read or drawn by other processes.
+
+    As many as PyTorch has threads. There are none where there are at most `few` pictures, which are done before others
+    have started, or where /dev/shm has no room for them. What comes should be arrays: tensors would need more of it.
+    """
+    import torch
+    from torch.utils.data import DataLoader
+
+    workers = min(torch.get_num_threads(), MAX_WORKERS) if len(pictures) > few else 1
+    alone = workers == 1 or lacks_shared_memory()
+    return DataLoader(pictures, batch_size, num_workers=0 if alone else workers, collate_fn=list)
 
 
 def pictures_below(folder: Path) -> list[Path]:

@@ -10,12 +10,11 @@ from typing import NamedTuple, TextIO
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from woofkit.config import ConfigError, require_range
 from woofkit.data import Images, Transform
-from woofkit.datasets.pictures import pictures_below, read_picture, why_unreadable
+from woofkit.datasets.pictures import in_processes, pictures_below, read_picture, why_unreadable
 from woofkit.fast.runtime import Runtime
 from woofkit.files import require_folder, write_atomic
 from woofkit.own.finished import Finished
@@ -24,7 +23,6 @@ from woofkit.results import percent
 BATCH = 32
 MANY = 36  # pictures from which on progress is shown
 FEW = 200  # pictures that are read before other processes have started
-MAX_WORKERS = 8  # processes that read
 MAPS = ("attention", "relevance")
 
 
@@ -153,8 +151,7 @@ def _batches(finished: Finished, pictures: Sequence[Path], unreadable: dict[Path
     """Yield the readable pictures with what the model says of them; the others go to `unreadable`."""
     runtime = Runtime.pick(precision="fp32")
     model, forward = runtime.prepare(finished.model), runtime.forward()
-    workers = min(torch.get_num_threads(), MAX_WORKERS) if len(pictures) > FEW else 0
-    loader = DataLoader(_Cut(pictures, finished.transform), BATCH, num_workers=workers, collate_fn=list)
+    loader = in_processes(_Cut(pictures, finished.transform), BATCH, FEW)
     first = 1
     with tqdm(total=len(pictures), desc="Predicting", unit=" pictures", disable=len(pictures) < MANY) as bar:
         for part in loader:
