@@ -181,8 +181,8 @@ def picture_or_error(path):
 
 
 def test_without_shared_memory_no_other_processes_read(monkeypatch):
-    monkeypatch.setattr("torch.get_num_threads", lambda: 4)
-    assert in_processes("abc", 2, few=1).num_workers == 4
+    monkeypatch.setattr("torch.get_num_threads", lambda: 2)
+    assert in_processes("abc", 2, few=1).num_workers == 2
     assert in_processes("abc", 2, few=3).num_workers == 0
     monkeypatch.setattr("woofkit.faults.shutil.disk_usage", lambda path: SimpleNamespace(free=4096))
     assert list(in_processes("abc", 2, few=1)) == [["a", "b"], ["c"]]

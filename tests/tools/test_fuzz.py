@@ -2,12 +2,15 @@
 
 import os
 import random
+import re
 import signal
 
+import pandas as pd
 import pytest
 
 from tools.fuzz import outside
 from tools.fuzz.__main__ import fuzz, main
+from tools.fuzz.table import faults_markdown, keep
 from tools.fuzz.trial import Place, in_child
 
 
@@ -25,8 +28,17 @@ def test_a_trial_says_how_its_process_ended():
     assert in_child(lambda: print("well") or 3).status == 3
     assert in_child(lambda: print("well")).said == "well\n"
     assert in_child(lambda: {}["planted"]).fault == "a traceback: KeyError: 'planted'"
-    assert in_child(lambda: os.kill(os.getpid(), signal.SIGUSR1)).fault == f"signal {signal.SIGUSR1:d}"
+    assert in_child(lambda: os.kill(os.getpid(), signal.SIGUSR2)).fault == f"signal {signal.SIGUSR2:d}"
     assert in_child(signal.pause, kill_after=0.1).status == -signal.SIGKILL
+
+
+def test_a_trial_that_hangs_says_where(monkeypatch):
+    monkeypatch.setattr("tools.fuzz.trial.PATIENCE", 0.3)
+    assert re.match(r"it hangs: +File .*test_fuzz.py.*, line \d+ in waits <", in_child(lambda: waits()).fault)
+
+
+def waits():
+    signal.pause()
 
 
 def test_what_is_lost_stands_in_the_table(tmp_path, monkeypatch):
@@ -35,9 +47,18 @@ def test_what_is_lost_stands_in_the_table(tmp_path, monkeypatch):
         return "all is lost"
 
     monkeypatch.setattr("tools.fuzz.__main__.prepare", lambda place: None)
-    table, lost = fuzz(tmp_path, {planted: 1}, seconds=0)
-    assert "| A planted fault | 1 | 0 | 1 |" in table
-    assert lost == ["A planted fault: all is lost"]
+    [(row, faults)] = fuzz(tmp_path, {planted: 3})
+    assert faults == ["all is lost"] * 3
+    assert "| A planted fault | 3 | 0 | 3 | 0 |" in faults_markdown(pd.DataFrame([row]))
+    assert len(list(fuzz(tmp_path, {planted: 3}, seconds=0))) == 1
+
+
+def test_kept_rows_stay_until_their_kind_is_tried_again(tmp_path):
+    about = {"commit": "c", "machine": "m", "date": "d", "survived": 1, "lost": 0, "tracebacks": 0}
+    for kind, tried in (("b", 1), ("a", 1), ("gone", 1), ("b", 2)):
+        keep(pd.DataFrame([about | {"kind": kind, "tried": tried}]), ["a", "b"], tmp_path / "kept.csv")
+    kept = pd.read_csv(tmp_path / "kept.csv")
+    assert list(zip(kept["kind"], kept["tried"], strict=True)) == [("a", 1), ("b", 2)]
 
 
 @pytest.mark.long

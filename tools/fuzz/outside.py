@@ -239,6 +239,7 @@ def bad_parameters(place: Place) -> str:
 
 
 def _stop_at_training() -> None:
+    """Let a command go as far as its training, and end well there."""
     from woofkit import train
 
     train.run_training = lambda *_, **__: (_ for _ in ()).throw(SystemExit(0))

@@ -1,6 +1,7 @@
 """Trainings that are killed, asked to end, short of disk or memory, or that find damaged files."""
 
 import os
+import re
 import resource
 import signal
 import threading
@@ -8,6 +9,9 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+
+import numpy as np
+import pandas as pd
 
 from tools.fuzz.trial import Place, command, find_run, finishes_equal
 from woofkit import data
@@ -18,7 +22,13 @@ Kind = Callable[[Place], str]
 
 def kill_at_rename(place: Place) -> str:
     """SIGKILL in training, before or after a file's rename"""
-    root, number, after = place.fresh(), place.random.randint(1, 11), place.random.random() < 0.5
+    root = place.fresh()
+    place.train(root, _kill_at(place.random.randint(1, 11), after=place.random.random() < 0.5))
+    return finishes_equal(place, root)
+
+
+def _kill_at(number: int, after: bool) -> Callable[[], None]:
+    """What has a process kill itself before, or after, a file's rename: the first, the second, ..."""
     replace, count = os.replace, 0
 
     def arm() -> None:
@@ -33,8 +43,7 @@ def kill_at_rename(place: Place) -> str:
 
         os.replace = killing
 
-    place.train(root, arm)
-    return finishes_equal(place, root)
+    return arm
 
 
 def kill_at_any_moment(place: Place) -> str:
@@ -147,6 +156,39 @@ def _keep_in(folder: Path) -> None:
     from woofkit.tables import results
 
     results.keep_results.__defaults__ = ("runs", folder)
+
+
+def kill_in_keep(place: Place) -> str:
+    """SIGKILL while a table is kept"""
+    root, results = place.copy().parent.parent, place.fresh()
+    words = ["keep", "--profile", "fuzz", "--runs-dir", str(root)]
+    command(words, partial(_keep_in, results))
+    [table] = results.iterdir()
+    whole = table.read_bytes()
+    arm, wait = _kill_at(1, after=place.random.random() < 0.5), place.random.uniform(0, 1)
+
+    def before() -> None:
+        _keep_in(results)
+        arm()
+
+    command(words, *((before, None) if place.random.random() < 0.5 else (partial(_keep_in, results), wait)))
+    if table.read_bytes() != whole:
+        return "the table is another"
+    done = command(words, partial(_keep_in, results))
+    left = [path.name for path in results.iterdir() if path != table]
+    return done.fault or (f"left behind: {left[0]}" if left else "" if done.status == 0 else done.said)
+
+
+def odd_numbers(place: Place) -> str:
+    """A learning rate that is far too high or too low"""
+    root, lr = place.fresh(), 10 ** place.random.uniform(-320, 30)
+    done = place.train(root, lr=lr, augment=place.random.choice(["none", "flip"]))
+    if done.fault or done.status not in (0, 1, 2):
+        return f"lr {lr}: {done.fault or done.status}"
+    if done.status and not re.search(r"error: .*(step|lr)", done.said):
+        return f"lr {lr}: no step was named"
+    losses = [pd.read_csv(file)["train_loss"] for file in root.rglob("history.csv")]
+    return "" if all(np.isfinite(each).all() for each in losses) else f"lr {lr}: a loss that is no number was kept"
 
 
 def damaged_checkpoint(place: Place) -> str:

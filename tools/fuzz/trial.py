@@ -1,5 +1,6 @@
 """One trial: a command of woofkit in a process of its own, which may be killed, and what it left behind."""
 
+import faulthandler
 import gc
 import json
 import os
@@ -52,10 +53,14 @@ class Outcome:
 
     status: int
     said: str
+    hangs: bool = False
 
     @property
     def fault(self) -> str:
         """A traceback, a crash or a hang, in words; "" if there was none."""
+        if self.hangs:
+            _, _, main_thread = self.said.rpartition("Current thread")
+            return "it hangs:" + " <".join(main_thread.splitlines()[1:4])
         if TRACEBACK in self.said:
             lines = [line for line in self.said.splitlines() if line.strip() and line != REPORT]
             return f"a traceback: {lines[-1]}"
@@ -85,9 +90,17 @@ class Place:
         shutil.copytree(self.whole, root)
         return find_run(root)
 
-    def train(self, root: Path, before: Callable[[], None] | None = None, kill_after: float | None = None) -> Outcome:
-        """`python -m woofkit train` into `root`, in a process of its own."""
-        given = SETTINGS | {"runs_dir": str(root), "profile": "fuzz", "data_dir": str(self.folder / "pictures")}
+    def train(
+        self,
+        root: Path,
+        before: Callable[[], None] | None = None,
+        kill_after: float | None = None,
+        **changes: str | int | float,
+    ) -> Outcome:
+        """`python -m woofkit train` into `root`, in a process of its own, with these changes of SETTINGS."""
+        given = (
+            SETTINGS | {"runs_dir": str(root), "profile": "fuzz", "data_dir": str(self.folder / "pictures")} | changes
+        )
         pairs = [word for name, value in given.items() for word in ("-p", f"{name}={value}")]
         return command(["train", "--method", self.method, *pairs], before, kill_after)
 
@@ -106,14 +119,16 @@ def in_child(work: Callable[[], int | None], kill_after: float | None = None) ->
     while not (done := os.waitpid(process, os.WNOHANG))[0]:
         heard.append(_read(said))
         if not killed and time.monotonic() - begin > (PATIENCE if kill_after is None else kill_after):
+            if kill_after is None:
+                os.kill(process, signal.SIGUSR1)  # says where it is
+                time.sleep(0.5)
             os.kill(process, signal.SIGKILL)
             killed = True
         time.sleep(0.005)
     heard.append(_read(said))
     os.close(said)
-    if killed and kill_after is None:
-        heard.append(f"\n{TRACEBACK}: it hangs".encode())
-    return Outcome(os.waitstatus_to_exitcode(done[1]), b"".join(heard).decode(errors="replace"))
+    words = b"".join(heard).decode(errors="replace")
+    return Outcome(os.waitstatus_to_exitcode(done[1]), words, hangs=killed and kill_after is None)
 
 
 def _be_child(work: Callable[[], int | None], into: int) -> NoReturn:
@@ -121,6 +136,7 @@ def _be_child(work: Callable[[], int | None], into: int) -> NoReturn:
     try:
         os.dup2(into, 1)
         os.dup2(into, 2)
+        faulthandler.register(signal.SIGUSR1, file=2)
         sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
         status = work() or 0
     except SystemExit as end:
