@@ -56,7 +56,7 @@ def kept_rows(
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with hold(path.with_suffix(".lease"), f"another process makes {path.name}: waiting for it", log):
+        with hold(path.with_suffix(".lease"), f"another process ({{owner}}) makes {path.name}: waiting for it", log):
             if damaged or not path.exists():
                 with closing(watched()) as made:
                     write_atomic(path, lambda temporary: _write(temporary, shape, made, dtype))
