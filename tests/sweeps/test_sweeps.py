@@ -548,6 +548,16 @@ def test_the_longer_sweep_of_the_same_runs_counts(tmp_path):
     assert kept_runs("sketchwoof", tmp_path / "nothing").empty
 
 
+def test_of_two_sweeps_with_the_same_grid_the_one_over_more_images_counts(tmp_path):
+    row = dict.fromkeys(sweep_results.KEPT, 0) | {"dataset": "sketchwoof", "other": ""}
+    for name, images, grids in (("confirm", 2270, ("lr", "ranks")), ("rigor", 600, ("lr", "labels"))):
+        rows = [row | {"grid": grid, "num_train_images": images // part} for grid in grids for part in (1, 2)]
+        pd.DataFrame(rows).to_csv(tmp_path / f"sweep_{name}.csv", index=False)
+    found = kept_runs("sketchwoof", tmp_path).groupby("grid")["num_train_images"].agg(set).to_dict()
+    assert found == {"lr": {2270, 1135}, "ranks": {2270, 1135}, "labels": {600, 300}}
+    assert len(kept_runs("sketchwoof", tmp_path, every=True)) == 8
+
+
 def test_settings_that_were_searched_stand_once_each_with_their_name(write_sweep, tmp_path):
     grids = """
     lr: {method: lora, lr: [1e-4, 1e-3]}

@@ -109,17 +109,22 @@ def with_intervals(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts).loc[runs.index]
 
 
-def kept_runs(dataset: str, folder: Path = RESULTS) -> pd.DataFrame:
+def kept_runs(dataset: str, folder: Path = RESULTS, every: bool = False) -> pd.DataFrame:
     """The rows of every sweep that is kept for a dataset, each run once per grid; empty if nothing is kept.
 
     Where two sweeps have the same run, the last in the order of their names counts: "rigor" before "rigor-small".
+    Sweeps of other amounts of data or other sizes of images may have a grid of the same name: the one over the most
+    training images counts, or with `every` all do.
     """
     paths = sorted(folder.glob("sweep_*.csv"))  # ".csv" comes after "-small.csv"
     if not paths:
         return pd.DataFrame(columns=list(KEPT))
-    table = pd.concat([_read_kept(path) for path in paths], ignore_index=True)
+    table = pd.concat([_read_kept(path).assign(sweep=path.stem) for path in paths], ignore_index=True)
     table = table[table["dataset"] == dataset]
-    return table[~_settings(table).duplicated(keep="last")].reset_index(drop=True)
+    if not every and len(table):
+        most = table.groupby(["grid", "sweep"])["num_train_images"].transform("max").fillna(0)  # zero-shot has none
+        table = table[most == most.groupby(table["grid"]).transform("max")]
+    return table.drop(columns="sweep")[~_settings(table).duplicated(keep="last")].reset_index(drop=True)
 
 
 def tuned_runs(dataset: str, folder: Path = RESULTS) -> pd.DataFrame:
@@ -128,7 +133,7 @@ def tuned_runs(dataset: str, folder: Path = RESULTS) -> pd.DataFrame:
     One row per method and number of trained parameters, from the grids TUNED of all sweeps that are kept; of several,
     the one over the most training images counts.
     """
-    runs = kept_runs(dataset, folder)
+    runs = kept_runs(dataset, folder, every=True)
     rows = {}
     for (method, size, _), own in runs[runs["grid"].isin(TUNED)].groupby(
         ["method", "trainable_parameters", "num_train_images"]
