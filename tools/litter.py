@@ -14,7 +14,7 @@ from woofkit.config import ConfigError, require_range
 from woofkit.sketch import draw_dog
 from woofkit.sketch.litter import litter
 
-SEED = 7  # the backbone has met the litter of another one
+SEED = 7  # the backbone has seen the litter of another one
 SIZE = 256  # pixels
 
 

@@ -34,7 +34,8 @@ def overview_markdown() -> str:
             cells = [_accuracy(table.loc[method]) if method in table.index else "-" for table in tables.values()]
             rows.append([METHOD_NAMES[method], f"{found[0].trainable_parameters:,.0f}", *cells])
     seeds = [f"{table['seeds'].max():.0f} for {WORLDS[dataset]}" for dataset, table in tables.items()]
-    note = f"In brackets: the interval and the learning rate. A dash: not measured. Training seeds: {', '.join(seeds)}."
+    note = "In brackets: the interval and the learning rate. A dash means: not measured. Training seeds: "
+    note += f"{', '.join(seeds)}."
     return f"{markdown_table(['method', 'trained parameters', *WORLDS.values()], rows, 'lrrr')}\n\n{note}"
 
 
@@ -53,9 +54,9 @@ def answer_markdown() -> str:
         f"**Accuracy:** with each method at its own best learning rate, {_difference(accuracy)} on drawings; on "
         f"photographs (one seed) LoRA reaches {lora} and full fine-tuning {full}.",
         f"**Storage and time:** LoRA trains 1/{parameters:.0f} of the parameters and its file is 1/{file:.0f} of the "
-        f"size, but a training step is only {speed['median']:.2f} times as fast (rounds: {speed['low']:.2f} to "
-        f"{speed['high']:.2f}).",
-        f"**Forgetting:** of what the backbone knew before, at the paper's learning rate, {_difference(kept)}.",
+        f"size, but a training step is only {speed['median']:.2f} times as fast (from {speed['low']:.2f} to "
+        f"{speed['high']:.2f} over rounds).",
+        f"**Forgetting:** on the backbone's earlier task, at the paper's learning rate, {_difference(kept)}.",
         f"**Before either,** try a linear probe: it trains the head alone and reaches {' and '.join(probes)}.",
     ]
     return "\n".join(f"- {sentence}" for sentence in sentences)

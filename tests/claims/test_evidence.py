@@ -233,14 +233,14 @@ def test_verdicts_as_a_frame_have_one_row_per_condition():
     [
         (
             0.05,
-            "Full fine-tuning is ahead of LoRA: full fine-tuning is ahead at the paper's learning rate (5 (4 to 6) ",
+            "Supported: full fine-tuning is ahead of LoRA. Full fine-tuning is ahead at the paper's learning rate (5 ",
         ),
         (
             -0.05,
-            "It is not so that full fine-tuning is ahead of LoRA: accuracy, full minus lora is −5 (−6 to −4) points",
+            "Contradicted: full fine-tuning is ahead of LoRA. But accuracy, full minus lora is −5 (−6 to −4) points",
         ),
-        (0.01, "Whether full fine-tuning is ahead of LoRA stays open: the interval of 2 of 2 conditions lies on both"),
-        (None, "Whether full fine-tuning is ahead of LoRA has not been measured."),
+        (0.01, "Undecided: full fine-tuning is ahead of LoRA. But 2 of 2 conditions have the threshold inside their"),
+        (None, "Not measured: full fine-tuning is ahead of LoRA."),
     ],
 )
 def test_what_a_student_would_say_follows_from_the_rows(value, says):
@@ -259,7 +259,7 @@ def test_every_sentence_agrees_with_its_rows(side):
         effects[condition.key] = Effect(value, value - 0.1, value + 0.1)
     for judged in judge_all(HYPOTHESES, effects):
         assert judged.verdict == (SUPPORTED if side > 0 else CONTRADICTED)
-        assert sentence(judged).startswith("It is not so that") == (side < 0)
+        assert sentence(judged).startswith("Contradicted") == (side < 0)
         assert judged.p_value < 1e-6
         numbers = re.findall(r"(−?\d[\d.e+]*) \(−?[\d.e+]+ to", sentence(judged))
         rows = (
@@ -355,7 +355,7 @@ def test_of_what_is_spent_less_is_better():
 def test_the_recommendations_stand_side_by_side_for_both_worlds():
     effects = in_world(pairs(Quantity.KEPT, lora=0.15, full=-5.0), "sketchwoof")
     text = decisions_markdown(effects, tuple(WORLDS.values()))
-    assert "| if you need | take, by the drawings | take, by the photographs |" in text
+    assert "| if you need | take, judging by drawings | take, judging by photographs |" in text
     row = (
         "| the earlier task must survive | **LoRA**<br>full fine-tuning is 515.0 (415.0 to 615.0) points behind LoRA |"
     )

@@ -130,7 +130,7 @@ def test_pictures_without_masks_are_measured_without_verdicts_on_parts(measured,
     assert not [measure for measure in measures if "density on" in measure or "share" in measure]
     record = json.loads(verdicts.read_text())
     assert record["verdicts"] == {}
-    assert verdict_lines(record) == ["photographs have no masks: nothing is said of the claims"]
+    assert verdict_lines(record) == ["Photographs have no masks, so the claims cannot be judged."]
     assert "of each kind" in measures_markdown(record, pd.read_csv(table))
 
 

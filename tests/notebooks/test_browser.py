@@ -240,7 +240,7 @@ def test_explorers_take_an_upload_and_answer_the_keyboard_on_a_narrow_page(brows
     notebook.restart_and_run_all()
     notebook.wait_until_done()
 
-    photos = notebook.widget("upload a photo").filter(has_text="have only met drawings")
+    photos = notebook.widget("upload a photo").filter(has_text="have only seen drawings")
     photo = {"name": "mine.png", "mimeType": "image/png", "buffer": png()}
     choose_file(photos, photo)
     photos.get_by_text("LoRA looks at").wait_for()

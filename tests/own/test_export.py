@@ -182,10 +182,10 @@ def test_the_card_says_plainly_what_has_met_only_drawings(run_of):
     def card(**changes):
         return model_card(replace(finished, config=TrainConfig(**changes)), metrics, ["use_me.py"])
 
-    assert "It has met only drawings: cartoons" in card(dataset="sketchwoof")
-    assert "It has met only drawings: cartoons" in card(dataset="sketchwoof", weights="random")
+    assert "It has seen only drawings: cartoons" in card(dataset="sketchwoof")
+    assert "It has seen only drawings: cartoons" in card(dataset="sketchwoof", weights="random")
     assert "Its training showed it only drawings" in card(dataset="sketchwoof", weights="timm")
-    assert "Its initial weights had met only drawings" in card(dataset="imagewoof")
+    assert "Its initial weights had seen only drawings" in card(dataset="imagewoof")
     assert "drawings" not in card(dataset="imagewoof", weights="timm")
 
 

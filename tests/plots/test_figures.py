@@ -113,8 +113,8 @@ def test_image_sizes_puts_widths_on_x_and_heights_on_y(ax):
 
 def test_the_overlap_with_pretraining_is_stacked_and_told(ax):
     plots.pretraining_overlap({"paper: test": 3767, "clean: test": 0}, {"paper: test": 162, "clean: test": 500}, ax)
-    assert [text.get_text().strip() for text in ax.texts] == ["3,767 of 3,929 met", "0 of 500 met"]
-    assert [bar.get_width() for bar in ax.patches] == [3767, 0, 162, 500]  # met first, then what is added to it
+    assert [text.get_text().strip() for text in ax.texts] == ["3,767 of 3,929 seen", "0 of 500 seen"]
+    assert [bar.get_width() for bar in ax.patches] == [3767, 0, 162, 500]  # seen first, then what is added to it
     assert [bar.get_x() for bar in ax.patches][2:] == [3767, 0]
 
 

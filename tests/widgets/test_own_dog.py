@@ -161,7 +161,7 @@ def test_the_bars_are_as_long_as_the_probabilities(models):
 
 
 def test_the_words_say_what_was_changed_and_which_breed_is_near(box):
-    assert "Samoyed, as the breed is." in words(box)
+    assert "Samoyed, with the traits of its breed." in words(box)
     assert "Nearest breed by traits: Samoyed (0.00)" in words(box)
     trait(box, "ear_shape").value = "drop"
     trait(box, "leg_length").value = 0.8

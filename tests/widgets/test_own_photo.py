@@ -53,7 +53,7 @@ def box(models):
 
 
 def test_an_uploaded_photo_is_answered_by_every_model(models, box):
-    assert "have only met drawings of dogs, never a photograph" in words(box)
+    assert "have only seen drawings of dogs, never a photograph" in words(box)
     upload = bring(box, "dog.png", content(picture()))
     pixels = torch.from_numpy(TRANSFORM.geometry(picture())).permute(2, 0, 1)[None]
     for name, model in models.items():
@@ -85,7 +85,7 @@ def test_the_map_is_the_last_blocks_attention(models, monkeypatch):
 @pytest.mark.parametrize("drawn", [True, False, None])
 def test_what_the_models_have_met_is_said_only_where_it_is_known(models, drawn):
     said = words(own_photo_explorer(models, TRANSFORM, BREEDS, drawn))
-    assert ("have only met drawings" in said) == (drawn is True)
+    assert ("have only seen drawings" in said) == (drawn is True)
     assert ("if they were trained on drawings" in said) == (drawn is None)
     assert "must name one of its 10 classes" in said
 

@@ -99,7 +99,7 @@ def as_markdown(result: Mapping[str, Any]) -> str:
     notes = (
         f"Batches of {settings['batch_size']} at {settings['image_size']} px, medians of {settings['rounds']} "
         f"alternating rounds. Share of the peak of matrix products, by the {result['flops_per_image'] / 1e9:.1f} GFLOP "
-        f"an image that a step of ours runs (by the whole model's {result['model_flops_per_image'] / 1e9:.1f}): "
+        f"per image that a step of ours runs (by the whole model's {result['model_flops_per_image'] / 1e9:.1f}): "
         f"{', '.join(shares)}. "
         f"Measured {environment['date'][:10]}, {environment['machine']}, PyTorch {environment['torch']}."
     )
@@ -124,7 +124,7 @@ def gpu_markdown(result: Mapping[str, Any]) -> str:
         for method, one in protocol.items()
     )
     notes = (
-        f"Training images/s, input included, {result['precision']}. LoRA is so many times as fast as full fine-tuning: "
+        f"Training images/s, input included, {result['precision']}. LoRA's speed, divided by full fine-tuning's: "
         f"{ahead}. The paper's protocol on all of ImageWoof, training alone: {trained}. "
         f"Measured {about['date'][:10]}, {about['machine']}, PyTorch {about['torch']}."
     )

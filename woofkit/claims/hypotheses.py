@@ -51,7 +51,11 @@ WORDS = {  # hypothesis -> claim, the paper's words, ours
         "full fine-tuning is ahead of LoRA",
     ),
     "H2": ("C2", "LoRA is significantly more parameter-efficient", "LoRA trains at most a tenth of the parameters"),
-    "H3": ("C3", "LoRA is computationally lighter", "a training step takes less of everything, and so does the file"),
+    "H3": (
+        "C3",
+        "LoRA is computationally lighter",
+        "LoRA's training step takes less of everything, and its file is smaller",
+    ),
     "H4": (
         "C4",
         "LoRA needs fewer labeled data",
@@ -63,7 +67,7 @@ WORDS = {  # hypothesis -> claim, the paper's words, ours
         "LoRA looks at head and ears more, full fine-tuning at the legs",
     ),
     "H6": ("C6", "the model attends exclusively to the object", "patches without any dog get next to nothing"),
-    "H7": ("C7", "the accuracy plateaus within five epochs", "four times the epochs gain less than a point"),
+    "H7": ("C7", "the accuracy plateaus within five epochs", "four times as many epochs gain less than a point"),
     "H9": ("", "(the reviewer: what is forgotten?)", "LoRA forgets less than full fine-tuning"),
     "H10": (
         "",
@@ -85,7 +89,7 @@ CONDITIONS = {
         _cost("time of a step", Quantity.TIME),
         _cost("file", Quantity.FILE),
     ),
-    "H4": (Condition("LoRA's lead grows from all labels to a tenth of them, steps held", LEAD, margin=2 * POINT),),
+    "H4": (Condition("LoRA's lead grows from all labels to a tenth of them, at equal steps", LEAD, margin=2 * POINT),),
     "H5": (
         _more("LoRA attends to the face more than full fine-tuning does", Quantity.FACE, "lora", "full"),
         _more("full fine-tuning attends to the legs more than LoRA does", Quantity.LEGS, "full", "lora"),
@@ -107,7 +111,7 @@ MEASURED = {  # how the effects are
     "H0": f"{PAIRED}; untouched is zero-shot where the weights know the breeds, elsewhere a linear probe",
     "H1": f"{PAIRED}; the best learning rate is chosen on validation images",
     "H2": "counted",
-    "H3": "operations and bytes counted, time by alternating rounds",
+    "H3": "operations and bytes are counted, time is measured in alternating rounds",
     "H4": f"{PAIRED}; each method at the best learning rate for its amount of data",
     "H7": f"{PAIRED}; the weights of the last epoch, not of the selected one",
     "H9": "the original head put back on the adapted backbone; paired on the same images of the earlier task",

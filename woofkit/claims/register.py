@@ -17,27 +17,27 @@ class Entry(NamedTuple):
 
 FIRST_DATA = "2026-11-23"  # the first tables of drawings, of photographs and of speed
 STATED = "2026-11-24"
-TESTED = "2026-11-27: both verdicts are tests against limit and margin"
+TESTED = "2026-11-27: both verdicts are tested against the limit plus the margin"
 REGISTER = {
-    "H0": Entry(STATED, FIRST_DATA, f"{TESTED}; at each method's best learning rate, not at the paper's"),
-    "H1": Entry(STATED, FIRST_DATA, f"{TESTED}; H8, its mirror, is gone: C8 is read off here"),
+    "H0": Entry(STATED, FIRST_DATA, f"{TESTED}; measured at each method's best learning rate instead of the paper's"),
+    "H1": Entry(STATED, FIRST_DATA, f"{TESTED}; H8, its opposite, was dropped, and C8 is judged here"),
     "H2": Entry(STATED, FIRST_DATA, TESTED),
     "H3": Entry(
         STATED,
         FIRST_DATA,
         "2026-11-24: until the first timing the expectation was 'hardly less time'. The timing refuted it, and the "
-        f"condition was turned round. {TESTED}",
+        f"condition was reversed. {TESTED}",
     ),
     "H4": Entry(
         STATED,
         STATED,
-        f"{TESTED}; the steps are held, as ten steps had been compared with ninety-five; rates per amount",
+        f"{TESTED}; at equal steps (before, ten steps were compared with ninety-five), and a rate for each amount",
     ),
     "H5": Entry(
         STATED,
         STATED,
         "2026-11-24: comparisons with the centre map joined the conditions after a table of 200 dogs had been seen; "
-        f"2026-11-27: they are gone again, as the untouched backbone misses them too. {TESTED}",
+        f"2026-11-27: they were dropped again, as the untouched backbone misses them, too. {TESTED}",
     ),
     "H6": Entry(STATED, STATED, TESTED),
     "H7": Entry(

@@ -141,9 +141,9 @@ def _judgement(
             return Judgement(hypothesis, findings, verdict, family[hypothesis.id], "")
     verdicts = {finding.verdict for finding in findings}
     if verdicts == {SUPPORTED} or CONTRADICTED in verdicts:
-        word = "by itself it holds" if CONTRADICTED not in verdicts else "by itself a condition fails"
-        why = f"{word}, but {count} hypotheses at once ask for more certainty"
+        word = "it holds" if CONTRADICTED not in verdicts else "one of its conditions fails"
+        why = f"alone, {word}; with {count} hypotheses tested at once, that is not certain enough"
     else:
         unsure = sum(finding.verdict == UNDECIDED for finding in findings)
-        why = f"the interval of {unsure} of {len(findings)} conditions lies on both sides of the threshold"
+        why = f"{unsure} of {len(findings)} conditions have the threshold inside their interval"
     return Judgement(hypothesis, findings, UNDECIDED, float("nan"), why)

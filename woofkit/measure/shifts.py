@@ -1,4 +1,4 @@
-"""Shifts: what no model has met in training, made from test images, and how many of them a model still names.
+"""Shifts: what no model has seen in training, made from test images, and how many of them a model still names.
 
 A shift changes how an image looks and not what it shows. All of them work on pixels, uint8 (B, 3, H, W), on any device.
 """

@@ -179,7 +179,7 @@ def _notes(facts: Facts) -> str:
             "ImageNet's ids or names."
         )
     elif facts.sweep.study.dataset == "folder":
-        lines.append("Should these pictures come from ImageNet itself, the weights may have met the test images.")
+        lines.append("Should these pictures come from ImageNet itself, the weights may have seen the test images.")
     return " ".join(filter(None, lines))
 
 

@@ -15,9 +15,9 @@ DATA = {
     "imagewoof": "ImageWoof: photographs of ten dog breeds, from ImageNet",
     "folder": "the pictures of one folder, whose classes are its folders",
 }
-DRAWINGS = "**It has met only drawings: cartoons of dogs that code has drawn. It has never seen a photograph.**"
-FIRST_DRAWINGS = "Its initial weights had met only drawings of dogs; photographs it has met in this training alone."
-LAST_DRAWINGS = "**Its training showed it only drawings of dogs, whatever its initial weights had met before.**"
+DRAWINGS = "**It has seen only drawings: cartoons of dogs that code has drawn. It has never seen a photograph.**"
+FIRST_DRAWINGS = "Its initial weights had seen only drawings of dogs; it has seen photographs in this training alone."
+LAST_DRAWINGS = "**Its training showed it only drawings of dogs, whatever its initial weights had seen before.**"
 SMALL = 30  # test images of a class below which an accuracy says little of that class
 
 PURPOSE = """It compares ways of fine-tuning, and names one of the classes above for a picture that shows one of them.
@@ -62,7 +62,7 @@ def _accuracy(metrics: Mapping[str, Any], num_classes: int) -> str:
 
 
 def _met(config: TrainConfig) -> list[str]:
-    """One sentence on drawings, if it has met any."""
+    """One sentence on drawings, if it has seen any."""
     if config.dataset == "sketchwoof":
         return [DRAWINGS if config.weights in ("bundled", "random") else LAST_DRAWINGS]
     return [FIRST_DRAWINGS] if config.weights == "bundled" else []

@@ -127,12 +127,12 @@ def class_balance(counts: Mapping[str, Mapping[str, int]], ax: Axes) -> Axes:
 
 
 def pretraining_overlap(met: Mapping[str, int], unmet: Mapping[str, int], ax: Axes) -> Axes:
-    """Stack, for each split, the images that the backbone met in its pretraining and those it did not."""
-    frame = pd.DataFrame({"met in pretraining": met, "never met": unmet})
+    """Stack, for each split, the images that the backbone saw in its pretraining and those it did not."""
+    frame = pd.DataFrame({"seen in pretraining": met, "never seen": unmet})
     frame.plot.barh(ax=ax, stacked=True, width=0.8, color=[SPLIT_COLORS["test"], SPLIT_COLORS["train"]])
     totals = frame.sum(axis=1)
     for row, (split, total) in enumerate(totals.items()):
-        ax.text(total, row, f"  {met[split]:,} of {total:,} met", va="center")
+        ax.text(total, row, f"  {met[split]:,} of {total:,} seen", va="center")
     ax.set(xlabel="images", ylabel="", xlim=(0, 1.3 * totals.max()))
     ax.xaxis.set_major_formatter("{x:,.0f}")
     ax.invert_yaxis()

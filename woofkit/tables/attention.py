@@ -36,7 +36,7 @@ def verdict_lines(record: Mapping[str, Any]) -> list[str]:
             lines.append(f"  by {description}: {judged[kind]['verdict']}")
             for found in judged[kind]["conditions"]:
                 lines.append(f"    {found['verdict']}: {found['condition']}: {_interval(found, '.3f')}")
-    return lines or ["photographs have no masks: nothing is said of the claims"]
+    return lines or ["Photographs have no masks, so the claims cannot be judged."]
 
 
 def verdicts_markdown(record: Mapping[str, Any]) -> str:

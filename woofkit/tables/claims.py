@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from woofkit.claims.effects import OWN, Effect, Effects
+from woofkit.claims.effects import Effect, Effects
 from woofkit.claims.hypotheses import HYPOTHESES, POINT
 from woofkit.claims.laws import LAWS, judge_law
 from woofkit.claims.recommendations import NEEDS, Need, advise
@@ -45,9 +45,9 @@ def _seeds_can_show() -> str:
     seeds, images = 5, 5000
     points = 100 * decidable_difference(seeds, images, spread, margin=POINT)
     return (
-        f"With {seeds} seeds of each method and {images:,} test images, a lead counts as supported from about "
-        f"**{points:.1f} points** on (power 80 %, before the correction): {100 * POINT:g} of them are the margin, and "
-        f"the seeds of a method have differed by {100 * spread:.1f} points (standard deviation)."
+        f"With {seeds} seeds of each method and {images:,} test images, a lead has to be about **{points:.1f} points** "
+        f"to be supported in 80 % of such tests, before Holm's correction. The margin is {100 * POINT:g} of them, and "
+        f"the seeds of a method differ by {100 * spread:.1f} points (standard deviation)."
     )
 
 
@@ -55,15 +55,15 @@ def _can_show(num_images: int) -> str:
     try:
         points = 100 * detectable_difference(num_images)
     except ValueError:  # so few images
-        return f"{num_images:,} test images show no difference of accuracy with any certainty."
+        return f"{num_images:,} test images cannot show a difference of accuracy with any certainty."
     return (
-        f"{num_images:,} test images show a difference of accuracy from **{points:.1f} points** on (McNemar's test at "
-        "5 %, with power 80 %, if a tenth of the images is classified differently)."
+        f"{num_images:,} test images can show a difference of accuracy of **{points:.1f} points** or more (by "
+        "McNemar's test, in 80 % of such tests, if the models differ on a tenth of the images)."
     )
 
 
 def _in_words(condition: Condition) -> str:
-    return f"{condition.key} {'at least' if condition.above else 'at most'} {_threshold(condition)}"
+    return f"{condition.key}: {'at least' if condition.above else 'at most'} {_threshold(condition)}"
 
 
 def _threshold(condition: Condition) -> str:
@@ -91,24 +91,25 @@ def judgements_markdown(judgements: Sequence[Judgement]) -> str:
         p = "" if each.p_value != each.p_value else f"p = {each.p_value:.2g}" if each.p_value > 1e-4 else "p < 0.0001"
         kind = "confirmatory" if each.confirmatory else "exploratory" if each.verdict != UNMEASURED else ""
         rows.append((name, each.hypothesis.statement, f"**{each.verdict}**", p or each.why, kind))
-    return markdown_table(("", "hypothesis", "verdict", "p of the verdict, corrected; or why not", "kind"), rows)
+    return markdown_table(("", "hypothesis", "verdict", "corrected p of the verdict, or the reason", "kind"), rows)
 
 
 def sentence(judgement: Judgement) -> str:
     """What a student may say of a hypothesis, in one sentence with the number that decides it."""
     statement, verdict = judgement.hypothesis.statement, judgement.verdict
     if verdict == UNMEASURED:
-        return f"Whether {statement} has not been measured."
+        return f"Not measured: {statement}."
     if verdict == SUPPORTED:
         rows = "; ".join(
             f"{condition.statement} ({_shown(condition, effect)})" for condition, effect, _ in judgement.findings
         )
-        return f"{statement[0].upper()}{statement[1:]}: {rows}."
+        return f"Supported: {statement}. {rows[0].upper()}{rows[1:]}."
     if verdict == CONTRADICTED:
         condition, effect, _ = next(found for found in judgement.findings if found.verdict == CONTRADICTED)
         wanted = f"{'at least' if condition.above else 'at most'} {_threshold(condition)}"
-        return f"It is not so that {statement}: {condition.key} is {_shown(condition, effect)}, and not {wanted}."
-    return f"Whether {statement} stays open: {judgement.why}."
+        found = f"{condition.key} is {_shown(condition, effect)}, and not {wanted}"
+        return f"Contradicted: {statement}. But {found}."
+    return f"Undecided: {statement}. But {judgement.why}."
 
 
 def _shown(condition: Condition, effect: Effect) -> str:
@@ -151,9 +152,7 @@ def laws_markdown(effects: Effects, world: str) -> str:
 def decisions_markdown(effects: Effects, worlds: Sequence[str], needs: Sequence[Need] = NEEDS) -> str:
     """The recommendations in markdown: one row per need, and per world the methods that nothing is shown to beat."""
     rows = [(need.question, *(_advice(need, effects, world) for world in worlds)) for need in needs]
-    return markdown_table(
-        ("if you need", *(f"take, by {'' if world == OWN else 'the '}{world}" for world in worlds)), rows
-    )
+    return markdown_table(("if you need", *(f"take, judging by {world}" for world in worlds)), rows)
 
 
 def _advice(need: Need, effects: Effects, world: str) -> str:
@@ -165,7 +164,7 @@ def _advice(need: Need, effects: Effects, world: str) -> str:
         winner = key.second if key.first == method else key.first
         if key.quantity.unit == "times":
             lines.append(
-                f"{METHOD_NAMES[method]} takes {_interval(effect, 1, '.2f')} times what {METHOD_NAMES[winner]} takes"
+                f"{METHOD_NAMES[method]} takes {_interval(effect, 1, '.2f')} times as much as {METHOD_NAMES[winner]}"
             )
         else:
             lines.append(

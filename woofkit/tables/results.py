@@ -85,7 +85,7 @@ def results_markdown(frame: pd.DataFrame) -> str:
 
 def _notes(frame: pd.DataFrame, several: bool) -> Iterator[str]:
     """What stands below the table of these rows, which have a `name`."""
-    tests = ", ".join(f"{int(count):,}" for count in frame["num_test_images"].unique())
+    tests = " or ".join(f"{int(count):,}" for count in frame["num_test_images"].unique())
     measured = "; ".join(sorted({f"{row.date[:10]}, {row.machine}, {row.precision}" for row in frame.itertuples()}))
     yield f"{tests} test images. Measured {measured}."
     if (frame["by_seed"].str.len() > 1).any():
@@ -99,7 +99,7 @@ def _notes(frame: pd.DataFrame, several: bool) -> Iterator[str]:
             (f"{row.profile}, " if several else "") + f"{row.name} {percent(row.last_test_accuracy)}"
             for row in chosen.itertuples()
         ]
-        yield f"Tested is the epoch that is best on validation images. The last one: {', '.join(last)}."
+        yield f"Tested after the epoch that was best on validation images. After the last epoch: {', '.join(last)}."
     if "unseen_accuracy" not in frame:
         return
     for profile, rows in frame[frame["unseen_accuracy"].notna()].groupby("profile", sort=False):

@@ -1,4 +1,4 @@
-"""Draw your own dog: change its traits and see what a model says, which has never met such a dog."""
+"""Draw your own dog: change its traits and see what a model says, which has never seen such a dog."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ from woofkit.sketch.traits import CHOICES, NAMES, NUMBERS, Traits, trait_distanc
 from woofkit.widgets.controls import LABEL, WIDE, button, drawn_once, dropdown, in_lines, shows_work
 
 STANDING = "standing"  # shows legs and tail, which a portrait does not
-SEED = 50  # the stream of dogs that is in no split: no model has met them
+SEED = 50  # the stream of dogs that is in no split: no model has seen them
 # Of the numbers, those that make one breed look like another; the others wait under "more traits".
 TELLING = ("body_size", "leg_length", "muzzle_length", "ear_length", "tail_length", "coat_length", "fringe", "ridge")
 
@@ -53,7 +53,7 @@ def draw_your_own_dog(
     _check_models(models, transform, class_names)
     breed = dropdown("start from", BREEDS, value=start)
     traits = {name: _trait_control(name, first[name]) for name in NAMES}
-    pose = dropdown("pose", ["as it comes", *POSES], ["", *POSES], STANDING)
+    pose = dropdown("pose", ["any", *POSES], ["", *POSES], STANDING)
     reset, previous, another = (button(words) for words in ("back to the breed", "◀ the dog before", "another dog ▶"))
     more = Accordion([HBox([traits[name] for name in NUMBERS if name not in TELLING])], titles=["more traits"])
     more.selected_index, more.layout.width = None, "100%"
@@ -77,10 +77,10 @@ def draw_your_own_dog(
         answers = {name: (each, before.get(name)) for name, each in said.items()}
         distances = {name: trait_distance(now, breed_traits(name)) for name in BREEDS}
         changed = "; ".join(_differences(now, breed_traits(breed.value)))
-        kind = f"{drawing.pose}: {breed.value}" + (f" with {changed}" if changed else ", as the breed is")
+        kind = f"{drawing.pose}: {breed.value}" + (f" with {changed}" if changed else ", with the traits of its breed")
         lines = [f"Dog {index}, {kind}.", _nearest(distances)]
         if drawing.pose == "portrait":
-            lines.append("A portrait shows neither legs nor tail: another pose does.")
+            lines.append("A portrait shows neither legs nor tail. Choose another pose to see them.")
         shown.value = own_dog_page(drawing.image, f"A drawn dog, {kind}", answers, class_names, distances, lines)
 
     def to_breed(_change: Any = None) -> None:
@@ -149,5 +149,5 @@ def _nearest(distances: Mapping[str, float]) -> str:
     first, second = sorted(distances, key=distances.get)[:2]
     return (
         f"Nearest breed by traits: {first} ({distances[first]:.2f}), then {second} ({distances[second]:.2f}). "
-        "A distance of 0 is the same, 1 as different as can be."
+        "At distance 0 all traits are equal, at 1 all are as different as possible."
     )

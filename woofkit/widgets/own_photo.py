@@ -25,7 +25,7 @@ def own_photo_explorer(
 
     Args:
         models: name -> model in eval mode.
-        drawn: whether the models have met only drawings, which the page then says; None: not known.
+        drawn: whether the models have seen only drawings, which the page then says; None: not known.
 
     Raises:
         ConfigError: no model, or one in training mode.

@@ -52,10 +52,10 @@ def decode_photo(name: str, content: bytes, transform: Transform) -> torch.Tenso
 
 
 def own_photo_note(class_names: Sequence[str], drawn: bool | None = None) -> str:
-    """What to bear in mind of an answer on an own photo; `drawn` None: not known what the models have met."""
-    met = {
-        True: "These models have only met drawings of dogs, never a photograph",
+    """What to bear in mind of an answer on an own photo; `drawn` None: not known what the models have seen."""
+    seen = {
+        True: "These models have only seen drawings of dogs, never a photograph",
         False: f"These models know {len(class_names)} classes",
         None: f"These models know {len(class_names)} classes, and if they were trained on drawings, no photograph",
     }[drawn]
-    return f"{met}. Whatever the picture shows, each must name one of its {len(class_names)} classes."
+    return f"{seen}. Whatever the picture shows, each must name one of its {len(class_names)} classes."
