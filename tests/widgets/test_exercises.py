@@ -99,7 +99,7 @@ def test_an_attempt_gives_the_result_or_the_error_in_words():
     assert exercises.attempt(len, "dog") == 3
     assert exercises.attempt(len, 3) == "TypeError: object of type 'int' has no len()"
     assert exercises.attempt(leaves) == "SystemExit: "
-    assert exercises.attempt(7) == "a function is asked for, not 7"
+    assert exercises.attempt(7) == "write a function, not 7"
 
 
 def test_a_function_that_does_not_end_is_stopped():
@@ -195,7 +195,14 @@ NUMBERS = {  # check: (further arguments, the right answers, wrong answers with 
     exercises.check_images_needed: (
         (),
         [3457, 3458, 3500],
-        {3000: "too few", 9000: "fewer will do", 900: "1.96", 864: "2 in all", 0.5: "a share", 3457.4: "whole number"},
+        {
+            3000: "too few",
+            9000: "fewer are enough",
+            900: "1.96",
+            864: "2 in all",
+            0.5: "a share",
+            3457.4: "whole number",
+        },
     ),
     exercises.check_block_parameters: (
         (),
@@ -252,8 +259,8 @@ def test_the_papers_three_parts_are_judged_one_by_one(capsys):
         ((165_888, 6_912, 2_304), "biases: `proj` is missing; norm and head: the head has a bias"),
         ((12 * 12 * 960, 0, 1_930), "A stands twice"),
         (("165888", np.int64(9216), torch.tensor(2314)), "Right"),
-        (("many", [1], None), "adapters: one whole number is asked for"),
-        ((np.zeros(3), torch.ones(2), Unprintable()), "one whole number is asked for"),
+        (("many", [1], None), "adapters: write one whole number"),
+        ((np.zeros(3), torch.ones(2), Unprintable()), "write one whole number"),
         ((None, None, ...), UNANSWERED),
     ]
     for parts, words in given:
@@ -274,7 +281,7 @@ def test_rollout_by_hand_names_the_mistake(capsys):
         ("0.38", "0.06"): "Right",
         (0.52, 0.04): "the identity is missing",
         (0.8, 0.0): "the last block alone",
-        (38, 6): "not percent",
+        (38, 6): "not per cent",
         (0.38,): "two shares",
         (0.56, 0.38, 0.06): "two shares",
         (0.1, 0.2): "the first row of the second block",
@@ -375,7 +382,7 @@ TWENTY = {
     "NaN or infinite": lambda layer, *_: layer.lora_A.data.fill_(float("nan")),
     "KeyError: 'dog'": raises,
     "SystemExit": leaves,
-    "a function is asked for, not 20": 20,
+    "write a function, not 20": 20,
 }
 
 
@@ -402,7 +409,7 @@ def test_a_block_is_compared_with_timms_and_each_flaw_is_named(capsys):
         assert capsys.readouterr().out == f"Wrong: {hint}.\n"
     given = {
         "call only norm1": lambda block, x: block(x),
-        "a tensor of shape (2, 5, 12) is due, and yours is (5, 12)": lambda block, x: x[0],
+        "return a tensor of shape (2, 5, 12); yours is (5, 12)": lambda block, x: x[0],
         "AttributeError": lambda block, x: block.attention(x),
         "is not what timm computes": lambda block, x: 2 * x,
     }
@@ -489,7 +496,7 @@ def test_mcnemar_is_compared_with_the_exact_test(capsys):
         assert words.startswith("Wrong"), words
         assert hint in words
     exercises.check_mcnemar(lambda *pair: 100 * toss(*pair))
-    assert "neither a count nor percent" in capsys.readouterr().out
+    assert "neither a count nor per cent" in capsys.readouterr().out
     exercises.check_mcnemar(lambda *pair: 0.5)
     assert "with 6 against 0 yours gives 0.500, and the exact test 0.031" in capsys.readouterr().out
 
@@ -508,7 +515,7 @@ def test_the_label_curve_is_mended_by_equal_steps(capsys):
         "fewer labels make shorter epochs": lambda f, n, b, e: max(1, round(e * f)),
         "Wrong, but nearly": lambda f, n, b, e: round(e / f),
         "round them": lambda f, n, b, e: e * 19 / 7.3,
-        "95 steps are due": lambda f, n, b, e: 3 * e,
+        "95 steps are needed": lambda f, n, b, e: 3 * e,
         "KeyError": raises,
     }
     for hint, function in given.items():

@@ -167,7 +167,7 @@ def check_twenty_steps(train: Any) -> str:
         "the learning rate was not used": {"factor": 1 / lr},
     }
     for steps in [each for each in range(1, 2 * STEPS + 2) if each != STEPS]:
-        mistakes[f"that was {steps} step{'s' * (steps != 1)}, and {STEPS} are asked for"] = {"steps": steps}
+        mistakes[f"that was {steps} step{'s' * (steps != 1)}, and the exercise asks for {STEPS}"] = {"steps": steps}
     usual = f"A and B are not where {STEPS} steps of plain gradient descent (SGD) take them"
     ways = {words: _way(start, _trained(start, x, y, lr, **flaw)) / size for words, flaw in mistakes.items()}
     return f"Wrong: {recognised(given / size, ways) or usual}."
@@ -200,7 +200,7 @@ def check_own_rank(study: StudyConfig, rank: Any, parameters: Any, accuracy: Any
     """Compare predictions with `run_rank(rank)`, the folder of a run that this trains.
 
     Nothing is trained before both predictions are there: how many `parameters` will train, and the lowest and highest
-    `accuracy` on test, in percent, that would not be a surprise.
+    `accuracy` on test, in per cent, that would not be a surprise.
     """
     if unanswered(parameters, accuracy):
         return UNANSWERED
@@ -208,9 +208,9 @@ def check_own_rank(study: StudyConfig, rank: Any, parameters: Any, accuracy: Any
         return f"Wrong: the rank is a whole number from 1 to 192, not {shown(rank)}."
     bounds = attempt(lambda: [as_number(bound) for bound in accuracy])
     if isinstance(bounds, Failed) or len(bounds) != 2 or not 0 <= bounds[0] <= bounds[1] <= 100:
-        return f"Wrong: predict two accuracies in percent, the lower first, as in (70, 80), not {shown(accuracy)}."
+        return f"Wrong: predict two accuracies in per cent, the lower first, as in (70, 80), not {shown(accuracy)}."
     if bounds[1] <= 1 and bounds != [0, 0]:
-        return "Wrong: write the accuracies in percent: 80, not 0.8."
+        return "Wrong: write the accuracies in per cent: 80, not 0.8."
     config = replace(study, rank=rank).train_config("lora")
     counted = count_lora_parameters(new_model(config), config.lora)
     guess = as_number(parameters)
@@ -245,7 +245,7 @@ def _run_trouble(folder: Any, due: dict[str, Any]) -> str:
     made = read_config(path)
     differ = [name for name in due if name not in ("device", "precision") and made.get(name, due[name]) != due[name]]
     if "method" in differ:
-        return f"the run trained by method {made['method']}, and LoRA is asked for"
+        return f"the run trained by method {made['method']}, and the exercise asks for LoRA"
     if "lora" in differ:
         return f"the run has rank {made['lora']['rank']}, and you predicted for {due['lora']['rank']}"
     if differ:

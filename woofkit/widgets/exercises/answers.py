@@ -65,7 +65,7 @@ def attempt(function: Any, *arguments: Any, seconds: float | None = SECONDS) -> 
     Tensors are handed over as copies. `seconds` None waits as long as it takes.
     """
     if not callable(function):
-        return Failed(f"a function is asked for, not {shown(function)}")
+        return Failed(f"write a function, not {shown(function)}")
     handed = [each.clone() if isinstance(each, Tensor) else each for each in arguments]
     if seconds is None:  # here, so that the kernel's interrupt reaches it
         try:
@@ -101,10 +101,10 @@ def tensor_trouble(given: Any, shape: Sequence[int]) -> str:
         return "your function returns nothing: does it end in `return`?"
     tensor = as_tensor(given)
     if tensor is None:
-        return f"a tensor of shape {shape} is due, not {shown(given)} ({type(given).__name__})"
+        return f"return a tensor of shape {shape}, not {shown(given)} ({type(given).__name__})"
     if tuple(tensor.shape) != shape:
         swapped = " It is transposed." if tuple(tensor.shape) == shape[::-1] != shape else ""
-        return f"a tensor of shape {shape} is due, and yours is {tuple(tensor.shape)}.{swapped}".removesuffix(".")
+        return f"return a tensor of shape {shape}; yours is {tuple(tensor.shape)}.{swapped}".removesuffix(".")
     if not tensor.isfinite().all():
         return "your result holds NaN or infinity: look for a division by zero, or a logarithm of zero"
     return ""

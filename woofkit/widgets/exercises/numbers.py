@@ -21,11 +21,11 @@ def check_images_needed(answer: Any) -> str:
         return UNANSWERED
     n = as_number(answer)
     if 0 < n < 1:
-        return "Wrong: this is a share; how many images are asked for?"
+        return "Wrong: this is a share; write how many images."
     if not (1 <= n < 1e12 and n.is_integer()):
-        return f"Wrong: one whole number of images is asked for, at least 1, no comma in it, not {shown(answer)}."
+        return f"Wrong: write one whole number of images, at least 1 and without a comma, not {shown(answer)}."
     half_width = 100 * 1.96 * (0.9 * 0.1 / n) ** 0.5
-    small = "Wrong: too few" if half_width > 1.0005 else "Wrong: fewer will do" if half_width < 0.98 else "Right"
+    small = "Wrong: too few" if half_width > 1.0005 else "Wrong: fewer are enough" if half_width < 0.98 else "Right"
     hint = ""
     if abs(n - 0.9 * 0.1 * (1.96 / 0.02) ** 2) < 2:
         hint = " The interval reaches 1 point to each side, 2 in all."
@@ -50,7 +50,7 @@ def check_block_parameters(answer: Any) -> str:
         counted - norm: "there are two LayerNorms, and each has a weight and a bias",
         counted - 2 * norm: "the two LayerNorms are missing",
         counted - biases - 2 * norm: "the biases and both LayerNorms are missing",
-        12 * counted: "this is all twelve blocks; one is asked for",
+        12 * counted: "this is all twelve blocks; count one",
     }
     if n in missing:
         return f"Wrong: {missing[n]}."
@@ -72,9 +72,9 @@ def check_usual_loss(answer: Any) -> str:
     if abs(n - 0.0023 * factor) < 0.006:
         return "Right."
     if n != n:
-        return "Wrong: one number is asked for; write 0.5, not 0,5."
+        return "Wrong: write one number, and 0.5 instead of 0,5."
     if abs(n - 0.0023 / factor) < 1e-5:
-        return "Wrong: multiply, do not divide: the paper divided by the images, and the batches were due."
+        return "Wrong: multiply, do not divide: the paper divided by the images instead of the batches."
     return "Wrong: multiply by the number of images in a batch, on average: images divided by batches."
 
 
@@ -103,14 +103,14 @@ def _part_hint(name: str, given: float, due: dict[str, int], model: nn.Module) -
     """What may have been forgotten."""
     depth, right = len(model.blocks), due[name]
     if given != given:
-        return "one whole number is asked for, without a comma in it"
+        return "write one whole number, without a comma"
     if name != "norm and head" and given * depth == right:
         return f"this is one block, and there are {depth}"
     hints = {
         "adapters": {
             depth * 12 * (192 + 576): "`proj` is missing",
             depth * 12 * (192 + 192): "`qkv` is missing",
-            depth * 12 * (192 + 192 + 576): "A stands twice, once for `qkv` and once for `proj`",
+            depth * 12 * (192 + 192 + 576): "A appears twice, once for `qkv` and once for `proj`",
             depth * (192 * 576 + 192 * 192): "this is the matrices themselves; A and B are smaller",
         },
         "biases": {depth * 576: "`proj` is missing", depth * 192: "`qkv` is missing"},
@@ -154,13 +154,13 @@ def check_smallest_k(answer: Any, images: int) -> str:
     if p < 0.05 <= fewer:
         return f"Right: on this test of {images} images that is a difference of {100 * k / images:.1f} points."
     if p < 0.05:
-        return f"Wrong: p = {p:.3g}, but a smaller k will do."
+        return f"Wrong: p = {p:.3g}, but a smaller k is enough."
     return f"Wrong: p = {p:.3g}, too large." + (" Both sides count: the factor 2." if k == 5 else "")
 
 
 @checker
 def check_tasks_needed(answer: Any, backbone: float, adapter: float) -> str:
-    """From how many tasks on LoRA takes less than half the room of as many whole models, in bytes."""
+    """From how many tasks on LoRA takes less than half the space of as many whole models, in bytes."""
     if unanswered(answer):
         return UNANSWERED
     n = as_number(answer)
@@ -168,8 +168,8 @@ def check_tasks_needed(answer: Any, backbone: float, adapter: float) -> str:
         return f"Wrong: a whole number of tasks, from 1 on, not {shown(answer)}."
     fewer, share = ((backbone + each * adapter) / (each * backbone) for each in (max(n - 1, 1), n))
     if share < 0.5 and (n == 1 or fewer >= 0.5):
-        return f"Right: with {n:.0f} tasks LoRA takes {share:.0%} of the room."
-    why = ", but fewer tasks will do" if share < 0.5 else ""
+        return f"Right: with {n:.0f} tasks LoRA takes {share:.0%} of the space."
+    why = ", but fewer tasks are enough" if share < 0.5 else ""
     if 0.5 <= share < 0.505:
-        why = ", which is half the room and not less"
-    return f"Wrong: with {n:.0f} tasks LoRA takes {share:.0%} of the room{why}."
+        why = ", which is half the space and not less"
+    return f"Wrong: with {n:.0f} tasks LoRA takes {share:.0%} of the space{why}."

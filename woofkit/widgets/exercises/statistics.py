@@ -52,7 +52,7 @@ def check_mcnemar(simulate: Any) -> str:
         return f"Wrong: your function gives no result: {failed}."
     numbers = [as_number(each) for each in given]
     if not all(math.isfinite(number) for number in numbers):
-        return f"Wrong: one number from 0 to 1 is due, not {shown(given[0])} ({type(given[0]).__name__})."
+        return f"Wrong: return one number from 0 to 1, not {shown(given[0])} ({type(given[0]).__name__})."
     if _near(numbers, exact, tosses):
         pairs = "; ".join(
             f"{one} against {other}: {number:.3f}, exactly {p:.3f}"
@@ -63,7 +63,7 @@ def check_mcnemar(simulate: Any) -> str:
         if _near(numbers, variant, tosses):
             return f"Wrong: {words}."
     if max(numbers) > 1.0:
-        return "Wrong: a p-value is a share of the tosses, from 0 to 1: neither a count nor percent."
+        return "Wrong: a p-value is a share of the tosses, from 0 to 1: neither a count nor per cent."
     (one, other), number, p = next(
         row for row in zip(PAIRS, numbers, exact, strict=True) if not _near([row[1]], [row[2]], tosses)
     )
@@ -129,10 +129,10 @@ def check_label_curve(epochs_at: Any, images: int = 600, batch_size: int = 32, e
             "which of the two makes a model worse?"
         )
     if numbers[-1] < epochs:
-        return f"Wrong: fewer labels make shorter epochs, so more of them are due. Steps now: {listed}."
+        return f"Wrong: fewer labels make shorter epochs, so more of them are needed. Steps now: {listed}."
     if numbers[-1] == round(epochs / FRACTIONS[-1]):
         return (
             f"Wrong, but nearly: an epoch has whole batches, so {round(images * FRACTIONS[-1])} images in batches of "
-            f"{batch_size} make {per_epoch[-1]} (rounded up). Steps now: {listed}, and {wanted} are due."
+            f"{batch_size} make {per_epoch[-1]} (rounded up). Steps now: {listed}, and {wanted} are needed."
         )
-    return f"Wrong: {wanted} steps are due at each share, and these are made: {listed}."
+    return f"Wrong: {wanted} steps are needed at each share, and yours are: {listed}."

@@ -115,7 +115,7 @@ def check_rollout_by_hand(shares: Any, attention: Tensor) -> str:
     given = attempt(list, shares)
     given = [] if isinstance(given, Failed) else [as_number(share) for share in given]
     if len(given) != 2 or any(share != share for share in given):
-        return "Wrong: two shares are asked for, as in [0.5, 0.5]; leave out what CLS keeps of itself."
+        return "Wrong: write two shares, as in [0.5, 0.5]; leave out what CLS keeps of itself."
     if all(abs(share - due) < 0.005 for share, due in zip(given, expected.tolist(), strict=True)):
         return "Right. And CLS in the last block alone gives the second patch nothing at all."
     variants = _rollouts(attention[:, None])
@@ -124,7 +124,7 @@ def check_rollout_by_hand(shares: Any, attention: Tensor) -> str:
         if all(abs(share - due) < 0.005 for share, due in zip(given, wrong, strict=True)):
             return f"Wrong: {words}."
     if max(given) > 1:
-        return "Wrong: write shares of 1, not percent."
+        return "Wrong: write shares of 1, not per cent."
     return "Wrong: the first row of the second block's matrix, times the first block's matrix."
 
 
@@ -206,7 +206,7 @@ def _patches_hint(trials: list, on_even: float, on_one: float, patches: int) -> 
         if isinstance(trial, Failed):
             return f"your function gives no result: {trial}."
         if isinstance(trial, Tensor) and trial.numel() > 1:
-            return "one number per map is due, not a matrix: sum over the patches."
+            return "return one number per map, not a matrix: sum over the patches."
     if abs(on_even - patches) < 0.01 * patches and on_one != on_one:
         return "where a share is 0, 0 · ln 0 gives NaN and has to count as 0."
     entropy = torch.tensor(float(patches)).log().item()
