@@ -239,7 +239,10 @@ def test_verdicts_as_a_frame_have_one_row_per_condition():
             -0.05,
             "Contradicted: full fine-tuning is ahead of LoRA. But accuracy, full minus lora is −5 (−6 to −4) points",
         ),
-        (0.01, "Undecided: full fine-tuning is ahead of LoRA. But 2 of 2 conditions have the threshold inside their"),
+        (
+            0.01,
+            "Undecided: full fine-tuning is ahead of LoRA (the interval of 2 of 2 conditions contains the threshold).",
+        ),
         (None, "Not measured: full fine-tuning is ahead of LoRA."),
     ],
 )

@@ -141,9 +141,9 @@ def _judgement(
             return Judgement(hypothesis, findings, verdict, family[hypothesis.id], "")
     verdicts = {finding.verdict for finding in findings}
     if verdicts == {SUPPORTED} or CONTRADICTED in verdicts:
-        word = "it holds" if CONTRADICTED not in verdicts else "one of its conditions fails"
-        why = f"alone, {word}; with {count} hypotheses tested at once, that is not certain enough"
+        word = "it holds" if CONTRADICTED not in verdicts else "one condition fails"
+        why = f"judged alone, {word}, but with {count} hypotheses tested at once that is not certain enough"
     else:
         unsure = sum(finding.verdict == UNDECIDED for finding in findings)
-        why = f"{unsure} of {len(findings)} conditions have the threshold inside their interval"
+        why = f"the interval of {unsure} of {len(findings)} conditions contains the threshold"
     return Judgement(hypothesis, findings, UNDECIDED, float("nan"), why)

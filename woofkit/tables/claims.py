@@ -1,5 +1,6 @@
 """Hypotheses, their register, their verdicts and the recommendations as tables and sentences."""
 
+import re
 from collections.abc import Sequence
 
 import pandas as pd
@@ -63,7 +64,10 @@ def _can_show(num_images: int) -> str:
 
 
 def _in_words(condition: Condition) -> str:
-    return f"{condition.key}: {'at least' if condition.above else 'at most'} {_threshold(condition)}"
+    """What a condition says, with its threshold where the sentence lacks one."""
+    if condition.threshold == 0 or re.search("at least|at most|a point", condition.statement):
+        return condition.statement
+    return f"{condition.statement} ({'at least' if condition.above else 'at most'} {_threshold(condition)})"
 
 
 def _threshold(condition: Condition) -> str:
@@ -109,7 +113,7 @@ def sentence(judgement: Judgement) -> str:
         wanted = f"{'at least' if condition.above else 'at most'} {_threshold(condition)}"
         found = f"{condition.key} is {_shown(condition, effect)}, and not {wanted}"
         return f"Contradicted: {statement}. But {found}."
-    return f"Undecided: {statement}. But {judgement.why}."
+    return f"Undecided: {statement} ({judgement.why})."
 
 
 def _shown(condition: Condition, effect: Effect) -> str:
