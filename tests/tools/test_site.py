@@ -381,6 +381,7 @@ TABLE = pd.DataFrame({"accuracy": [0.9]}, index=["LoRA"])._repr_html_()
         (new_output("stream", name="stderr", text="\x1b[31ma < b\x1b[0m"), '<pre class="stderr">a &lt; b</pre>'),
         (new_output("error", ename="E", evalue="e", traceback=["E:", "\x1b[31me"]), '<pre class="stderr">E:\ne</pre>'),
         (new_output("display_data", {VIEW: {}, "text/plain": "VBox()"}), NOTE),
+        (new_output("display_data", {"text/html": '<p class="woofkit-hint">[x]</p>'}), "-->\n</main>"),
         (new_output("display_data", {VIEW: {}, "text/plain": "train: 0%|   | 0/9"}), "-->\n</main>"),
         (new_output("execute_result", {"text/html": TABLE, "text/plain": "x"}), "<th>LoRA</th>\n      <td>0.9</td>"),
         (new_output("execute_result", {"text/markdown": "**b** $x$", "text/plain": "x"}), "<strong>b</strong> <math"),

@@ -12,6 +12,7 @@ from nbformat import NotebookNode
 
 from tools.site.pages import Part
 from woofkit.config import ConfigError
+from woofkit.plots.pages import HINT_CLASS
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 NOTE = '<p class="note">Open the notebook in JupyterLab to use the controls.</p>'
@@ -88,6 +89,8 @@ def _output(output: NotebookNode) -> tuple[str, str]:
     if WIDGET in data:
         progress = "%|" in data.get("text/plain", "")  # a bar of tqdm has no controls, and has nothing left to show
         return "html", "" if progress else NOTE
+    if HINT_CLASS in data.get("text/html", ""):
+        return "html", ""  # it says where a widget's controls are, as NOTE does
     if "text/html" in data:
         return "html", f'<div class="wide html" tabindex="0">{data["text/html"]}</div>'
     for kind in ("text/markdown", "text/latex"):

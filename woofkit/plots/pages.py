@@ -20,12 +20,14 @@ from woofkit.plots.style import difference_name, method_color, method_name
 from woofkit.plots.training import learning_curves, overlaid_curves
 from woofkit.plots.weights import rank_lines
 
-PAGE_CLASS, WORKING_CLASS = "woofkit-explorer", "woofkit-working"
+PAGE_CLASS, WORKING_CLASS, HINT_CLASS = "woofkit-explorer", "woofkit-working", "woofkit-hint"
 STYLE = f"""<style>
 .{PAGE_CLASS} {{ --jp-widgets-font-size: 16px; --jp-widgets-inline-height: 34px; max-width: 1150px; }}
 .{PAGE_CLASS} .widget-hbox {{ flex-flow: row wrap; gap: 4px 16px; margin: 3px 0; overflow: visible; }}
 .{PAGE_CLASS} .widget-hbox > * {{ flex-shrink: 0; margin: 0; max-width: 100%; }}
 .{PAGE_CLASS} p, .{PAGE_CLASS} figcaption {{ font-size: 20px; line-height: 1.35; margin: 6px 0; }}
+.{PAGE_CLASS} .widget-html-content {{ min-width: 0; }}
+.jp-OutputArea:has(.{PAGE_CLASS}) .jp-OutputArea-child:has(> * > .{HINT_CLASS}) {{ display: none; }}
 .{PAGE_CLASS} figure {{ margin: 0; }}
 .{PAGE_CLASS} img {{ width: 100%; display: block; }}
 .woofkit-thumbnails {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(160px, 1fr)); gap: 14px 12px;

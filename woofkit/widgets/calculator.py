@@ -13,6 +13,7 @@ from woofkit.models import count_parameters
 from woofkit.plots.pages import numbers_page, rank_lines_png, refusal
 from woofkit.plots.weights import rank_figure
 from woofkit.widgets.controls import LABEL, WIDE, checkbox, in_lines, slider
+from woofkit.widgets.prompt import own_models, prompt
 
 LAYERS = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
 RANKS = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -30,13 +31,14 @@ def lora_calculator(model: nn.Module, start: LoRAConfig) -> VBox:
     Raises:
         ConfigError: the model has adapters, or none of the layers of a Vision Transformer's blocks.
     """
+    model = own_models({"": model})[""]
     present, depth = _layers(model)
     linears = [target.linear for target in find_targets(model, replace(start, targets=present, blocks=None)).values()]
     highest = min(min(linear.in_features, linear.out_features) for linear in linears)  # no update has a higher one
     rank = slider("rank", max(highest, start.rank), start.rank)
     boxes = {name: checkbox(name, name in start.targets) for name in present}
     shown = (start.blocks[0] + 1, start.blocks[1]) if start.blocks else (1, depth)
-    blocks = IntRangeSlider(description="blocks", min=1, max=depth, value=shown, style=LABEL, layout=WIDE)
+    blocks = prompt(IntRangeSlider)(description="blocks", min=1, max=depth, value=shown, style=LABEL, layout=WIDE)
     bias = checkbox("a bias beside B", start.bias)
     norm = checkbox("train the final norm", "norm" in start.modules_to_save)
     page = HTML()

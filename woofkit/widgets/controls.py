@@ -6,9 +6,11 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
+from IPython.display import display
 from ipywidgets import HTML, BoundedIntText, Button, Checkbox, Dropdown, HBox, IntSlider, SelectMultiple, VBox, Widget
 
-from woofkit.plots.pages import NAME_SLIDERS, PAGE_CLASS, STYLE, WORKING_CLASS
+from woofkit.plots.pages import HINT_CLASS, NAME_SLIDERS, PAGE_CLASS, STYLE, WORKING_CLASS
+from woofkit.widgets.prompt import prompt
 
 NARROW, WIDE = {"width": "auto"}, {"width": "auto", "flex": "1 0 220px"}
 LABEL = {"description_width": "initial"}  # as wide as the words
@@ -18,27 +20,29 @@ def dropdown(name: str, words: Sequence[str] = (), values: Sequence | None = Non
     """A choice among `values` (None: the words themselves), shown as `words`. It begins at `value`, or the first."""
     options = list(zip(words, words if values is None else values, strict=True))
     chosen = {} if value is None else {"value": value}
-    return Dropdown(description=name, options=options, **chosen, style=LABEL, layout=WIDE)
+    return prompt(Dropdown)(description=name, options=options, **chosen, style=LABEL, layout=WIDE)
 
 
 def several(name: str, rows: int) -> SelectMultiple:
     """A list of which none, one or more are chosen; it shows so many of its rows at a time."""
-    return SelectMultiple(description=name, rows=rows, style=LABEL, layout={"width": "auto", "flex": "1 0 420px"})
+    return prompt(SelectMultiple)(
+        description=name, rows=rows, style=LABEL, layout={"width": "auto", "flex": "1 0 420px"}
+    )
 
 
 def slider(name: str, highest: int, value: int) -> IntSlider:
     """A whole number from 1 to `highest`."""
-    return IntSlider(description=name, min=1, max=highest, value=value, style=LABEL, layout=WIDE)
+    return prompt(IntSlider)(description=name, min=1, max=highest, value=value, style=LABEL, layout=WIDE)
 
 
 def button(words: str) -> Button:
     """A button as wide as its words."""
-    return Button(description=words, layout=NARROW)
+    return prompt(Button)(description=words, layout=NARROW)
 
 
 def checkbox(name: str, value: bool = False) -> Checkbox:
     """A choice of yes or no, as wide as its words."""
-    return Checkbox(description=name, value=value, indent=False, style=LABEL, layout=NARROW)
+    return prompt(Checkbox)(description=name, value=value, indent=False, style=LABEL, layout=NARROW)
 
 
 @contextmanager
@@ -72,7 +76,11 @@ def shows_work(page: Widget) -> Callable[[Callable[..., None]], Callable[..., No
 
 
 class Explorer(VBox):
-    """Controls with a page, which say in words what they are where no kernel runs or the notebook is not trusted."""
+    """Controls with a page, which say in words what they are where no kernel runs or the notebook is not trusted.
+
+    JupyterLab has only an error to show for a widget whose kernel is gone. So the words are an output of their own,
+    above the widget, which hides them as long as it is there.
+    """
 
     def __init__(self, name: str, children: Sequence[Widget]):
         self.name = name  # at most 40 characters: ipywidgets cuts the words at 110
@@ -80,6 +88,11 @@ class Explorer(VBox):
 
     def __repr__(self) -> str:
         return f"[Interactive part: {self.name}. It needs a running kernel: run this cell.]"
+
+    def _ipython_display_(self) -> None:
+        hint = f'<p class="{HINT_CLASS}">{self!r}</p>'
+        display({"text/html": hint, "text/plain": repr(self)}, raw=True)
+        display(self._repr_mimebundle_() | {"text/plain": self.name}, raw=True)
 
 
 def in_lines(lines: Sequence[Sequence[Widget]], page: Widget, name: str) -> Explorer:
@@ -97,7 +110,7 @@ class Pager:
 
     def __init__(self, size: int):
         self.size, self.count = size, 0
-        self.number = BoundedIntText(description="page", min=1, max=1, style=LABEL, layout={"width": "140px"})
+        self.number = prompt(BoundedIntText)(description="page", min=1, max=1, style=LABEL, layout={"width": "140px"})
         previous, following = button("◀ previous page"), button("next page ▶")
         previous.on_click(lambda _button: self._step(-1))
         following.on_click(lambda _button: self._step(1))

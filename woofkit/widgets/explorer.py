@@ -17,6 +17,7 @@ from woofkit.widgets.controls import button, drawn_once, dropdown, in_lines, sho
 from woofkit.widgets.maps import BEFORE, PREDICTED, Choice, ExplorerMaps
 from woofkit.widgets.own_photo import photo_controls
 from woofkit.widgets.photos import own_photo_note
+from woofkit.widgets.prompt import prompt
 
 
 def attention_explorer(
@@ -55,7 +56,9 @@ def attention_explorer(
     head = dropdown("head", ["mean", *map(str, range(1, heads_and_mean))], range(heads_and_mean))
     asked = dropdown("class", ["the prediction", *class_names], range(PREDICTED, len(class_names)))
     share = slider("show the strongest", 100, 100)
-    play = Play(min=1, max=blocks, value=1, interval=900, description="play through the blocks", show_repeat=False)
+    play = prompt(Play)(
+        min=1, max=blocks, value=1, interval=900, description="play through the blocks", show_repeat=False
+    )
     jslink((play, "value"), (layer, "value"))
     play.value = layer.value
     previous, following = button("◀ previous"), button("next ▶")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from woofkit.attention import attention_rollout, class_relevance, cls_attention, record_attention, token_layout
 from woofkit.data import Transform
 from woofkit.explain.maps import to_even
+from woofkit.widgets.prompt import own_models
 
 BEFORE = "original"  # the model that is subtracted from the others
 PREDICTED = -1  # in place of a class: the one that the model predicts
@@ -53,13 +54,13 @@ class Record(NamedTuple):
 
 
 class ExplorerMaps:
-    """The maps of pictures under several models; the latest records stay in memory.
+    """The maps of pictures under several models, as they are now; the latest records stay in memory.
 
     `pictures` is a list of uint8 (3, H, W); an own photo may be appended to it.
     """
 
     def __init__(self, models: Mapping[str, nn.Module], pixels: Tensor, transform: Transform):
-        self.models, self.pictures, self.transform = dict(models), list(pixels), transform
+        self.models, self.pictures, self.transform = own_models(models), list(pixels), transform
         self.record = lru_cache(PICTURES * len(self.models))(self._record)
 
     def image(self, index: int) -> np.ndarray:

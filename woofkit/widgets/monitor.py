@@ -12,8 +12,7 @@ from woofkit.config import TrainConfig
 from woofkit.plots.pages import curves_in_words, img, live_curves
 from woofkit.plots.style import method_color, method_name
 from woofkit.progress import Means, ProgressLines
-from woofkit.widgets.controls import in_lines
-from woofkit.widgets.prompt_button import PromptButton
+from woofkit.widgets.controls import button, in_lines
 
 WORDS_EVERY = 0.5  # seconds between two lines of words
 CURVES_EVERY, CURVES_SHARE = 2.0, 0.05  # seconds between two pictures, and the most of the time that they may take
@@ -31,7 +30,8 @@ class TrainingMonitor(ProgressLines):
         super().__init__()
         self.heading, self.curves = HTML(), HTML()
         self.bar = FloatProgress(min=0, max=1, layout={"width": "100%"})
-        self.button = PromptButton(description=STOP, layout={"width": "auto"}, disabled=True)
+        self.button = button(STOP)
+        self.button.disabled = True
         self.button.on_click(lambda _button: self.ask_to_stop())
         self.widget = in_lines([(self.heading,), (self.bar,), (self.button,)], self.curves, "training monitor")
         self._asked = threading.Event()  # the click comes in another thread than the one that trains

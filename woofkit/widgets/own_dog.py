@@ -17,6 +17,7 @@ from woofkit.sketch.drawing import Drawing, draw_dog
 from woofkit.sketch.skeleton import POSES
 from woofkit.sketch.traits import CHOICES, NAMES, NUMBERS, Traits, trait_distance
 from woofkit.widgets.controls import LABEL, WIDE, button, drawn_once, dropdown, in_lines, shows_work
+from woofkit.widgets.prompt import own_models, prompt
 
 STANDING = "standing"  # shows legs and tail, which a portrait does not
 SEED = 50  # the stream of dogs that is in no split: no model has seen them
@@ -51,11 +52,12 @@ def draw_your_own_dog(
         require_choice("trait", name, NAMES)
     first |= change or {}
     _check_models(models, transform, class_names)
+    models = own_models(models)
     breed = dropdown("start from", BREEDS, value=start)
     traits = {name: _trait_control(name, first[name]) for name in NAMES}
     pose = dropdown("pose", ["any", *POSES], ["", *POSES], STANDING)
     reset, previous, another = (button(words) for words in ("back to the breed", "◀ the dog before", "another dog ▶"))
-    more = Accordion([HBox([traits[name] for name in NUMBERS if name not in TELLING])], titles=["more traits"])
+    more = prompt(Accordion)([HBox([traits[name] for name in NUMBERS if name not in TELLING])], titles=["more traits"])
     more.selected_index, more.layout.width = None, "100%"
     shown, index = HTML(), 0  # which dog of the stream
     unchanged: dict[tuple, dict[str, np.ndarray]] = {}  # the answers on dogs as their breed has them
@@ -128,7 +130,7 @@ def _trait_control(name: str, value: str | float) -> Widget:
     if name in CHOICES:
         return dropdown(_words(name), CHOICES[name], value=value)
     look = {"readout_format": ".0%", "style": LABEL, "layout": WIDE | {"flex": "1 0 300px"}}  # three in a line
-    return FloatSlider(description=_words(name), min=0, max=1, step=0.01, value=value, **look)
+    return prompt(FloatSlider)(description=_words(name), min=0, max=1, step=0.01, value=value, **look)
 
 
 def _words(name: str) -> str:

@@ -14,6 +14,7 @@ from woofkit.plots.pages import photo_page, refusal
 from woofkit.widgets.controls import LABEL, NARROW, WIDE, button, in_lines, shows_work
 from woofkit.widgets.maps import Choice, ExplorerMaps
 from woofkit.widgets.photos import decode_photo, own_photo_note, read_photo
+from woofkit.widgets.prompt import prompt
 
 
 def own_photo_explorer(
@@ -56,8 +57,12 @@ def photo_controls(transform: Transform, take: Callable[[str, Tensor], None]) ->
 
     `take(name, pixels)` gets each picture that can be read, uint8 (3, size, size).
     """
-    upload = FileUpload(description="upload a photo", accept="image/*,.heic,.heif", multiple=False, layout=NARROW)
-    path = Text(description="or its path", placeholder="~/dog.jpg", continuous_update=False, style=LABEL, layout=WIDE)
+    upload = prompt(FileUpload)(
+        description="upload a photo", accept="image/*,.heic,.heif", multiple=False, layout=NARROW
+    )
+    path = prompt(Text)(
+        description="or its path", placeholder="~/dog.jpg", continuous_update=False, style=LABEL, layout=WIDE
+    )
     add, message = button("load"), HTML()
 
     def tell(read: Callable[[], tuple[str, Tensor]]) -> None:
