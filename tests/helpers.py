@@ -1,6 +1,7 @@
 """Small models, pictures and widget handles that several tests share."""
 
 import base64
+import functools
 import io
 import re
 import statistics
@@ -10,6 +11,7 @@ from html import unescape
 import numpy as np
 import timm
 import torch
+from hypothesis import HealthCheck, settings
 from PIL import Image
 from torch import nn
 
@@ -17,6 +19,34 @@ from woofkit.config import LoRAConfig
 from woofkit.data import IMAGENET_MEAN, IMAGENET_STD, Images, Transform, make_transform
 from woofkit.datasets import imagewoof
 from woofkit.lora import add_lora
+
+
+def budget(examples, seconds=5.0, **options):
+    """Decorate a law, above `given`: it is tried with so many examples, but with no new one after so many seconds."""
+
+    def decorate(law):
+        law.hypothesis.inner_test = _until(seconds, law.hypothesis.inner_test)
+        function_scoped = [HealthCheck.function_scoped_fixture]
+        return settings(max_examples=examples, deadline=None, suppress_health_check=function_scoped, **options)(law)
+
+    return decorate
+
+
+def _until(seconds, test):
+    begin, failed = None, False
+
+    @functools.wraps(test)
+    def within(*values, **named):
+        nonlocal begin, failed
+        begin = begin or time.monotonic()
+        if failed or time.monotonic() - begin < seconds:  # what has failed is tried with less, however long it takes
+            try:
+                test(*values, **named)
+            except Exception:
+                failed = True
+                raise
+
+    return within
 
 
 def tiny_vit(name="vit_tiny_patch16_224", **settings):

@@ -4,13 +4,13 @@ import copy
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from helpers import train_a_little
+from helpers import budget, train_a_little
 from woofkit.config import LoRAConfig
 from woofkit.lora import (
     LoRALinear,
@@ -250,6 +250,7 @@ def test_refusals_name_the_thing_and_change_nothing(small_vit):
         pass
 
 
+@budget(30)
 @given(
     rank=st.integers(1, 9),
     alpha=st.floats(0.5, 20),
@@ -260,7 +261,6 @@ def test_refusals_name_the_thing_and_change_nothing(small_vit):
     others=st.sets(st.sampled_from(["attn.proj", "mlp.fc1", "mlp.fc2"]), min_size=1).map(sorted),
     dtype=st.sampled_from([torch.float32, torch.float64]),
 )
-@settings(max_examples=30, deadline=None)
 def test_for_any_adapter_predicted_equals_counted_and_merged_equals_unmerged(
     rank, alpha, bias, rslora, shared, qkv, others, dtype
 ):

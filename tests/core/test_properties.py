@@ -4,9 +4,10 @@ import string
 from dataclasses import fields
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers import budget
 from woofkit.config import ConfigError, StudyConfig
 from woofkit.profiles import load_profile, parse_override
 from woofkit.results import FILES, METRICS, damage, is_finished, is_whole, load_runs, write_metrics
@@ -15,7 +16,7 @@ NAMES = [field.name for field in fields(StudyConfig)]
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
 VALUES = SCALARS | st.lists(SCALARS, max_size=3) | st.dictionaries(st.text(max_size=3), SCALARS, max_size=2)
 ODD_METRICS = st.sampled_from([b"{}", b"[]", b"null", b'{"files": 3}', b'{"files": {"a": 1}}'])
-BUDGET = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+BUDGET = budget(150)
 
 
 def refusal(make):
@@ -50,20 +51,19 @@ def test_any_profile_file_is_read_or_refused(content, tmp_path):
 
 
 @BUDGET
-@given(data=st.data())
-def test_no_change_of_a_runs_bytes_passes_for_whole(data, tmp_path_factory):
+@given(name=st.sampled_from([METRICS, *FILES[:4]]), after=st.binary(max_size=80), bit=st.none() | st.integers(0, 10**4))
+def test_no_change_of_a_runs_bytes_passes_for_whole(name, after, bit, tmp_path_factory):
     run = tmp_path_factory.mktemp("runs") / "full-r0-s0-00000000"
     run.mkdir()
-    for name in FILES[:4]:
-        (run / name).write_bytes(name.encode() * 3)
+    for each in FILES[:4]:
+        (run / each).write_bytes(each.encode() * 3)
     write_metrics(run, {"test_accuracy": 0.5})
     assert is_whole(run)
-    file = run / data.draw(st.sampled_from([METRICS, *FILES[:4]]))
-    before, after = file.read_bytes(), data.draw(st.binary(max_size=80))
-    if data.draw(st.booleans()):  # or one bit
-        place = data.draw(st.integers(0, 8 * len(before) - 1))
+    file = run / name
+    before = file.read_bytes()
+    if bit is not None:
         after = bytearray(before)
-        after[place // 8] ^= 1 << place % 8
+        after[bit // 8 % len(before)] ^= 1 << bit % 8
     file.write_bytes(after)
     is_finished(run)  # reads sizes alone, and raises nothing
     if file.name != METRICS:

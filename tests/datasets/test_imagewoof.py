@@ -7,12 +7,16 @@ import tarfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
+from helpers import budget
 from woofkit.config import ConfigError
 from woofkit.datasets import download, imagewoof
 from woofkit.datasets.imagewoof import BREEDS, IMAGENET_INDEX, WNIDS, Archive, fetch_archive, find_folder, list_images
@@ -236,6 +240,46 @@ def test_a_member_that_climbs_out_is_refused(serve, files, tmp_path, name):
         fetch_archive(serve(pack(files | {name: b"evil"})).archive(), root)
     assert names(root) == []
     assert names(tmp_path) == ["data"]
+
+
+PARTS = st.sampled_from(["..", ".", "", "imagewoof2-160", "train", "val", WNIDS[0], "evil", "CON", "a" * 300, "\u202e"])
+KINDS = st.sampled_from(
+    [tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE]
+)
+
+
+@budget(40)
+@given(
+    odd=st.lists(
+        st.tuples(st.lists(PARTS, min_size=1, max_size=4), KINDS, st.lists(PARTS, max_size=3), st.integers(0, 9)),
+        max_size=3,
+    ),
+    at=st.integers(0, 30),
+    kept=st.floats(0.5, 1) | st.just(1.0),
+)
+def test_whatever_an_archive_holds_nothing_lands_outside_and_no_link_within(tmp_path_factory, odd, at, kept):
+    places = [f"imagewoof2-160/{split}/{wnid}" for split in ("train", "train", "val") for wnid in WNIDS]
+    whole = [(f"{place}/{number}.JPEG", tarfile.REGTYPE, "", b"x") for number, place in enumerate(places)]
+    whole[at:at] = [("/".join(name), kind, "/".join(link), bytes(size)) for name, kind, link, size in odd]
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for name, kind, link, content in whole:
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname, member.size = kind, link, len(content)
+            tar.addfile(member, io.BytesIO(content))
+    content = packed.getvalue()[: int(kept * len(packed.getvalue()))]
+    outside = tmp_path_factory.mktemp("outside")
+    root = outside / "data"
+    root.mkdir()
+    (root / "imagewoof2-160.tgz").write_bytes(content)
+    archive = Archive(
+        "http://127.0.0.1:9/imagewoof2-160.tgz", hashlib.md5(content).hexdigest(), "imagewoof2-160", NUM_TRAIN, NUM_VAL
+    )
+    with suppress(ConfigError):
+        assert names(fetch_archive(archive, root)) == ["train", "val"] or odd
+    assert names(outside) == ["data"]
+    assert set(names(root)) <= {"imagewoof2-160"}
+    assert not any(path.is_symlink() for path in root.rglob("*"))
 
 
 def test_wrong_counts_are_told_and_leave_nothing(serve, files, tmp_path):

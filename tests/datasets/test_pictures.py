@@ -8,10 +8,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from helpers import budget
 from woofkit.datasets.pictures import (
     FORMATS,
     LONGEST,
@@ -148,14 +149,12 @@ def encoded(kind):
 WHOLE = {kind: encoded(kind) for kind in FORMATS}
 
 
+@budget(150, derandomize=True)
 @given(
     kind=st.sampled_from(FORMATS),
     changes=st.lists(st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=8)), max_size=4),
     kept=st.floats(0.1, 1),
     name=st.sampled_from(["a.png", "b.jpg", "c.tif", "d"]),
-)
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
 )
 @pytest.mark.filterwarnings("ignore")
 def test_whatever_a_file_holds_it_is_a_picture_or_it_is_named(tmp_path, kind, changes, kept, name):

@@ -7,19 +7,17 @@ import string
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import tiny_vit, trained_lora
+from helpers import budget, tiny_vit, trained_lora
 from woofkit.adapters import export_peft, import_peft, load_adapter, save_adapter
 from woofkit.config import ConfigError, LoRAConfig
 from woofkit.lora import lora_layers, remove_lora
 from woofkit.storage.peft import CONFIG_FILE, WEIGHTS_FILE
 
 CONFIG = LoRAConfig(rank=4, alpha=8.0, bias=True)
-FEW = settings(
-    max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+FEW = budget(30, derandomize=True)
 DAMAGE = st.tuples(
     st.lists(st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=4)), max_size=3), st.floats(0, 1) | st.just(1.0)
 )
@@ -70,8 +68,8 @@ def assert_put_on_or_refused(model, put_on):
     assert all(tensor.equal(before[name]) for name, tensor in model.state_dict().items())
 
 
-@given(damage=DAMAGE)
 @FEW
+@given(damage=DAMAGE)
 def test_whatever_an_adapters_file_holds(files, tmp_path, damage):
     base, folder = files
     model, path = copy.deepcopy(base), tmp_path / "a.safetensors"
@@ -79,8 +77,8 @@ def test_whatever_an_adapters_file_holds(files, tmp_path, damage):
     assert_put_on_or_refused(model, lambda: load_adapter(model, path))
 
 
-@given(which=st.sampled_from([CONFIG_FILE, WEIGHTS_FILE]), damage=DAMAGE)
 @FEW
+@given(which=st.sampled_from([CONFIG_FILE, WEIGHTS_FILE]), damage=DAMAGE)
 def test_whatever_the_files_of_a_peft_folder_hold(files, tmp_path, which, damage):
     base, folder = files
     model = copy.deepcopy(base)
@@ -89,8 +87,8 @@ def test_whatever_the_files_of_a_peft_folder_hold(files, tmp_path, which, damage
     assert_put_on_or_refused(model, lambda: import_peft(model, tmp_path / "peft"))
 
 
-@given(changes=st.dictionaries(st.sampled_from(SETTINGS), VALUES, min_size=1, max_size=2))
 @FEW
+@given(changes=st.dictionaries(st.sampled_from(SETTINGS), VALUES, min_size=1, max_size=2))
 def test_whatever_the_settings_of_a_peft_folder_say(files, tmp_path, changes):
     base, folder = files
     model = copy.deepcopy(base)
@@ -100,8 +98,8 @@ def test_whatever_the_settings_of_a_peft_folder_say(files, tmp_path, changes):
     assert_put_on_or_refused(model, lambda: import_peft(model, tmp_path / "peft"))
 
 
-@given(pattern=st.text("(a|.*)+?{2,9}[]^$q", max_size=30))
 @FEW
+@given(pattern=st.text("(a|.*)+?{2,9}[]^$q", max_size=30))
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_whatever_pattern_a_layer_is_matched_with(files, tmp_path, pattern):
     base, folder = files

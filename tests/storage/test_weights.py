@@ -7,12 +7,12 @@ import struct
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from helpers import tiny_vit
+from helpers import budget, tiny_vit
 from woofkit import models
 from woofkit.config import ConfigError
 from woofkit.models import build_model, original_head
@@ -177,17 +177,15 @@ def test_arrays_of_jax_are_checked_too(tmp_path):
 
 # --- laws ---
 
-FEW = settings(
-    max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+FEW = budget(60, derandomize=True)
 
 
+@FEW
 @given(
     kind=st.sampled_from([".safetensors", ".pth", ".npz"]),
     changes=st.lists(st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=4)), max_size=3),
     kept=st.floats(0, 1) | st.just(1.0),
 )
-@FEW
 @pytest.mark.filterwarnings("ignore")
 def test_whatever_a_file_holds_a_model_is_built_of_numbers_or_the_file_is_named(tmp_path, kind, changes, kept):
     small = {"head.bias": torch.ones(3), "head.weight": torch.ones(3, 4)}
@@ -224,11 +222,11 @@ def tensors_or_error(path):
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12).filter(lambda n: n != "__metadata__")
 
 
+@FEW
 @given(
     shapes=st.dictionaries(NAMES, st.lists(st.integers(0, 3), max_size=3), min_size=1, max_size=4),
     metadata=st.dictionaries(NAMES, st.text(st.characters(exclude_categories=["Cs"]), max_size=12), max_size=5),
 )
-@FEW
 def test_a_file_in_a_fixed_order_reads_as_the_librarys_own(tmp_path, shapes, metadata):
     tensors = {name: torch.randn(shape) for name, shape in shapes.items()}
     content = safetensors_bytes(tensors, metadata)

@@ -4,6 +4,7 @@ Source of the archives: https://github.com/fastai/imagenette (ImageWoof v2, a pa
 ImageNet's terms hold for the photographs: research, not commerce).
 """
 
+import errno
 import gzip
 import hashlib
 import os
@@ -240,6 +241,10 @@ def _unpack(packed: Path, archive: Archive) -> None:
                 tar.extractall(temporary, checked(), filter="data")  # refuses ../, absolute paths and devices
         except BROKEN as error:
             raise ConfigError(f"{packed.name} was not unpacked: {error}") from error
+        except OSError as error:
+            if error.errno not in (errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP):  # the disk's
+                raise
+            raise ConfigError(f"{packed.name} was not unpacked, for a name in it: {error.strerror}") from error
         unpacked = Path(temporary) / archive.folder
         check_counts(unpacked, archive)
         os.replace(unpacked, packed.parent / archive.folder)
