@@ -44,10 +44,12 @@ help:
 install: $(INSTALLED)
 
 # The stamp is written last, so an installation that broke off is taken up again.
+# pip compiles on one core what compileall does on all of them. Some packages bring templates that are no Python: true.
 $(INSTALLED): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "woofkit needs Python 3.11 or newer; try: make PYTHON=python3.11 $(MAKECMDGOALS)")'
 	test -x $(VENV_PY) || $(PYTHON) -m venv $(VENV)
-	$(VENV_PY) -m pip install --disable-pip-version-check $(WHEELS) -r requirements.txt
+	$(VENV_PY) -m pip install --disable-pip-version-check --no-compile $(WHEELS) -r requirements.txt
+	@$(VENV_PY) -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true
 	@touch $@
 
 study: $(INSTALLED)

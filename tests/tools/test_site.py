@@ -1,7 +1,10 @@
 """`make site`: pages that need nothing but themselves, all of them or none. No notebook is executed here."""
 
+import contextlib
+import io
 import os
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -54,15 +57,40 @@ def put(study, name, cells=()):
     nbformat.write(executed(name, cells), study / "notebooks" / f"{name}.ipynb")
 
 
-@pytest.fixture
-def study(tmp_path):
+def write_study(runs):
     """A finished study of profile "demo"."""
-    folder = tmp_path / "runs" / "demo"
+    folder = runs / "demo"
     (folder / "notebooks").mkdir(parents=True)
     for name in NOTEBOOKS:
         put(folder, name)
     (folder / "results.md").write_text("| method | accuracy |\n|---|---:|\n| LoRA | 85.8 % |\n")
     return folder
+
+
+@pytest.fixture
+def study(tmp_path):
+    return write_study(tmp_path / "runs")
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory):
+    """A study whose site the command has made, once for all tests that only read it: (study, status, what it said)."""
+    study, said = write_study(tmp_path_factory.mktemp("runs")), io.StringIO()
+    with contextlib.redirect_stdout(said):
+        status = main(["--profile", "demo", "--runs-dir", str(study.parent)])
+    return study, status, said.getvalue()
+
+
+@pytest.fixture(scope="module")
+def pages(command):
+    return site(command[0])
+
+
+@pytest.fixture
+def built(command, study):
+    """A study of the test's own that has its site already."""
+    shutil.copytree(command[0] / "site", study / "site")
+    return study
 
 
 def build(study):
@@ -98,8 +126,7 @@ class References(HTMLParser):
 # --- the site ---
 
 
-def test_every_page_holds_all_it_shows(study):
-    pages = build(study)
+def test_every_page_holds_all_it_shows(pages):
     assert set(pages) == {"index.html", "glossary.html", "bets.html", *(f"{name}.html" for name in NOTEBOOKS)}
     for page in pages.values():
         for tag, name, value in References(page).found:
@@ -112,8 +139,8 @@ def test_every_page_holds_all_it_shows(study):
         assert "default-src 'none'" in page
 
 
-def test_a_page_shows_formulas_code_figures_widgets_and_the_way_on(study):
-    page = build(study)["03_lora_finetune.html"]
+def test_a_page_shows_formulas_code_figures_widgets_and_the_way_on(pages):
+    page = pages["03_lora_finetune.html"]
     assert not lacking(
         page,
         '<math display="block" xmlns="http://www.w3.org/1998/Math/MathML"><semantics><mrow><mi>h</mi>',
@@ -135,8 +162,8 @@ def test_a_page_shows_formulas_code_figures_widgets_and_the_way_on(study):
     assert "in 1:12 minutes" in page
 
 
-def test_every_picture_has_words(study):
-    for name, page in build(study).items():
+def test_every_picture_has_words(pages):
+    for name, page in pages.items():
         alts = References(page).alts
         if name in ("glossary.html", "bets.html"):  # they have none
             continue
@@ -146,8 +173,8 @@ def test_every_picture_has_words(study):
             assert alts == ["Figure: How many of each?", "Figure 2: How many of each?"]
 
 
-def test_the_contents_name_the_study_its_results_and_each_notebook(study):
-    page = build(study)["index.html"]
+def test_the_contents_name_the_study_its_results_and_each_notebook(pages):
+    page = pages["index.html"]
     assert f">{PROJECT_ROOT.joinpath('README.md').read_text().splitlines()[0][2:]}</h1>" in page
     assert "85.8 %" in page
     assert "Profile demo, run on 2026-11-24" in page
@@ -234,22 +261,23 @@ def test_an_unfinished_study_names_the_command(study, capsys):
     assert not (study / "site").exists()
 
 
-def test_the_command_prints_where_the_site_is(study, capsys):
-    assert main(["--profile", "demo", "--runs-dir", str(study.parent)]) == 0
-    assert capsys.readouterr().out.strip() == str(study / "site" / "index.html")
+def test_the_command_prints_where_the_site_is(command):
+    study, status, said = command
+    assert status == 0
+    assert said.strip() == str(study / "site" / "index.html")
 
 
-def test_what_a_page_cannot_hold_is_refused_and_the_old_site_stays(study):
-    before = build(study)
+def test_what_a_page_cannot_hold_is_refused_and_the_old_site_stays(built):
+    before = site(built)
     for words, message in (
         ("so $\\new x$", "02_full_finetune, cell 8: the formula .*new x.* cannot be drawn: unexpected"),
         ("![dog](dog.png)", r"02_full_finetune.html loads 'dog.png' \(<img src>\)"),
         ("<script src='x.js'></script>", "02_full_finetune.html has a <script>; loads 'x.js'"),
     ):
-        put(study, NOTEBOOKS[2], [new_markdown_cell(words)])
+        put(built, NOTEBOOKS[2], [new_markdown_cell(words)])
         with pytest.raises(ConfigError, match=message):
-            build(study)
-        assert site(study) == before
+            build(built)
+        assert site(built) == before
 
 
 def test_a_broken_or_untitled_notebook_is_named(study):
@@ -271,10 +299,10 @@ def test_a_readme_without_words_is_named(study, monkeypatch):
 
 
 @pytest.mark.parametrize("call", [1, 2])
-def test_an_interrupted_build_leaves_the_old_site_whole(study, monkeypatch, call):
+def test_an_interrupted_build_leaves_the_old_site_whole(built, monkeypatch, call):
     """Whichever of the two renames is interrupted: the old folder's, or the new one's into its place."""
-    before = build(study)
-    put(study, NOTEBOOKS[0], [new_markdown_cell("more")])
+    before = site(built)
+    put(built, NOTEBOOKS[0], [new_markdown_cell("more")])
     calls = []
 
     def interrupted(source, target):
@@ -286,16 +314,15 @@ def test_an_interrupted_build_leaves_the_old_site_whole(study, monkeypatch, call
     replace = os.replace
     monkeypatch.setattr(building.os, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        build(study)
-    assert site(study) == before
-    assert sorted(path.name for path in study.iterdir()) == ["notebooks", "results.md", "site"]
+        build(built)
+    assert site(built) == before
+    assert sorted(path.name for path in built.iterdir()) == ["notebooks", "results.md", "site"]
 
 
-def test_a_second_build_replaces_the_first_and_leaves_nothing_beside(study):
-    build(study)
-    (study / "site" / "stale.html").write_text("old")
-    assert "stale.html" not in build(study)
-    assert sorted(os.listdir(study)) == ["notebooks", "results.md", "site"]
+def test_a_second_build_replaces_the_first_and_leaves_nothing_beside(built):
+    (built / "site" / "stale.html").write_text("old")
+    assert "stale.html" not in build(built)
+    assert sorted(os.listdir(built)) == ["notebooks", "results.md", "site"]
 
 
 # --- formulas ---
