@@ -168,7 +168,7 @@ def _advice(need: Need, effects: Effects, world: str) -> str:
         winner = key.second if key.first == method else key.first
         if key.quantity.unit == "times":
             lines.append(
-                f"{METHOD_NAMES[method]} takes {_interval(effect, 1, '.2f')} times as much as {METHOD_NAMES[winner]}"
+                f"{METHOD_NAMES[method]} takes {_interval(effect, 1, '.2f')} times what {METHOD_NAMES[winner]} takes"
             )
         else:
             lines.append(
