@@ -72,7 +72,7 @@ def check_usual_loss(answer: Any) -> str:
     if abs(n - 0.0023 * factor) < 0.006:
         return "Right."
     if n != n:
-        return "Wrong: write one number, and 0.5 instead of 0,5."
+        return "Wrong: write one number, with a point: 0.5, not 0,5."
     if abs(n - 0.0023 / factor) < 1e-5:
         return "Wrong: multiply, do not divide: the paper divided by the images instead of the batches."
     return "Wrong: multiply by the number of images in a batch, on average: images divided by batches."
