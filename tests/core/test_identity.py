@@ -15,6 +15,7 @@ from woofkit.fast.runtime import Runtime
 from woofkit.models import build_model
 from woofkit.progress import Monitor
 from woofkit.results import read_predictions
+from woofkit.sweeps.grid import settings_hash
 from woofkit.train import run_training
 
 # Each setting: what to change in it, and what else must be set for it to matter.
@@ -90,6 +91,24 @@ def test_a_setting_that_decides_a_result_makes_another_run(tiny_run, name):
     base = replace(tiny_run, **needed)
     assert identity_of(replace(base, **change)) != identity_of(base)
     assert identity_of(replace(base)) == identity_of(base)
+
+
+@pytest.mark.parametrize(
+    ("world", "method", "known"),
+    [
+        ({"num_train": 10, "num_val": 10, "num_test": 10}, "lora", "36f664b055a3"),
+        ({"num_train": 10, "num_val": 10, "num_test": 10}, "full", "001bee80860a"),
+        ({"dataset": "imagewoof", "num_train": 0, "num_test": 0}, "full", "9e96439ead72"),
+        ({"dataset": "imagewoof", "scheme": "paper", "num_train": 0, "num_test": 0}, "lora", "01fc683b4b2f"),
+    ],
+)
+def test_the_settings_of_the_studys_own_runs_have_the_hashes_that_they_always_had(world, method, known):
+    """A new setting that moves them loses every finished run: name it in NAMED_IF_CHANGED."""
+    lora = LoRAConfig.paper() if method == "lora" else None
+    whole = {"method": method, "lora": lora, "model_name": "test_vit", "weights": "random", "image_variant": "160"}
+    config = TrainConfig(**whole, **world, precision="fp32")
+    identity = train.run_identity(config, {}, train.build_for(config), Runtime.of(config))
+    assert settings_hash(identity["settings"]) == known
 
 
 def test_other_photographs_make_another_run(tiny_run, tmp_path, monkeypatch):

@@ -57,12 +57,13 @@ def _headline(facts: Facts) -> str:
         return f"{only} Whether training more would be better is not known yet."
     need = OWN_NEEDS[0]
     unbeaten, beaten = advise(need, in_world(facts.effects, facts.sweep.study.dataset), OWN)
-    equals = [METHOD_NAMES[method] for method in unbeaten[1:]]
+    equals = [_with_share(facts, method) for method in unbeaten[1:]]
     take = "Train nothing (zero-shot)" if unbeaten[0] == "zero-shot" else f"Take {_named(unbeaten[0])}"
     lines = [f"**{take}, if accuracy is what counts: {_right(facts.runs[unbeaten[0]])}.**"]
     if equals:
-        also = f"As far as these test images can tell, {_listed(equals)} may be as good, and train more."
-        lines.append(f"No other method was shown to beat it. {also}")
+        more = "they train" if equals[1:] else "it trains"
+        also = f"{_at_the_start(_listed(equals))} may be as good or better, which these test images cannot tell"
+        lines.append(f"No other method was shown to beat it. {also}; {more} more.")
     else:
         lines.append("It was shown to beat every other method that was measured.")
     for method, (key, effect) in beaten.items():
@@ -78,6 +79,11 @@ def _headline(facts: Facts) -> str:
 def _right(runs: Mapping[int, Path]) -> str:
     """How much of the test images a method gets right, within a sentence."""
     return f"{_accuracy(list(runs.values()))} of the test images right"
+
+
+def _with_share(facts: Facts, method: str) -> str:
+    correct, _ = read_answers(list(facts.runs[method].values()))
+    return f"{METHOD_NAMES[method]} ({percent(correct.mean())})"
 
 
 def _named(method: str) -> str:
@@ -144,6 +150,7 @@ def _search(own: pd.DataFrame, method: str) -> tuple[str, str]:
 
 
 def _accuracy(runs: list[Path]) -> str:
+    """The accuracy of a method's runs with its interval."""
     correct, labels = read_answers(runs)
     found = seed_and_image_variance(correct, labels) if len(correct) > 1 else accuracy_interval(correct[0])
     return f"{percent(found.value)} ({_ends(found)})"
@@ -213,10 +220,10 @@ def labels_markdown(facts: Facts, to_come: bool) -> str:
         table = markdown_table(("training images", f"{name}, measured", "expected"), rows, "rrr")
         parts += [_more(curve), table]
     parts.append(
-        "Every amount has as many steps, and trainings of its own. The probe's rate was chosen anew for each, that "
-        "of other methods on all images. Expected: an inverse power law with a floor, error = c + a n^-b; the interval "
-        "holds every such curve "
-        "that the measured accuracies do not contradict. It holds for more pictures of the same kind. "
+        "Each amount was trained on anew, with as many steps as all images take. The probe's rate was chosen for each "
+        "amount, that of other methods on all images. Expected: an inverse power law with a floor, error = c + a n^-b; "
+        "the interval has every such curve that the measured accuracies do not contradict. It is for more pictures of "
+        "the same kind. "
         "The figure is `figures/label_curves.png`."
     )
     return "\n\n".join(parts)
@@ -257,6 +264,8 @@ def _points(effect: Effect) -> str:
 
 
 def _duration(seconds: float) -> str:
+    if seconds < 1:
+        return "under 1 s"
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
 
 

@@ -193,8 +193,8 @@ def _hits(
                 hits[method] = np.stack(own)
     name = "the invented breeds that the bundled weights knew" if task.name == "litter" else "ImageNet (Imagenette)"
     earlier = (
-        f"What is forgotten is measured on {len(task):,} images of {name}, with the weights' own head: untouched, it "
-        f"gets {100 * untouched.mean():.1f} % of them right."
+        f"What is forgotten is measured on {len(task):,} images of {name}, with the weights' own head: untouched, they "
+        f"get {100 * untouched.mean():.1f} % of them right."
     )
     return hits, task.labels, earlier
 

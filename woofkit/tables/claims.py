@@ -167,8 +167,9 @@ def _advice(need: Need, effects: Effects, world: str) -> str:
     for method, (key, effect) in beaten.items():
         winner = key.second if key.first == method else key.first
         if key.quantity.unit == "times":
+            form = ".2f" if effect.value < 10 else ",.0f"
             lines.append(
-                f"{METHOD_NAMES[method]} takes {_interval(effect, 1, '.2f')} times what {METHOD_NAMES[winner]} takes"
+                f"{METHOD_NAMES[method]} takes {_interval(effect, 1, form)} times what {METHOD_NAMES[winner]} takes"
             )
         else:
             lines.append(
