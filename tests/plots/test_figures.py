@@ -106,6 +106,13 @@ def test_class_balance_draws_one_bar_per_breed_and_split_as_long_as_the_count(ax
     assert ax.yaxis_inverted()
 
 
+def test_class_balance_of_many_classes_draws_the_smallest(ax):
+    sizes = {f"class {number}": 100 - number for number in range(60)}
+    plots.class_balance({"train": sizes, "test": dict.fromkeys(sizes, 5)}, ax)
+    assert words(ax.get_yticklabels()) == [f"class {number}" for number in range(40, 60)]
+    assert ax.get_title() == "the 20 smallest of 60 classes"
+
+
 def test_image_sizes_puts_widths_on_x_and_heights_on_y(ax):
     plots.image_sizes([100, 200, 300], [50, 60, 70], ax)
     assert ax.collections[0].get_offsets().tolist() == [[100, 50], [200, 60], [300, 70]]
@@ -253,6 +260,12 @@ def test_per_class_accuracy_puts_the_easiest_breed_first(ax):
     rows = [(b, m, a) for b, a in zip(BREEDS, (0.5, 0.9, 0.7), strict=True) for m in ("full", "lora")]
     plots.per_class_accuracy(pd.DataFrame(rows, columns=["breed", "method", "accuracy"]), ax)
     assert words(ax.get_yticklabels()) == ["dingo", "Samoyed", "beagle"]
+
+
+def test_accuracies_that_are_all_alike_are_shown_on_the_whole_scale(ax):
+    rows = [(breed, method, 0.0) for breed in BREEDS for method in ("full", "lora")]
+    plots.per_class_accuracy(pd.DataFrame(rows, columns=["breed", "method", "accuracy"]), ax)
+    assert ax.get_xlim() == (-0.03, 1.03)
 
 
 def test_confusion_writes_each_count_in_the_row_of_its_true_breed(ax):

@@ -12,7 +12,6 @@ from woofkit.plots import style
 from woofkit.results import percent
 from woofkit.stats.intervals import proportion_interval
 
-MOST_CLASSES = 20  # that a figure of classes shows
 TOP = 3  # how many of a picture's most probable classes are shown
 
 
@@ -96,13 +95,13 @@ def label_curve_figure(frame: pd.DataFrame) -> Figure:
 def per_class_accuracy(frame: pd.DataFrame, ax: Axes) -> Axes:
     """Draw one mark per class and method, easiest class first; `frame` has breed, method, accuracy (0 to 1).
 
-    Of more classes than MOST_CLASSES, the hardest are drawn.
+    Of more classes than style.MOST_CLASSES, the hardest are drawn.
     """
     table = frame.pivot(index="breed", columns="method", values="accuracy")
     hardest_last = table.mean(axis=1).sort_values(ascending=False, kind="stable").index
-    if len(hardest_last) > MOST_CLASSES:
-        ax.set_title(f"the {MOST_CLASSES} hardest of {len(hardest_last)} classes")
-    table = table.loc[hardest_last[-MOST_CLASSES:], frame["method"].unique()]
+    if len(hardest_last) > style.MOST_CLASSES:
+        ax.set_title(f"the {style.MOST_CLASSES} hardest of {len(hardest_last)} classes")
+    table = table.loc[hardest_last[-style.MOST_CLASSES :], frame["method"].unique()]
     style.row_axis(ax, table.index)
     rows = range(len(table))
     ax.hlines(rows, table.min(axis=1), table.max(axis=1), color="0.75", linewidth=3, zorder=1)
@@ -110,6 +109,8 @@ def per_class_accuracy(frame: pd.DataFrame, ax: Axes) -> Axes:
         ax.scatter(table[method], rows, s=130, edgecolors="white", zorder=2, **style.method_style(method))
     ax.set_xlabel("accuracy")
     style.percent_axis(ax.xaxis)
+    if np.ptp(ax.get_xlim()) < 0.12:  # all alike, such as 0 where the hardest of many classes have few images
+        ax.set_xlim(-0.03, 1.03)
     style.legend_beside(ax)
     return ax
 
@@ -117,15 +118,15 @@ def per_class_accuracy(frame: pd.DataFrame, ax: Axes) -> Axes:
 def confusion(matrix: np.ndarray, class_names: Sequence[str], ax: Axes, of: np.ndarray | None = None) -> Axes:
     """Draw a confusion matrix of counts (C, C): one row per true class, shaded by share of the row.
 
-    Of more classes than MOST_CLASSES, those with the most errors, to either side, are drawn: errors in `of`, by default
-    the matrix itself. Panels that share their rows need the same `of`.
+    Of more classes than style.MOST_CLASSES, those with the most errors, to either side, are drawn: errors in `of`, by
+    default the matrix itself. Panels that share their rows need the same `of`.
     """
     matrix = np.asarray(matrix)
     if matrix.shape != (len(class_names), len(class_names)):
         raise ValueError(f"a matrix of shape {matrix.shape} does not fit {len(class_names)} class names")
     judged = matrix if of is None else np.asarray(of)
     errors = judged.sum(0) + judged.sum(1) - 2 * np.diag(judged)
-    worst = np.sort(np.argsort(-errors, kind="stable")[:MOST_CLASSES])
+    worst = np.sort(np.argsort(-errors, kind="stable")[: style.MOST_CLASSES])
     counts = pd.DataFrame(matrix, class_names, class_names)
     shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0).iloc[worst, worst]
     counts = counts.iloc[worst, worst]

@@ -111,8 +111,15 @@ def _part_patches(parts: Sequence[int], part_names: Sequence[str]) -> list[Patch
 
 
 def class_balance(counts: Mapping[str, Mapping[str, int]], ax: Axes) -> Axes:
-    """Draw the images of each breed as one bar per split; `counts` is split -> breed -> number."""
+    """Draw the images of each breed as one bar per split; `counts` is split -> breed -> number.
+
+    Of more classes than style.MOST_CLASSES, those with the fewest images are drawn.
+    """
     frame = pd.DataFrame({split: dict(by_breed) for split, by_breed in counts.items()})
+    if len(frame) > style.MOST_CLASSES:
+        ax.set_title(f"the {style.MOST_CLASSES} smallest of {len(frame)} classes")
+        smallest = frame.sum(axis=1).sort_values(kind="stable").index[: style.MOST_CLASSES]
+        frame = frame[frame.index.isin(smallest)]
     colors = [SPLIT_COLORS.get(split, style.OTHER.color) for split in frame]
     frame.plot.barh(ax=ax, width=0.8, color=colors, legend=False)
     for bars in ax.containers:

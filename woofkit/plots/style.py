@@ -41,6 +41,7 @@ METHODS = {
 METHOD_WORDS = METHOD_NAMES | {"original": "original", "random": "random map", "centre": "centre map"}
 MAPS = {"attention": Look("#56B4E9", "o"), "rollout": Look("#CC79A7", "s"), "relevance": Look("#882255", "D")}
 MAP_NAMES = {"attention": "Attention of CLS", "rollout": "Rollout", "relevance": "Class relevance"}
+MOST_CLASSES = 20  # that a figure of classes shows
 OTHER = Look("#999999", "*")  # of a method, split or layer that has no look of its own
 FONT = "DejaVu Sans"  # comes with matplotlib: a figure looks alike everywhere
 # For class names in scripts that it lacks, where one of these is installed.
