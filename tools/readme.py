@@ -21,6 +21,7 @@ from tools.bench.accuracy import accuracies_markdown
 from tools.bench.result import as_markdown, gpu_markdown
 from tools.bench.scale import hours_markdown, scale_markdown
 from tools.command import run_on_study
+from tools.fuzz.table import faults_markdown
 from tools.overview import answer_markdown, overview_markdown
 from woofkit.config import PROJECT_ROOT, ConfigError, resolve_path
 from woofkit.files import RESULTS, require_folder, write_atomic
@@ -34,7 +35,10 @@ from woofkit.tables.sweeps import kept_markdown
 
 FILES = tuple(
     PROJECT_ROOT / name
-    for name in ("README.md", "docs/results.md", "docs/speed.md", "docs/clusters.md", "docs/your-own-pictures.md")
+    for name in (
+        "README.md",
+        *(f"docs/{page}.md" for page in ("results", "speed", "clusters", "your-own-pictures", "running")),
+    )
 )  # whichever exist
 FIGURES = PROJECT_ROOT / "figures"
 
@@ -149,6 +153,10 @@ def _accuracies(path: Path) -> str:
     return accuracies_markdown(pd.read_csv(path))
 
 
+def _faults(path: Path) -> str:
+    return faults_markdown(pd.read_csv(path))
+
+
 def _forgetting(path: Path) -> str:
     return forgetting_markdown(pd.read_csv(path))
 
@@ -167,6 +175,7 @@ RENDERED = {
     "hours": ("gpu.json", lambda _: hours_markdown()),
     "gpu": ("gpu.json", _gpu),
     "speed_accuracy": ("speed_accuracy.csv", _accuracies),
+    "faults": ("faults.csv", _faults),
     "sweep-drawings": ("sweep_rigor-small.csv", lambda _: kept_markdown(kept_runs("sketchwoof", every=True))),
     "sweep-photographs": ("sweep_imagewoof.csv", lambda _: kept_markdown(kept_runs("imagewoof", every=True))),
     "forgetting-drawings": ("forgetting_sketchwoof_demo.csv", _forgetting),

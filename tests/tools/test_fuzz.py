@@ -4,6 +4,7 @@ import os
 import random
 import re
 import signal
+from importlib import import_module
 
 import pandas as pd
 import pytest
@@ -16,6 +17,8 @@ from tools.fuzz.trial import Place, in_child
 
 @pytest.fixture
 def place(tmp_path):
+    for name in ("requests", "tqdm.auto", "filelock"):  # once here, and not in every trial's process
+        import_module(name)
     return Place(tmp_path, random.Random(5))
 
 
