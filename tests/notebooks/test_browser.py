@@ -360,6 +360,14 @@ def test_the_site_opens_from_disk_without_a_network(browser, test_study):
         broken = "() => [...document.images].filter(image => !image.naturalWidth).length"
         assert page.evaluate(broken) == 0
         page.go_back(wait_until="load")
+    page.set_viewport_size({"width": 703, "height": 1032})  # A4 within its margins
+    page.emulate_media(media="print")
+    cut = (
+        "() => [...document.querySelectorAll('.wide, pre, table, img')].filter(e => e.scrollWidth > e.clientWidth + 2)"
+    )
+    for path in site.glob("*.html"):
+        page.goto(path.as_uri())
+        assert page.evaluate(f"({cut})().length") == 0, path.name
     page.goto((site / "bets.html").as_uri())
     assert page.locator(".bet").count() > 10
     assert len(re.findall(rb"/Type /Page\b", page.pdf(prefer_css_page_size=True))) == 1  # one sheet of A4
