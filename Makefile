@@ -52,8 +52,11 @@ $(INSTALLED): requirements.txt pyproject.toml
 	@$(VENV_PY) -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true
 	@touch $@
 
+# The shell reads PARAMS, so that quotes hold words together: PARAMS='data_dir="/my pictures" epochs=3'
+GIVEN = set -- $(PARAMS); for each do set -- "$$@" -p "$$each"; shift; done;
+
 study: $(INSTALLED)
-	$(VENV_PY) -m woofkit run --profile $(PROFILE) $(addprefix -p ,$(PARAMS))
+	@$(GIVEN) $(VENV_PY) -m woofkit run --profile $(PROFILE) "$$@"
 
 # Two processes of one thread each take two thirds of the time of one process of two: most models here are tiny.
 PAGED := tests/notebooks/test_notebooks.py tests/notebooks/test_browser.py
@@ -84,7 +87,7 @@ attention: $(INSTALLED)
 	$(VENV_PY) -m woofkit attention --profile $(PROFILE) $(ATTENTION)
 
 sweep: $(INSTALLED)
-	$(VENV_PY) -m woofkit sweep $(SWEEP) $(addprefix -p ,$(PARAMS)) $(addprefix --cluster ,$(CLUSTER))
+	@$(GIVEN) $(VENV_PY) -m woofkit sweep $(SWEEP) "$$@" $(addprefix --cluster ,$(CLUSTER))
 
 site: $(INSTALLED)
 	$(VENV_PY) -m tools.site --profile $(PROFILE)

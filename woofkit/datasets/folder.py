@@ -39,7 +39,7 @@ SHARES = {"test": 0.2, "val": 0.2}  # of a class, split off
 LEAST = {"train": 2, "val": 1, "test": 2}  # pictures of each class; an interval needs two to test on
 COPY = 0.9  # similarity from which two pictures are copies: re-lit copies have 0.93 and more, others 0.6 and less
 FEW = 200  # pictures that are read before other processes have started
-SHOWN = 20  # files that a message names
+SHOWN, SHOWN_FILES = 20, 200  # classes and files that a message names
 
 
 class Pictures(NamedTuple):
@@ -68,8 +68,11 @@ def find_pictures(
     kept = _inspected(root, list(labels), cache, log)
     unreadable = kept["unreadable"]
     if unreadable and not skip_unreadable:
-        named = [f"{shown(key)} ({why})" for key, why in list(unreadable.items())[:SHOWN]]
-        more = f" and {len(unreadable) - SHOWN} more" if len(unreadable) > SHOWN else ""
+        by_reason = defaultdict(list)
+        for key, why in list(unreadable.items())[:SHOWN_FILES]:
+            by_reason[why].append(shown(key))
+        named = [f"{', '.join(keys)} ({why})" for why, keys in by_reason.items()]
+        more = f" and {len(unreadable) - SHOWN_FILES} more" if len(unreadable) > SHOWN_FILES else ""
         raise ConfigError(
             f"{len(unreadable)} of {len(labels):,} images in {str(root)!r} cannot be read: {'; '.join(named)}{more}. "
             "Mend or remove them, or set skip_unreadable to leave them out"
