@@ -36,7 +36,8 @@ VENV_PY   := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install study test test-long lab student teacher projector attention sweep site readme backbone bench fuzz
+.PHONY: help install study test test-laws test-pages test-long lab student teacher projector attention sweep site readme
+.PHONY: backbone bench fuzz
 
 help:
 	@sed -n '/^# /s/^# //p' Makefile
@@ -44,12 +45,13 @@ help:
 install: $(INSTALLED)
 
 # The stamp is written last, so an installation that broke off is taken up again.
-# pip compiles on one core what compileall does on all of them. Some packages bring templates that are no Python: true.
+# pip would compile on one core; compileall takes all, and leaves out what hardly anything imports. Some packages bring
+# templates that are no Python, for which it fails.
 $(INSTALLED): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "woofkit needs Python 3.11 or newer; try: make PYTHON=python3.11 $(MAKECMDGOALS)")'
 	test -x $(VENV_PY) || $(PYTHON) -m venv $(VENV)
 	$(VENV_PY) -m pip install --disable-pip-version-check --no-compile $(WHEELS) -r requirements.txt
-	@$(VENV_PY) -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true
+	@$(VENV_PY) -m compileall -qq -j 0 -x '/(tests?|transformers)/' $(VENV)/lib || true
 	@touch $@
 
 # The shell reads PARAMS, so that quotes hold words together: PARAMS='data_dir="/my pictures" epochs=3'
@@ -60,13 +62,19 @@ study: $(INSTALLED)
 
 # Two processes of one thread each take two thirds of the time of one process of two: most models here are tiny.
 PAGED := tests/notebooks/test_notebooks.py tests/notebooks/test_browser.py
-LAWS  := OMP_NUM_THREADS=1 $(VENV_PY) -m pytest tests $(addprefix --ignore ,$(PAGED)) -n 2 --dist worksteal
-PAGES := $(VENV_PY) -m pytest $(PAGED) -s
+LAWS  := OMP_NUM_THREADS=1 $(VENV_PY) -m pytest tests $(addprefix --ignore ,$(PAGED)) -n 2 --dist worksteal -p no:nbmake
+PAGES := OMP_NUM_THREADS=1 $(VENV_PY) -m pytest $(PAGED) -s
 
+# Both at once: a browser and a server wait much, and where notebooks want the same model, one waits for the other.
 test: $(INSTALLED)
 	$(VENV_PY) -m ruff check .
 	$(VENV_PY) -m ruff format --check .
+	$(MAKE) -j 2 test-laws test-pages
+
+test-laws: $(INSTALLED)
 	$(LAWS)
+
+test-pages: $(INSTALLED)
 	$(PAGES)
 
 test-long: $(INSTALLED)

@@ -671,7 +671,7 @@ def test_a_neighbours_adapter_answers_and_the_base_is_given_back(study, tmp_path
     assert "argmax(1)" in say(ask_logits)
     assert "afterwards the base is not what it was" in say(left_on)
     assert "the base alone" in say(lambda base, path, images: base(images).detach().argmax(1))
-    for odd in ("6", torch.zeros(20), Unprintable(), leaves):  # each time the test's drawings are drawn anew
+    for odd in ("6", torch.zeros(20), Unprintable(), leaves):
         assert say(odd).startswith("Wrong")
         assert say(lambda *_arguments, odd=odd: odd).startswith("Wrong")
     assert say(nothing) == say(None) == UNANSWERED

@@ -1,7 +1,9 @@
 """Laws of the runs explorer: every run is there once, in the order and with the settings that were asked for."""
 
+import io
 import json
 import re
+from functools import cache
 from html import unescape
 
 import matplotlib.pyplot as plt
@@ -13,8 +15,10 @@ from matplotlib.text import Text
 from helpers import alts, control, median_seconds, message, page, pictures, walk, words
 from woofkit.config import ConfigError, LoRAConfig, TrainConfig
 from woofkit.files import write_json
+from woofkit.plots.pages import curves_png
 from woofkit.results import load_runs, write_history, write_predictions
 from woofkit.stats.intervals import mcnemar_test
+from woofkit.widgets import runs
 from woofkit.widgets.runs import read_runs, runs_explorer, runs_figure
 
 RUN_FILTERS = ("profile", "method", "dataset")
@@ -44,6 +48,16 @@ def root(tmp_path):
     make_run(runs, "demo/zero-shot-r0-s0-dddddddd", "zero-shot", accuracy=0.1, extra={"date": "2026-03-01T00:00:00"})
     make_run(runs, "paper/full-r0-s0-eeeeeeee", accuracy=0.95, dataset="imagewoof", epochs=7)
     return runs
+
+
+@cache
+def curves_of(table, method):
+    return curves_png(pd.read_csv(io.StringIO(table)), method)
+
+
+@pytest.fixture(autouse=True)
+def equal_curves_are_drawn_once(monkeypatch):
+    monkeypatch.setattr(runs, "curves_png", lambda history, method: curves_of(history.to_csv(index=False), method))
 
 
 @pytest.fixture
