@@ -36,8 +36,8 @@ VENV_PY   := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install study test test-laws test-pages test-long lab student teacher projector attention sweep site readme
-.PHONY: backbone bench fuzz
+.PHONY: help install study lab student teacher projector attention sweep site readme backbone bench fuzz
+.PHONY: test test-laws test-pages test-long
 
 help:
 	@sed -n '/^# /s/^# //p' Makefile
