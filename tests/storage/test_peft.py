@@ -25,11 +25,10 @@ RSLORA = LoRAConfig(rank=6, alpha=3.0, rslora=True, modules_to_save=("norm", "he
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}
 
 
-@pytest.fixture
-def vit():
-    """The study's architecture, all twelve blocks, on images small enough for a test."""
+def vit(depth):
+    """The study's architecture, which has twelve blocks, on images small enough for a test."""
     torch.manual_seed(0)
-    return timm.create_model("vit_tiny_patch16_224", img_size=48, num_classes=10).eval()
+    return timm.create_model("vit_tiny_patch16_224", img_size=48, num_classes=10, depth=depth).eval()
 
 
 def oracle(model: nn.Module, config: LoRAConfig) -> nn.Module:
@@ -72,15 +71,18 @@ def apart(ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> float:
 
 
 @pytest.mark.parametrize(
-    "dtype", [pytest.param(torch.float32, marks=pytest.mark.long), torch.float64], ids=["float32", "float64"]
+    ("dtype", "depth"),
+    [pytest.param(torch.float32, 12, marks=pytest.mark.long), (torch.float64, 3)],
+    ids=["float32", "float64"],
 )
 @pytest.mark.parametrize("config", [PAPER, RSLORA], ids=["LoRA", "rsLoRA"])
 @pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam])
-def test_outputs_gradients_and_twenty_steps_agree_with_peft(vit, kind, config, dtype):
+def test_outputs_gradients_and_twenty_steps_agree_with_peft(kind, config, dtype, depth):
+    model = vit(depth)
     torch.manual_seed(1)
     images, labels = torch.randn(6, 3, 48, 48, dtype=dtype), torch.arange(6)
-    ours = add_lora(copy.deepcopy(vit).to(dtype), config)
-    theirs = oracle(copy.deepcopy(vit).to(dtype), config)
+    ours = add_lora(copy.deepcopy(model).to(dtype), config)
+    theirs = oracle(copy.deepcopy(model).to(dtype), config)
     together = pairs(ours, theirs)
     assert sum(p.numel() for p in theirs.parameters() if p.requires_grad) == sum(p.numel() for _, p, _ in together)
     with torch.no_grad():
@@ -93,9 +95,9 @@ def test_outputs_gradients_and_twenty_steps_agree_with_peft(vit, kind, config, d
     rate = {torch.optim.SGD: 0.02, torch.optim.Adam: 1e-3}[kind]
     optimizers = [kind([p for p in m.parameters() if p.requires_grad], lr=rate) for m in (ours, theirs)]
     for step in range(20):
-        for model, optimizer in zip((ours, theirs), optimizers, strict=True):
+        for each, optimizer in zip((ours, theirs), optimizers, strict=True):
             optimizer.zero_grad()
-            nn.functional.cross_entropy(model(images), labels).backward()
+            nn.functional.cross_entropy(each(images), labels).backward()
         if step == 0:
             assert apart([p.grad for _, p, _ in together], [q.grad for *_, q in together]) < TOLERANCE[dtype]
             before = [p.detach().clone() for _, p, _ in together]
@@ -104,7 +106,7 @@ def test_outputs_gradients_and_twenty_steps_agree_with_peft(vit, kind, config, d
     if kind is torch.optim.Adam:
         # A shift of all keys changes no attention: their bias has no gradient but rounding, which Adam blows up
         # to whole steps, in a direction that means nothing.
-        keys = slice(vit.embed_dim, 2 * vit.embed_dim)
+        keys = slice(model.embed_dim, 2 * model.embed_dim)
         for name, *both in together:
             if name.endswith("qkv.lora_bias"):
                 for parameter in both:
