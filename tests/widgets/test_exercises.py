@@ -257,7 +257,7 @@ def test_the_papers_three_parts_are_judged_one_by_one(capsys):
         ((13_824, 768, 2_314), "adapters: this is one block, and there are 12; biases: this is one block"),
         ((12 * 12 * 768, 12 * 192, 384), "`proj` is missing; biases: `qkv` is missing; norm and head: the head is"),
         ((165_888, 6_912, 2_304), "biases: `proj` is missing; norm and head: the head has a bias"),
-        ((12 * 12 * 960, 0, 1_930), "A stands twice"),
+        ((12 * 12 * 960, 0, 1_930), "A appears twice"),
         (("165888", np.int64(9216), torch.tensor(2314)), "Right"),
         (("many", [1], None), "adapters: write one whole number"),
         ((np.zeros(3), torch.ones(2), Unprintable()), "write one whole number"),
@@ -598,7 +598,7 @@ def test_a_rank_is_predicted_before_it_is_run(study, capsys):
     assert say(1, None, None, run_rank) == UNANSWERED
     refused = {
         "two accuracies": (1, 10, 80, run_rank),
-        "in percent": (1, 10, (0.7, 0.8), run_rank),
+        "in per cent": (1, 10, (0.7, 0.8), run_rank),
         "the lower first": (1, 10, (80, 70), run_rank),
         "from 1 to 192, not one": ("one", 10, (0, 100), run_rank),
         "not 0": (0, 10, (0, 100), run_rank),
