@@ -54,7 +54,7 @@ def lab(test_study):
             yield f"http://127.0.0.1:{port}"
         finally:
             server.terminate()
-            server.wait(120)  # a kernel that is just starting is waited for
+            server.wait(30)
 
 
 @pytest.fixture(scope="module")
@@ -311,6 +311,7 @@ def test_explorers_answer_on_a_narrow_page_while_a_cell_runs_and_say_what_they_a
     page.reload()
     hints.first.wait_for()
     assert all(hint.is_visible() for hint in hints.all())
+    notebook.wait_until_idle()  # a server does not stop while a kernel is starting
 
 
 def test_stop_in_the_monitor_saves_what_was_learned(page, lab, test_study):
