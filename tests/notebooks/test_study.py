@@ -1,6 +1,7 @@
 """Refused before anything starts, or run to its end; nothing half-done passes for finished."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -314,3 +315,12 @@ def test_papermill_by_itself_is_refused_a_misspelt_name_and_understood_in_yaml_1
     assert refused.returncode
     assert "unknown parameter 'learning_rate': allowed are" in refused.stderr
     assert papermill("-f", "own.yaml", "--log-output").stderr.count("0.001\n") == 1
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+@pytest.mark.parametrize("target", ["study", "sweep"])
+def test_make_hands_quoted_parameters_on(target):
+    given = ["VENV_PY=printf '[%s]'", """PARAMS=data_dir="/my pictures" lr='1e-3'"""]
+    command = ["make", "--old-file", ".venv/.installed", target, *given]
+    said = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=True).stdout
+    assert said.endswith("[-p][data_dir=/my pictures][-p][lr=1e-3]")
