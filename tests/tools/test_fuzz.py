@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from tools.fuzz import outside
-from tools.fuzz.__main__ import fuzz, main
-from tools.fuzz.table import faults_markdown, keep
+from tools.fuzz.__main__ import KINDS, fuzz, main
+from tools.fuzz.table import KEPT, faults_markdown, keep
 from tools.fuzz.trial import Place, in_child
 
 
@@ -62,6 +62,14 @@ def test_kept_rows_stay_until_their_kind_is_tried_again(tmp_path):
         keep(pd.DataFrame([about | {"kind": kind, "tried": tried}]), ["a", "b"], tmp_path / "kept.csv")
     kept = pd.read_csv(tmp_path / "kept.csv")
     assert list(zip(kept["kind"], kept["tried"], strict=True)) == [("a", 1), ("b", 2)]
+
+
+def test_of_every_kind_in_the_kept_table_enough_was_tried_and_nothing_lost():
+    enough = {kind.__doc__: times for kind, times in KINDS.items()}
+    kept = pd.read_csv(KEPT)
+    assert set(kept["kind"]) <= enough.keys()
+    assert (kept["tried"] >= kept["kind"].map(enough)).all()
+    assert kept[["lost", "tracebacks"]].to_numpy().sum() == 0
 
 
 @pytest.mark.long
