@@ -18,8 +18,6 @@ from woofkit.config import ConfigError, LoRAConfig
 from woofkit.lora import add_lora, lora_layers, merge_lora
 from woofkit.storage.peft import CONFIG_FILE, WEIGHTS_FILE
 
-peft = pytest.importorskip("peft")
-
 PAPER = LoRAConfig.paper(rank=5)
 RSLORA = LoRAConfig(rank=6, alpha=3.0, rslora=True, modules_to_save=("norm", "head"))
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}
@@ -33,6 +31,8 @@ def vit(depth):
 
 def oracle(model: nn.Module, config: LoRAConfig) -> nn.Module:
     """PEFT's model with the settings of ours."""
+    import peft  # not above: it takes seconds of every process that collects the tests
+
     settings = peft.LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
@@ -133,6 +133,8 @@ ADAPTERS = {
 
 @pytest.mark.parametrize("config", ADAPTERS.values(), ids=ADAPTERS)
 def test_peft_reads_what_we_export_and_we_read_it_back(small_vit, images, tmp_path, config):
+    import peft
+
     model = train_a_little(add_lora(copy.deepcopy(small_vit), config), images)
     export_peft(model, config, tmp_path)
     with warnings.catch_warnings():
@@ -169,6 +171,8 @@ def test_we_read_what_peft_saves(small_vit, images, tmp_path, config):
 
 
 def test_layers_of_different_rank_and_scaling_become_one_rank_with_the_same_update(small_vit, images, tmp_path):
+    import peft
+
     settings = peft.LoraConfig(
         r=2,
         lora_alpha=3,
