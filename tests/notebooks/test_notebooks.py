@@ -64,4 +64,4 @@ def test_they_make_a_site(copies):
     root = copies.parent / "runs" / "test"
     shutil.copytree(copies, root / "notebooks")
     contents = write_site("test", str(root.parent))
-    assert {path.stem for path in contents.parent.glob("*.html")} == {"index", "glossary", *NOTEBOOKS}
+    assert {path.stem for path in contents.parent.glob("*.html")} == {"index", "glossary", "bets", *NOTEBOOKS}
