@@ -242,6 +242,20 @@ def test_a_member_that_climbs_out_is_refused(serve, files, tmp_path, name):
     assert names(tmp_path) == ["data"]
 
 
+@pytest.mark.parametrize("circle", [("imagewoof2-160/a",), ("imagewoof2-160/a", "imagewoof2-160/b"), (".",)])
+@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE])
+def test_links_in_a_circle_are_refused(serve, tmp_path, circle, kind):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for name, link in zip(circle, circle[1:] + circle[:1], strict=True):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, link
+            tar.addfile(member)
+    with pytest.raises(ConfigError, match="imagewoof2-160"):
+        fetch_archive(serve(packed.getvalue()).archive(), tmp_path)
+    assert names(tmp_path) == []
+
+
 PARTS = st.sampled_from(["..", ".", "", "imagewoof2-160", "train", "val", WNIDS[0], "evil", "CON", "a" * 300, "\u202e"])
 KINDS = st.sampled_from(
     [tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE]

@@ -219,8 +219,9 @@ def _download(archive: Archive, root: Path) -> Path:
     return packed
 
 
-# What tarfile and gzip raise of an archive that is cut, damaged, or has a file where another name needs a folder.
-BROKEN = (tarfile.TarError, zlib.error, gzip.BadGzipFile, EOFError, KeyError, UnicodeError)
+# What tarfile and gzip raise of an archive that is cut, damaged, has a file where another name needs a folder, or links
+# that lead round in a circle.
+BROKEN = (tarfile.TarError, zlib.error, gzip.BadGzipFile, EOFError, KeyError, UnicodeError, RecursionError)
 BROKEN += (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
