@@ -63,9 +63,9 @@ def answer_markdown() -> str:
 
 
 def _difference(effect: Effect) -> str:
-    """LoRA minus full fine-tuning, in points, and whether the 95 % interval shows a difference."""
+    """LoRA minus full fine-tuning, in points, and whether the 95% interval shows a difference."""
     value, low, high = (100 * number for number in effect[:3])
-    numbers = f"({value:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f})"
+    numbers = f"({value:+.1f} points, 95% interval {low:+.1f} to {high:+.1f})"
     if low <= 0 <= high:
         return f"no difference between LoRA and full fine-tuning is shown {numbers}"
     return f"LoRA is {'ahead of' if value > 0 else 'behind'} full fine-tuning {numbers}"

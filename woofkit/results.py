@@ -426,8 +426,8 @@ def set_apart(others: Sequence[str]) -> list[list[str]]:
 
 
 def percent(fraction: float) -> str:
-    """A fraction in per cent with one decimal: 0.8978 is "89.8 %"."""
-    return f"{100 * fraction:.1f} %"
+    """A fraction in per cent with one decimal: 0.8978 is "89.8%"."""
+    return f"{100 * fraction:.1f}%"
 
 
 def read_answers(runs: Sequence[Path], last: bool = False) -> tuple[np.ndarray, np.ndarray]:

@@ -70,8 +70,8 @@ def test_the_papers_numbers_on_the_usual_scale():
 
 
 def test_a_table_in_markdown_and_its_empty_cells():
-    table = markdown_table(["", "kept"], [["lora", "80.1 %"], ["", "-"]], "lr")
-    assert table.splitlines() == ["| | kept |", "|---|---:|", "| lora | 80.1 % |", "|  | - |"]
+    table = markdown_table(["", "kept"], [["lora", "80.1%"], ["", "-"]], "lr")
+    assert table.splitlines() == ["| | kept |", "|---|---:|", "| lora | 80.1% |", "|  | - |"]
     assert markdown_table(["a", "b"], []) == "| a | b |\n|---|---|"
 
 
@@ -89,8 +89,8 @@ def test_the_results_table_shows_what_was_measured_and_a_dash_for_what_was_not()
     missing = dict.fromkeys(("seconds", "images_per_second", "peak_memory_mb"))
     zero_shot = {"method": "zero-shot", "accuracy": 0.5, "low": 0.4, "high": 0.6, "loss": 1.0, **missing}
     text = table_of({"method": "full"}, {"trainable_parameters": 0, **zero_shot})
-    assert "| full fine-tuning | 80.0 % (76.0 to 83.0) | 0.500 | 5,526,346 | 61 | 50.0 | 900 | 22.00 |" in text
-    assert "| zero-shot | 50.0 % (40.0 to 60.0) | 1.000 | 0 | - | - | - | 22.00 |" in text
+    assert "| full fine-tuning | 80.0% (76.0 to 83.0) | 0.500 | 5,526,346 | 61 | 50.0 | 900 | 22.00 |" in text
+    assert "| zero-shot | 50.0% (40.0 to 60.0) | 1.000 | 0 | - | - | - | 22.00 |" in text
     assert text.endswith("500 test images. Measured 2026-01-02, M, bf16.")
 
 
@@ -102,16 +102,16 @@ def test_runs_that_differ_in_their_seed_alone_make_one_row_of_means():
         shared | {"accuracy": 0.50, "seconds": 30.0, "seed": 0, "lr": 1e-4},
     )
     interval = mean_of_intervals([0.88, 0.92], [0.86, 0.90], [0.90, 0.94])
-    expected = f"| LoRA, lr 0.001 | 90.0 % ({100 * interval.low:.1f} to 100.0) | 0.500 | 9 | 15 |"
+    expected = f"| LoRA, lr 0.001 | 90.0% ({100 * interval.low:.1f} to 100.0) | 0.500 | 9 | 15 |"
     assert expected in text
-    assert "| LoRA, lr 0.0001 | 50.0 % (0.0 to 100.0) | 0.500 | 9 | 30 |" in text
-    assert "By seed: LoRA, lr 0.001: 88.0 %, 92.0 %; LoRA, lr 0.0001: 50.0 %." in text
+    assert "| LoRA, lr 0.0001 | 50.0% (0.0 to 100.0) | 0.500 | 9 | 30 |" in text
+    assert "By seed: LoRA, lr 0.001: 88.0%, 92.0%; LoRA, lr 0.0001: 50.0%." in text
 
 
 def test_accuracy_on_images_new_to_the_backbone_stands_below_the_table():
     unseen = {"unseen_accuracy": 0.8, "unseen_accuracy_low": 0.7, "unseen_accuracy_high": 0.9}
     text = table_of(unseen | {"profile": "paper", "num_test_images": 3929, "num_unseen_images": 162.0})
-    assert "on the 162 test images that pretraining has not seen: LoRA 80.0 % (70.0 to 90.0)." in text
+    assert "on the 162 test images that pretraining has not seen: LoRA 80.0% (70.0 to 90.0)." in text
 
 
 def test_peak_memory_sees_what_a_block_holds_and_not_what_was_there_before():

@@ -274,7 +274,7 @@ def test_explorers_answer_on_a_narrow_page_while_a_cell_runs_and_say_what_they_a
     dog = notebook.widget("start from")
     assert dog.get_by_text("before the change (grey)").count() == 2
     press_on_slider(dog, "leg length", "ArrowRight")
-    dog.get_by_text("leg length 51 %").first.wait_for()
+    dog.get_by_text("leg length 51%").first.wait_for()
 
     explorer = notebook.widget("show the strongest")
     press_on_slider(explorer, "block", "ArrowLeft")

@@ -156,7 +156,7 @@ def test_the_card_says_what_the_model_is_and_how_good(run_of, tmp_path, no_onnx)
     metrics = read_metrics(run)
     for words in (
         "# test_vit: 2 classes, LoRA",
-        f"**{100 * metrics['test_accuracy']:.1f} %** (95 % interval ",
+        f"**{100 * metrics['test_accuracy']:.1f}%** (95% interval ",
         "on 4 test images",
         "They are few: of a single class this says little",
         "images: 8 training, 4 validation, 4 test",
@@ -173,7 +173,7 @@ def test_the_card_says_what_the_model_is_and_how_good(run_of, tmp_path, no_onnx)
     assert "drawing" not in card
     seen = metrics | {"unseen_accuracy": 0.5, "unseen_accuracy_low": 0.4, "unseen_accuracy_high": 0.6}
     card = model_card(load_finished(run), seen | {"num_unseen_images": 1}, [])
-    assert "On the 1 of them that ImageNet's training images do not hold: **50.0 %** (95 % interval 40.0 %" in card
+    assert "On the 1 of them that ImageNet's training images do not hold: **50.0%** (95% interval 40.0%" in card
 
 
 def test_the_card_says_plainly_what_has_met_only_drawings(run_of):

@@ -87,7 +87,7 @@ def trained(monkeypatch):
 def test_the_pictures_are_described_with_what_they_can_show(parameters):
     text = describe_pictures(load_sweep("own", parameters))
     assert text.startswith("2 classes: 16 train (8 or more per class), 6 val (3 or more per class), 6 test (3 or more")
-    assert "an accuracy of 90 % is known to about 24.0 points to either side" in text
+    assert "an accuracy of 90% is known to about 24.0 points to either side" in text
     assert text.endswith("Each training has 40 steps, which is few: try `-p epochs 7`.")
     enough = load_sweep("own", parameters | {"epochs": 7})
     assert describe_pictures(enough) == text.partition(" Each training")[0]
@@ -107,9 +107,9 @@ def test_the_probe_answers_before_anything_else_is_trained_and_the_answer_grows(
     assert recommend(parameters, log=log) == 0
     methods, first = answers[0]
     assert methods == 1
-    assert "**Only one way has been measured: linear probe, with 80.2 % (" in first
+    assert "**Only one way has been measured: linear probe, with 80.2% (" in first
     assert first.endswith("## What more labels would bring\n\nNot measured yet.\n")
-    assert "| linear probe | 15 | 0.001 | 90.0 % (82.6 to 94.5) | 80.2 % (" in first
+    assert "| linear probe | 15 | 0.001 | 90.0% (82.6 to 94.5) | 80.2% (" in first
     assert "| LoRA | not yet | not yet | not yet | not yet |" in first
     assert len(answers) == 7  # after the probe, its curve, three searches, all seeds, fewer labels
     assert list(dict.fromkeys(order)) == ["probe", "lora", "full", "bitfit"]
@@ -117,9 +117,9 @@ def test_the_probe_answers_before_anything_else_is_trained_and_the_answer_grows(
     last = answers[-1][1]
     assert not lacking(
         last,
-        "**Take BitFit, if accuracy is what counts: 95.2 % (",
-        "beat it. LoRA (95.2 %) may be as good or better, which these test images cannot tell; it trains more.",
-        "| LoRA | 14 | 0.001 | 90.0 % (82.6 to 94.5) | 95.2 % (",
+        "**Take BitFit, if accuracy is what counts: 95.2% (",
+        "beat it. LoRA (95.2%) may be as good or better, which these test images cannot tell; it trains more.",
+        "| LoRA | 14 | 0.001 | 90.0% (82.6 to 94.5) | 95.2% (",
         ", 3 seeds | 2.2 min | 40.0 MB | 1 kB | not measured |",
         "Nothing can be forgotten: the weights were random.",
         "Zero-shot (training nothing) is left out",

@@ -38,11 +38,11 @@ def test_the_overlay_covers_the_image_patch_by_patch_height_first(ax):
 
 
 def test_the_comparison_is_on_one_scale_with_a_column_per_model_and_a_row_per_dog():
-    captions = {"full": ["beagle 98 %", "dingo 55 %"]}
+    captions = {"full": ["beagle 98%", "dingo 55%"]}
     fig = plots.attention_comparison([PICTURE] * 2, even(1, 3, 2), BREEDS[:2], captions, label="times even")
     assert len(overlays(fig)) == 6
     assert {overlay.get_clim() for overlay in overlays(fig)} == {(0, 3)}
-    assert {"Original", "Full fine-tuning", "LoRA", "beagle", "dingo", "dingo 55 %", "times even"} <= texts(fig)
+    assert {"Original", "Full fine-tuning", "LoRA", "beagle", "dingo", "dingo 55%", "times even"} <= texts(fig)
 
 
 def test_differences_from_the_original_have_columns_and_a_scale_of_their_own_with_zero_in_the_middle():
@@ -66,9 +66,9 @@ def test_the_comparison_refuses_maps_and_titles_that_do_not_fit_the_images():
 def test_the_explorers_grid_gives_each_kind_of_map_one_scale_and_a_colour_bar():
     maps = {"attention": {"full": np.ones((4, 4)), "lora": 2 * np.ones((4, 4))}}
     maps["relevance"] = {"full": 5 * np.ones((4, 4)), "lora": np.ones((4, 4))}
-    fig = explorer_grid(PICTURE, maps, {"full": "beagle, 90 %", "lora": "dingo, 80 %"}, "3 · beagle")
+    fig = explorer_grid(PICTURE, maps, {"full": "beagle, 90%", "lora": "dingo, 80%"}, "3 · beagle")
     assert [overlay.get_clim()[1] for overlay in overlays(fig)] == pytest.approx([2, 5, 2, 5])
-    assert {"Full fine-tuning", "LoRA", "beagle, 90 %", "Class relevance", "3 · beagle"} <= texts(fig)
+    assert {"Full fine-tuning", "LoRA", "beagle, 90%", "Class relevance", "3 · beagle"} <= texts(fig)
 
 
 def test_map_rows_give_each_quantity_a_scale_that_its_models_share():

@@ -54,7 +54,7 @@ def test_seed_dots_put_every_seed_in_its_row_with_the_mean_and_the_interval(ax):
     assert spans(ax) == [(0.89, 0, 0.93, 0), (0.86, 1, 0.92, 1)]
     assert [line.get_xdata()[0] for line in ax.lines] == pytest.approx([0.91, 0.89])
     assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
-    assert {"91.0 %", "89.0 %"} <= set(texts(ax))
+    assert {"91.0%", "89.0%"} <= set(texts(ax))
     with pytest.raises(ValueError, match="accuracy must be fractions from 0 to 1"):
         seed_dots(seeds().assign(accuracy=88.0), ax)
 

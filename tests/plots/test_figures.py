@@ -251,7 +251,7 @@ def test_a_stack_adds_up_and_its_marker_stands_where_it_was_measured(ax):
 def test_accuracies_are_fractions_shown_in_per_cent(ax):
     frame = pd.DataFrame({"method": ["full", "lora"], "accuracy": [0.9, 0.857], "low": 0.8, "high": 0.95})
     plots.accuracy_intervals(frame, ax)
-    assert {"90.0 %", "85.7 %", "Full fine-tuning", "LoRA"} <= set(texts(ax))
+    assert {"90.0%", "85.7%", "Full fine-tuning", "LoRA"} <= set(texts(ax))
     with pytest.raises(ValueError, match="fractions from 0 to 1, not per cent"):
         plots.accuracy_intervals(frame.assign(accuracy=90.0), ax)
 
@@ -286,7 +286,7 @@ def test_top_predictions_stand_beside_their_picture_the_likeliest_first():
     assert [ax.images[0].get_array()[0, 0, 0] for ax in (before, after)] == [10, 20]
     assert words(one.get_yticklabels()) == ["dingo", "beagle", "Samoyed"]
     assert [bar.get_width() for bar in other.patches] == [0.5, 0.4, 0.1]
-    assert {"50 %", "40 %"} <= set(texts(other))
+    assert {"50%", "40%"} <= set(texts(other))
     assert one.get_xlim() == other.get_xlim()
     two = plots.top_predictions([picture()], ("a",), probabilities[:1, :2], BREEDS[:2])  # no more bars than classes
     assert words(two.axes[1].get_yticklabels()) == ["dingo", "beagle"]

@@ -279,7 +279,7 @@ def test_the_best_lr_has_the_best_validation_accuracy_and_the_test_has_no_say(wr
     sweep = load_sweep(write_sweep(SEARCH.replace("[1e-4, 1e-3]", "[1e-5, 1e-4, 1e-3, 1e-2]")))
     for number, accuracy in enumerate((0.1, 0.7, 0.6, 0.5, 0.1, 0.1, 0.2, 0.1)):
         pretend(sweep, number, accuracy, test_accuracy=1 - accuracy)
-    found = ("0.0001, validation accuracy 70.0 %", "0.001, validation accuracy 20.0 %")
+    found = ("0.0001, validation accuracy 70.0%", "0.001, validation accuracy 20.0%")
     for search, lr, words in zip(sweep.searches, (1e-4, 1e-3), found, strict=True):
         assert do(sweep, "choose", search) == 0
         assert f"best learning rate of {search}: {words}\n" in capsys.readouterr().out
@@ -524,7 +524,7 @@ def test_the_table_in_words_has_a_line_for_runs_that_differ_in_their_seed_alone(
     targets: {method: lora, targets: [[attn.qkv], [attn.qkv, attn.proj]]}
     """
     lines = kept_lines(load_sweep(write_sweep(grids)), tmp_path)
-    assert lines[2].startswith("| seeds, the best rate | full fine-tuning | 0.0004 |  | 2 | 75.0 % (")
+    assert lines[2].startswith("| seeds, the best rate | full fine-tuning | 0.0004 |  | 2 | 75.0% (")
     assert lines[3].startswith("| seeds, the best rate | LoRA")
     words = ["1 epoch", "2 epochs", "`attn.qkv` and `attn.proj`", "`attn.qkv`"]
     assert [line.split(" | ")[3] for line in lines[4:8]] == words

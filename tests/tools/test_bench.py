@@ -315,6 +315,6 @@ def test_accuracies_are_told_by_variant_and_seed():
     table = table.assign(low=0.8, high=0.9, num_val_images=200, num_train_images=600)
     table = table.assign(date="2026-01-02T03:04", machine="a machine", torch="2")
     text = accuracies_markdown(table)
-    assert "| as it is | 85.0 % (80.0, 90.0) | - |" in text
-    assert "| two products | - | 70.0 % (70.0) |" in text
-    assert "An image more or less is 0.5 points; the 95 % interval of one accuracy is about 5.0 points" in text
+    assert "| as it is | 85.0% (80.0, 90.0) | - |" in text
+    assert "| two products | - | 70.0% (70.0) |" in text
+    assert "An image more or less is 0.5 points; the 95% interval of one accuracy is about 5.0 points" in text

@@ -93,7 +93,7 @@ def test_kept_results_of_several_files_become_one_table(project):
     text = (project / "README.md").read_text()
     table = text[text.index("<!-- results:imagewoof -->") : text.index("<!-- /results:imagewoof -->")].splitlines()
     assert [line.split("|")[1].strip() for line in table if line.startswith("|")][2:] == ["clean", "paper"]
-    assert "88.8 % (87.8 to 89.8)" in table[3]
+    assert "88.8% (87.8 to 89.8)" in table[3]
     assert "Measured 2026-11-24, two cores, bf16" in table[-1]
 
 

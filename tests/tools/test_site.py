@@ -63,7 +63,7 @@ def write_study(runs):
     (folder / "notebooks").mkdir(parents=True)
     for name in NOTEBOOKS:
         put(folder, name)
-    (folder / "results.md").write_text("| method | accuracy |\n|---|---:|\n| LoRA | 85.8 % |\n")
+    (folder / "results.md").write_text("| method | accuracy |\n|---|---:|\n| LoRA | 85.8% |\n")
     return folder
 
 
@@ -176,7 +176,7 @@ def test_every_picture_has_words(pages):
 def test_the_contents_name_the_study_its_results_and_each_notebook(pages):
     page = pages["index.html"]
     assert f">{PROJECT_ROOT.joinpath('README.md').read_text().splitlines()[0][2:]}</h1>" in page
-    assert "85.8 %" in page
+    assert "85.8%" in page
     assert "Profile demo, run on 2026-11-24" in page
     for name in NOTEBOOKS:
         assert f'<a href="{name}.html">{name[:2]} · What is <em>{name[3:]}</em>?</a></h3>' in page
@@ -404,7 +404,7 @@ TABLE = pd.DataFrame({"accuracy": [0.9]}, index=["LoRA"])._repr_html_()
     ("output", "shown"),
     [
         (new_output("stream", text="a < b\n"), '<pre class="printed">a &lt; b\n</pre>'),
-        (new_output("stream", text="1 %\r50 %\rdone\n"), '<pre class="printed">done\n</pre>'),
+        (new_output("stream", text="1%\r50%\rdone\n"), '<pre class="printed">done\n</pre>'),
         (new_output("stream", name="stderr", text="\x1b[31ma < b\x1b[0m"), '<pre class="stderr">a &lt; b</pre>'),
         (new_output("error", ename="E", evalue="e", traceback=["E:", "\x1b[31me"]), '<pre class="stderr">E:\ne</pre>'),
         (new_output("display_data", {VIEW: {}, "text/plain": "VBox()"}), NOTE),

@@ -132,7 +132,7 @@ def test_a_selection_without_images_is_a_sentence(splits):
     box = dataset_browser(splits, {"train": frame(splits["train"], splits["train"].labels)})
     control(box, "wrong predictions only").value = True
     assert "train, wrong predictions: there is no such image" in words(box)
-    assert "right on 30 of 30 images: 100.0 %" in words(box)
+    assert "right on 30 of 30 images: 100.0%" in words(box)
     assert titles(box) == []
     control(box, "breed").value = 0
     control(box, "wrong predictions only").value = False
@@ -146,10 +146,10 @@ def test_a_caption_says_number_breed_answer_and_whether_it_is_right(splits, box)
     sure = round(100 * np.exp(2) / (np.exp(2) + 9))
     while 0 not in numbers(box):
         control(box, "next page ▶").click()
-    assert f"0 · {imagewoof.BREEDS[0]} {imagewoof.BREEDS[1]}, {sure} % ✗ wrong" in words(box)
-    assert f"0 · {imagewoof.BREEDS[0]}; the model says {imagewoof.BREEDS[1]}, {sure} %: wrong" in alts(box)
+    assert f"0 · {imagewoof.BREEDS[0]} {imagewoof.BREEDS[1]}, {sure}% ✗ wrong" in words(box)
+    assert f"0 · {imagewoof.BREEDS[0]}; the model says {imagewoof.BREEDS[1]}, {sure}%: wrong" in alts(box)
     assert len(alts(box)) == len(titles(box))
-    assert "The model is right on 26 of 40 images: 65.0 %" in words(box)
+    assert "The model is right on 26 of 40 images: 65.0%" in words(box)
 
 
 def test_right_and_wrong_differ_in_word_sign_colour_and_line(box):

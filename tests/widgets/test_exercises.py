@@ -509,9 +509,7 @@ def test_the_label_curve_is_mended_by_equal_steps(capsys):
 
     given = {
         "Right: steps": equal_steps,
-        "Not mended yet. Steps at each share of the labels: 100 %: 95, 50 %: 50, 10 %: 10, 5 %: 5": lambda f, n, b, e: (
-            e
-        ),
+        "Not mended yet. Steps at each share of the labels: 100%: 95, 50%: 50, 10%: 10, 5%: 5": lambda f, n, b, e: e,
         "fewer labels make shorter epochs": lambda f, n, b, e: max(1, round(e * f)),
         "Wrong, but nearly": lambda f, n, b, e: round(e / f),
         "round them": lambda f, n, b, e: e * 19 / 7.3,

@@ -177,9 +177,9 @@ def test_the_strongest_patches_are_shown_rounded_up(percent):
 
 def test_a_verdict_names_breed_probability_and_whether_it_is_right():
     probabilities = torch.tensor([0.1, 0.87, 0.03])
-    assert verdict(probabilities, 1, BREEDS) == "breed b, 87 % (right)"
-    assert verdict(probabilities, 2, BREEDS) == "breed b, 87 % (wrong)"
-    assert verdict(probabilities, None, BREEDS) == "breed b, 87 %"
+    assert verdict(probabilities, 1, BREEDS) == "breed b, 87% (right)"
+    assert verdict(probabilities, 2, BREEDS) == "breed b, 87% (wrong)"
+    assert verdict(probabilities, None, BREEDS) == "breed b, 87%"
 
 
 def test_the_controls_choose_the_map_that_is_shown(models, pixels, drawn):
@@ -253,7 +253,7 @@ def test_the_words_say_what_is_shown(models, pixels, box):
     control(box, "show the strongest").value = 50
     size = np.abs(ExplorerMaps(models, pixels, TRANSFORM).map(Choice(1, "lora", "original", layer=2)))
     held = np.sort(size.ravel())[-8:].sum() / size.sum()
-    assert f"8 of 16 patches are shown, with {100 * held:.0f} % of the difference." in words(box)
+    assert f"8 of 16 patches are shown, with {100 * held:.0f}% of the difference." in words(box)
 
 
 def test_each_picture_has_words_for_those_who_cannot_see_it(box):

@@ -153,4 +153,4 @@ def test_a_cell_that_changes_its_models_changes_no_answer(explorers, models):
         control(explorers[name], label).value = first
     assert shown() == before
     control(explorers["attention"], "image").value = 1  # not recorded before
-    assert "10 %" not in words(explorers["attention"])
+    assert "10%" not in words(explorers["attention"])

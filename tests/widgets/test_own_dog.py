@@ -150,7 +150,7 @@ def test_the_answers_are_the_models_own(models, box):
         assert f"{method_name(name)} says {verdict(probabilities, None, BREEDS)}" in text
         for label in np.argsort(-probabilities)[:3]:
             distance = trait_distance(replace(SAMOYED, coat_color="black"), breed_traits(BREEDS[label]))
-            assert f"{BREEDS[label]} {100 * probabilities[label]:.0f} % distance {distance:.2f}" in text
+            assert f"{BREEDS[label]} {100 * probabilities[label]:.0f}% distance {distance:.2f}" in text
 
 
 def test_the_bars_are_as_long_as_the_probabilities(models):
@@ -165,12 +165,12 @@ def test_the_words_say_what_was_changed_and_which_breed_is_near(box):
     assert "Nearest breed by traits: Samoyed (0.00)" in words(box)
     trait(box, "ear_shape").value = "drop"
     trait(box, "leg_length").value = 0.8
-    assert "Samoyed with leg length 80 %, not 50 %; ear shape drop, not pricked." in words(box)
+    assert "Samoyed with leg length 80%, not 50%; ear shape drop, not pricked." in words(box)
     distance = trait_distance(SAMOYED, replace(SAMOYED, ear_shape="drop", leg_length=0.8))
     assert f"Nearest breed by traits: Samoyed ({distance:.2f})" in words(box)
     control(box, "pose").value = "portrait"
     assert "A portrait shows neither legs nor tail" in words(box)
-    assert alts(box)[0].startswith("A drawn dog, portrait: Samoyed with leg length 80 %")
+    assert alts(box)[0].startswith("A drawn dog, portrait: Samoyed with leg length 80%")
 
 
 def test_it_opens_on_a_standing_dog_with_the_change_asked_for(models, drawn):

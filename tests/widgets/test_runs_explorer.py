@@ -91,11 +91,11 @@ def state(box):
 def test_every_run_is_there_with_what_was_measured(box):
     rows = {row[3]: row for row in table(box)}
     assert heading(box) == "runs 1 to 5 of 5"
-    assert rows["90.0 % (88.0 to 91.0)"] == [
+    assert rows["90.0% (88.0 to 91.0)"] == [
         "2",
         "LoRA",
         "demo",
-        "90.0 % (88.0 to 91.0)",
+        "90.0% (88.0 to 91.0)",
         "0.001",
         "12",
         "5",
@@ -105,7 +105,7 @@ def test_every_run_is_there_with_what_was_measured(box):
         "177,418",
         "2026-01-02",
     ]
-    assert rows["60.0 % (58.0 to 61.0)"][1] == "LoRA, stopped in epoch 2"
+    assert rows["60.0% (58.0 to 61.0)"][1] == "LoRA, stopped in epoch 2"
 
 
 def test_what_was_not_trained_has_no_settings_of_training(box):
@@ -362,7 +362,7 @@ def test_two_runs_on_the_same_images_have_their_difference_with_its_interval_and
     test = mcnemar_test(np.arange(40) < 30, (np.arange(40) >= 20) & (np.arange(40) < 32))
     assert "Both runs saw the same 40 pictures." in text
     assert "Full fine-tuning gets 20 right that LoRA gets wrong; LoRA gets 2 right that Full fine-tuning" in text
-    assert "Full fine-tuning is ahead by 45.0 points (95 % interval +" in text
+    assert "Full fine-tuning is ahead by 45.0 points (95% interval +" in text
     assert f"McNemar's exact p = {test.p_value:.2g}). Chance alone rarely does that." in text
     turned = words(compare(root, LORA, FULL))
     assert re.search(r"ahead by 45.0 points .*?\)", turned)[0] == re.search(r"ahead by 45.0 points .*?\)", text)[0]
@@ -372,7 +372,7 @@ def test_a_difference_that_chance_makes_is_called_so(root):
     add_answers(root, FULL, range(30))
     add_answers(root, LORA, range(1, 32))
     text = words(compare(root, FULL, LORA))
-    assert "LoRA is ahead by 2.5 points (95 % interval -" in text
+    assert "LoRA is ahead by 2.5 points (95% interval -" in text
     assert "p = 1). That may be chance." in text
     add_answers(root, LORA, range(30))
     assert "No picture tells them apart." in words(compare(root, FULL, LORA))

@@ -119,7 +119,7 @@ def test_a_monitor_says_what_became_of_what_never_began():
 def test_what_trains_nothing_has_a_monitor_all_the_same(tiny_run):
     watch = TrainingMonitor()
     watch.begin(replace(tiny_run, method="zero-shot"), 0, [])
-    watch.end("zero-shot: test accuracy 50.0 %")
+    watch.end("zero-shot: test accuracy 50.0%")
     assert "no epoch has ended yet" in watch.curves.value
     assert watch.bar.value == 0
 

@@ -27,7 +27,7 @@ VARIANTS = {  # the settings of each
 def measure_accuracies(path: Path, seeds: int, num_val: int = 1000, **train_options: Any) -> pd.DataFrame:
     """Train full and LoRA with every variant and seed: one row each in the CSV file `path`; what is there stays.
 
-    Accuracy and loss are those on `num_val` validation drawings after the last epoch, with Wilson's 95 % interval.
+    Accuracy and loss are those on `num_val` validation drawings after the last epoch, with Wilson's 95% interval.
     `train_options` are settings of TrainConfig other than the demo's.
     """
     rows = pd.read_csv(path).to_dict("records") if path.exists() else []
@@ -53,13 +53,13 @@ def accuracies_markdown(table: pd.DataFrame) -> str:
         for method in METHODS:
             per_cent = 100 * rows.loc[rows["method"] == method, "accuracy"]
             single = ", ".join(f"{accuracy:.1f}" for accuracy in per_cent)
-            cells.append(f"{per_cent.mean():.1f} % ({single})" if single else "-")
+            cells.append(f"{per_cent.mean():.1f}% ({single})" if single else "-")
         lines.append(f"| {variant} | {' | '.join(cells)} |")
     one = table.iloc[0]
     notes = (
         f"Accuracy on {int(one['num_val_images']):,} validation drawings after training on "
         f"{int(one['num_train_images'])}: the mean over seeds, and each. An image more or less is "
-        f"{100 / one['num_val_images']:.1f} points; the 95 % interval of one accuracy is about "
+        f"{100 / one['num_val_images']:.1f} points; the 95% interval of one accuracy is about "
         f"{50 * (table['high'] - table['low']).mean():.1f} points to either side. Measured {one['date'][:10]}, "
         f"{one['machine']}, PyTorch {one['torch']}."
     )

@@ -93,7 +93,7 @@ def as_markdown(result: Mapping[str, Any]) -> str:
         lines.append(f"| {where}: {one['title']} | {one['median']:.2f} | {one['low']:.2f} to {one['high']:.2f} |")
     settings, environment = result["settings"], result["environment"]
     shares = [
-        f"{result['steps'][key]['title']} {100 * share['median']:.0f} % ({100 * share['model']['median']:.0f} %)"
+        f"{result['steps'][key]['title']} {100 * share['median']:.0f}% ({100 * share['model']['median']:.0f}%)"
         for key, share in result["share_of_peak"].items()
     ]
     notes = (

@@ -80,7 +80,7 @@ class Key(NamedTuple):
 
 
 class Effect(NamedTuple):
-    """A number with its 95 % interval, what it is for each seed, and what it was measured on.
+    """A number with its 95% interval, what it is for each seed, and what it was measured on.
 
     `freedom`: the degrees of freedom of an interval that is Student's; few seeds have few. `confirmatory`: measured on
     seeds and images that nothing was looked at before.

@@ -111,7 +111,7 @@ def cost_effects(costs: pd.DataFrame, runs: Mapping[str, Path]) -> dict[Key, Eff
     """What each method takes over what another takes, from `costs.measure_costs` and a finished run of each.
 
     Counts have no interval; memory is that of the tensors which a step holds. The interval of time is about the median
-    of the rounds' ratios: of nine rounds from the second to the eighth, which holds it in 96 %; of seven or fewer from
+    of the rounds' ratios: of nine rounds from the second to the eighth, which holds it in 96%; of seven or fewer from
     the first to the last.
     """
     by_method = costs.set_index("method")
@@ -183,7 +183,7 @@ def rate_effects(frame: pd.DataFrame) -> dict[Key, Effect]:
 def best_rate(frame: pd.DataFrame, search: Group) -> tuple[float, float, float] | None:
     """The rate with the best mean validation accuracy, and an interval that holds the best one.
 
-    A rate may be the best unless its mean over seeds is shown to lie below the highest, one-sided at 2.5 %, by the
+    A rate may be the best unless its mean over seeds is shown to lie below the highest, one-sided at 2.5%, by the
     variance that neither rate nor seed explains (on these validation images). The interval reaches half a step of the
     grid beyond the rates that may be the best, and from 0 or to infinity where a rate at the edge may be. None without
     two seeds, or if the highest mean is at the edge: a better rate may lie beyond.

@@ -76,7 +76,7 @@ WORDS = {  # hypothesis -> claim, the paper's words, ours
     ),
 }
 LEAD, DELETION = Key(Quantity.LEAD, "lora", "full", FEW_MINUS_ALL), Key(Quantity.DELETION, "lora", "centre", MAP)
-OUTSIDE_DOG = f"spends at most {100 * OUTSIDE:g} % on patches without any dog"
+OUTSIDE_DOG = f"spends at most {100 * OUTSIDE:g}% on patches without any dog"
 CONDITIONS = {
     "H0": _of_both(
         "beats the untouched backbone by a point", Key(Quantity.ACCURACY, "", "untouched", BEST_LR), margin=POINT

@@ -1,10 +1,10 @@
-"""How a claim is judged: by conditions fixed before the measurement, each on one effect with its 95 % interval.
+"""How a claim is judged: by conditions fixed before the measurement, each on one effect with its 95% interval.
 
 A condition sets a threshold: a limit and a margin beyond it that would matter. It is supported if the effect is
 significantly beyond the threshold, contradicted if it is significantly short of it, and undecided in between: both
 verdicts carry the same burden. A hypothesis holds if all its conditions do, and is contradicted if one of them is. Each
 of the two families of tests over all hypotheses is corrected (Holm), so that a false verdict of either kind, on any
-hypothesis, has a chance of at most 2.5 %, and of both together at most 5 %.
+hypothesis, has a chance of at most 2.5%, and of both together at most 5%.
 """
 
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from woofkit.claims.effects import COUNTED, Effect, Effects, Key
 from woofkit.stats.seeds import holm
 
 SUPPORTED, CONTRADICTED, UNDECIDED, UNMEASURED = "supported", "contradicted", "undecided", "not measured"
-ALPHA = 0.025  # of each family; a condition's own test then agrees with its 95 % interval
+ALPHA = 0.025  # of each family; a condition's own test then agrees with its 95% interval
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Judgement(NamedTuple):
 
 
 def p_values(condition: Condition, effect: Effect) -> PValues:
-    """The two one-sided tests at the threshold, by the Student's (or normal) distribution of the 95 % interval.
+    """The two one-sided tests at the threshold, by the Student's (or normal) distribution of the 95% interval.
 
     Of an interval that is not symmetric, the side towards the threshold counts. What was counted is certain. A measured
     effect whose interval has no width, because too few images differ, proves nothing: of its error nothing is known.
@@ -101,7 +101,7 @@ def p_values(condition: Condition, effect: Effect) -> PValues:
 
 
 def judge(condition: Condition, effect: Effect | None) -> str:
-    """A condition's verdict by itself: its 95 % interval lies beyond the threshold, short of it, or holds it."""
+    """A condition's verdict by itself: its 95% interval lies beyond the threshold, short of it, or holds it."""
     if effect is None:
         return UNMEASURED
     beyond, short = p_values(condition, effect)

@@ -67,7 +67,7 @@ def part_measures(maps: Tensor, masks: Tensor) -> dict[str, Tensor]:
 
 
 def with_intervals(values: Mapping[str, Mapping[str, Tensor]]) -> pd.DataFrame:
-    """Means over dogs with 95 % bootstrap intervals, one row per model and measure.
+    """Means over dogs with 95% bootstrap intervals, one row per model and measure.
 
     A measure that has no value on any of the dogs is left out.
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 # From how many images of training on compiling pays. On a CPU it takes about a minute and saves a tenth of each step;
-# on an H100 it takes 27 s and saves 45 % (14,400 instead of 8,100 images/s in full fine-tuning with batches of 128).
+# on an H100 it takes 27 s and saves 45% (14,400 instead of 8,100 images/s in full fine-tuning with batches of 128).
 COMPILE_FROM = {"cpu": 40_000, "cuda": 500_000}
 
 Forward = Callable[[nn.Module, Tensor], Tensor]

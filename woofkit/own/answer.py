@@ -98,7 +98,7 @@ def _resolution(facts: Facts) -> str:
     except ValueError:
         return f"{images:,} test images are too few to show any difference with certainty: take this as a first hint."
     return (
-        f"{images:,} test images show differences from about {points:.0f} points on (with power 80 %, if two methods "
+        f"{images:,} test images show differences from about {points:.0f} points on (with power 80%, if two methods "
         "disagree on a tenth of the images); a smaller one may be there all the same."
     )
 
@@ -174,7 +174,7 @@ def _kept(facts: Facts, method: str) -> str:
 def _notes(facts: Facts) -> str:
     """What has to be known to read the table, in sentences."""
     lines = [
-        "Intervals are of 95 %; with several seeds they count images and seeds, otherwise images alone. Learning rates "
+        "Intervals are of 95%; with several seeds they count images and seeds, otherwise images alone. Learning rates "
         "were chosen on the validation images, nothing on the test images; the validation accuracy of the best of "
         "several rates is a little too high. Training is the mean of the runs on this machine.",
         facts.earlier,

@@ -50,7 +50,7 @@ def _accuracy(metrics: Mapping[str, Any], num_classes: int) -> str:
 
     def words(name: str) -> str:
         value, low, high = (percent(metrics[f"{name}_accuracy{end}"]) for end in ("", "_low", "_high"))
-        return f"**{value}** (95 % interval {low} to {high})"
+        return f"**{value}** (95% interval {low} to {high})"
 
     text = f"Test accuracy: {words('test')} on {metrics['num_test_images']:,} test images, none of which it trained on."
     if metrics["num_test_images"] < SMALL * num_classes:

@@ -31,7 +31,7 @@ from woofkit.sweeps.grid import Sweep
 from woofkit.sweeps.results import collect, read_outcome
 
 BEST, SEARCH = "seeds-best-lr", "lr"
-ROUNDS = 6  # of timed steps: their median lies between the first and the last in 97 % of cases
+ROUNDS = 6  # of timed steps: their median lies between the first and the last in 97% of cases
 DRAWINGS = 600  # of the litter: enough for an interval of three points to either side
 NOT_MEASURED = "What is forgotten is not measured yet."
 KEEPS_ALL = ("zero-shot", "probe")  # whose backbone stays as it was
@@ -194,7 +194,7 @@ def _hits(
     name = "the invented breeds that the bundled weights knew" if task.name == "litter" else "ImageNet (Imagenette)"
     earlier = (
         f"What is forgotten is measured on {len(task):,} images of {name}, with the weights' own head: untouched, they "
-        f"get {100 * untouched.mean():.1f} % of them right."
+        f"get {100 * untouched.mean():.1f}% of them right."
     )
     return hits, task.labels, earlier
 

@@ -106,7 +106,7 @@ def describe_pictures(sweep: Sweep) -> str:
     )
     half = 100 * 1.96 * (0.9 * 0.1 / len(splits["test"])) ** 0.5
     words = (
-        f"{len(splits['train'].class_names)} classes: {sizes}. On so many test images, an accuracy of 90 % is known to "
+        f"{len(splits['train'].class_names)} classes: {sizes}. On so many test images, an accuracy of 90% is known to "
         f"about {half:.1f} points to either side."
     )
     return f"{words} {_few_steps(sweep.study, len(splits['train']))}".strip()

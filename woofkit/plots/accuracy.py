@@ -159,7 +159,7 @@ def top_predictions(
         left.axis("off")
         top = np.argsort(-row, kind="stable")[:TOP]
         bars = right.barh(range(len(top)), row[top], 0.62, color=style.method_color("lora"))
-        right.bar_label(bars, [f"{100 * value:.0f} %" for value in row[top]], padding=4, fontsize=16)
+        right.bar_label(bars, [f"{100 * value:.0f}%" for value in row[top]], padding=4, fontsize=16)
         style.row_axis(right, [class_names[label] for label in top], fontsize=16)
         style.bars_alone(right)
         right.set_xlim(0, 1.18)

@@ -90,11 +90,11 @@ def refusal(words: str) -> str:
 
 
 def verdict(probabilities: Sequence[float], label: int | None, class_names: Sequence[str]) -> str:
-    """Return what a model says of a picture, how surely, and whether that is right: "beagle, 97 % (right)"."""
+    """Return what a model says of a picture, how surely, and whether that is right: "beagle, 97% (right)"."""
     probabilities = np.asarray(probabilities)
     predicted = int(probabilities.argmax())
     judged = "" if label is None else " (right)" if predicted == label else " (wrong)"
-    return f"{class_names[predicted]}, {100 * probabilities[predicted]:.0f} %{judged}"
+    return f"{class_names[predicted]}, {100 * probabilities[predicted]:.0f}%{judged}"
 
 
 def _lines(words: Sequence[str]) -> str:
@@ -137,7 +137,7 @@ def _thumbnail_figure(jpeg: bytes, caption: Caption) -> str:
         word, sign, color, style = JUDGED[caption.right]
         alt += f"; the model says {caption.says}: {word}"
         line = f"border-bottom: 6px {style} {color}"
-        words += f"<br>{escape(caption.says).replace(' %', '&nbsp;%')}<br><b>{sign} {word}</b>"
+        words += f"<br>{escape(caption.says)}<br><b>{sign} {word}</b>"
     picture = f'<div style="{line}">{img(jpeg, alt, "jpeg")}</div>'
     return f"<figure>{picture}<figcaption>{words}</figcaption></figure>"
 
@@ -172,7 +172,7 @@ def map_page(picture: np.ndarray, title: str, view: MapView, says: Mapping[str, 
     who, what = difference_name(*says), "difference" if signed else "map"
     lines = [f"{method_name(model)} says {words}." for model, words in says.items()]
     held = 100 * size[kept].sum() / max(size.sum(), 1e-12)
-    some = f"{kept.sum()} of {kept.size} patches are shown, with {held:.0f} % of the {what}."
+    some = f"{kept.sum()} of {kept.size} patches are shown, with {held:.0f}% of the {what}."
     lines.append("All patches are shown." if kept.all() else some)
     drawn = map_png(picture, np.where(kept, heatmap, 0), vmax, signed)
     alt = f"{who}: {caption}, over the picture {title}. {lines[-1]} The scale ends at {vmax:.2g} even shares."
@@ -258,11 +258,11 @@ def _answer(
         if before is not None:
             was = 100 * float(before[label])
             bar = bar.replace("height: 100%", "height: 62%")
-            bar += f'<div title="before: {was:.0f} %" style="width: {was:.2f}%; height: 38%; background: #888"></div>'
+            bar += f'<div title="before: {was:.0f}%" style="width: {was:.2f}%; height: 38%; background: #888"></div>'
         distance = f"distance {distances[name]:.2f}" if name in distances else ""
         rows.append(
             f'<span>{escape(name)}</span><div style="height: 0.9em; background: #8883">{bar}</div>'
-            f'<span style="text-align: right">{share:.0f} %</span><span>{distance}</span>'
+            f'<span style="text-align: right">{share:.0f}%</span><span>{distance}</span>'
         )
     grid = "display: grid; grid-template-columns: 190px minmax(60px, 1fr) 56px auto; gap: 2px 12px; align-items: center"
     look = f"{grid}; font-size: 18px; line-height: 1.35; margin-bottom: 12px; white-space: nowrap"

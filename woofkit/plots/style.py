@@ -120,7 +120,7 @@ def map_style(kind: str) -> dict[str, str]:
 def percent_axis(*axes: Axis) -> None:
     """Show fractions in per cent, with as many decimals as the ticks need."""
     for axis in axes:
-        axis.set_major_formatter(lambda share, _: f"{100 * share:.4g} %")
+        axis.set_major_formatter(lambda share, _: f"{100 * share:.4g}%")
 
 
 def row_axis(ax: Axes, names: Sequence[str], top: float = 0.5, borders: bool = False, **look: Any) -> None:

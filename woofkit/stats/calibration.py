@@ -32,7 +32,7 @@ def expected_calibration_error(
     the model's own confidences (Broecker and Smith, 2007, https://doi.org/10.1175/WAF993.1). Resampling adds the same
     upward bias once more, and so the interval is the "basic" one, 2 ECE - quantiles of the resampled, cut at 0; it
     begins at 0 where chance alone may explain the ECE (`p_value` above 1 - confidence). For a model that is too sure it
-    holds in about 92 % of cases with 500 images, and in 95 % with 2,000.
+    holds in about 92% of cases with 500 images, and in 95% with 2,000.
 
     Args:
         logits: (N, C); labels: int (N,).

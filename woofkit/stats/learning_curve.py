@@ -32,7 +32,7 @@ class Curve(NamedTuple):
 
 
 class Extrapolation(NamedTuple):
-    """The accuracy that is to be expected from `size` training images, with a 95 % interval."""
+    """The accuracy that is to be expected from `size` training images, with a 95% interval."""
 
     size: float
     value: float

@@ -79,7 +79,7 @@ def crossed_mean(values: np.ndarray, labels: np.ndarray, confidence: float = 0.9
 
     each at least 0. The interval is Student's, with Satterthwaite's degrees of freedom: few seeds that differ make it
     wide. It is about a new seed on new images, on average. Few seeds may look alike by chance: where they differ much
-    more than images make them, it holds in about 88 (two seeds), 91 (three) and 93 % (five) of cases instead of 95 %.
+    more than images make them, it holds in about 88 (two seeds), 91 (three) and 93% (five) of cases instead of 95%.
 
     Args:
         values: (S, N), one row per seed, one column per test image: answers, or their differences from a model
@@ -122,7 +122,7 @@ def paired_over_seeds(first: np.ndarray, second: np.ndarray, labels: np.ndarray,
 
 
 def mean_of_intervals(values: np.ndarray, lows: np.ndarray, highs: np.ndarray) -> Interval:
-    """The mean of a number that runs of several seeds have measured on the same images, each with its 95 % interval.
+    """The mean of a number that runs of several seeds have measured on the same images, each with its 95% interval.
 
     For numbers whose answers image by image are not at hand. The variance of the mean is that between the seeds, over
     their number, and that of the images, which all seeds share, from the mean width of the intervals; what both have in

@@ -64,7 +64,7 @@ def measures_markdown(record: Mapping[str, Any], table: pd.DataFrame) -> str:
     models = f"{settings['seeds']} models of each kind" if several else "one model of each kind"
     how = f"profile {settings['profile']}, {settings['model_name']}, learning rate {settings['lr']:g}"
     notes = (
-        f"{settings['dogs']} test images, {models} ({how}); means with 95 % intervals over "
+        f"{settings['dogs']} test images, {models} ({how}); means with 95% intervals over "
         f"{'images and seeds' if several else 'images'}. Densities: 1 is the even share. Areas are of the first seed's "
         f"models. Measured {environment['date'][:10]}, {environment['machine']}."
     )

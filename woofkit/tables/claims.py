@@ -47,7 +47,7 @@ def _seeds_can_show() -> str:
     points = 100 * decidable_difference(seeds, images, spread, margin=POINT)
     return (
         f"With {seeds} seeds of each method and {images:,} test images, a lead has to be about **{points:.1f} points** "
-        f"to be supported in 80 % of such tests, before Holm's correction. The margin is {100 * POINT:g} of them, and "
+        f"to be supported in 80% of such tests, before Holm's correction. The margin is {100 * POINT:g} of them, and "
         f"the seeds of a method differ by {100 * spread:.1f} points (standard deviation)."
     )
 
@@ -59,7 +59,7 @@ def _can_show(num_images: int) -> str:
         return f"{num_images:,} test images cannot show a difference of accuracy with any certainty."
     return (
         f"{num_images:,} test images can show a difference of accuracy of **{points:.1f} points** or more (by "
-        "McNemar's test, in 80 % of such tests, if the models differ on a tenth of the images)."
+        "McNemar's test, in 80% of such tests, if the models differ on a tenth of the images)."
     )
 
 

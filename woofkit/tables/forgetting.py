@@ -40,7 +40,7 @@ def forgetting_markdown(table: pd.DataFrame) -> str:
     first = table.iloc[0]
     notes = (
         f"{first['num_source_images']:,} images of the earlier task ({first['source']}); changes in points, with the "
-        "95 % interval over images and, where there are several, over seeds. "
+        "95% interval over images and, where there are several, over seeds. "
         f"Measured {first['date'][:10]}, {first['machine']}."
     )
     return f"{markdown_table(head, rows, 'l' + 'r' * (len(head) - 1))}\n\n{notes}"

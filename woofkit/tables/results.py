@@ -73,7 +73,7 @@ def results_markdown(frame: pd.DataFrame) -> str:
     frame = frame.assign(name=_row_names(frame), checkpoint_mb=frame["checkpoint_bytes"] / 1e6)
     several = frame["profile"].nunique() > 1
     names = ["profile", "method"] if several else ["method"]
-    head = [*names, "test accuracy (95 % interval)", *(title for title, _, _ in NUMBERS)]
+    head = [*names, "test accuracy (95% interval)", *(title for title, _, _ in NUMBERS)]
     rows = [
         [*([row.profile] if several else []), row.name, _accuracy(row.accuracy, row.low, row.high)]
         + [_number(getattr(row, column), form) for _, column, form in NUMBERS]

@@ -20,7 +20,7 @@ GRIDS = {
     "ranks": ("rank", "rank"),
     "targets": ("layers", "targets"),
 }
-HEAD = ("what varies", "method", "learning rate", "setting", "seeds", "test accuracy (95 % interval)")
+HEAD = ("what varies", "method", "learning rate", "setting", "seeds", "test accuracy (95% interval)")
 
 
 def kept_markdown(runs: pd.DataFrame) -> str:
@@ -54,7 +54,7 @@ def _in_words(setting: str, value: str | float | None) -> str:
         case "targets":
             return " and ".join(f"`{target}`" for target in ast.literal_eval(value))
         case "label_fraction":
-            return f"{100 * value:.0f} % of the labels"
+            return f"{100 * value:.0f}% of the labels"
         case "epochs":
             return f"{value} epoch{'s' if value > 1 else ''}"
     return f"rank {value:g}" if setting else ""

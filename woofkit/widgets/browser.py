@@ -130,7 +130,7 @@ def _caption(dataset: WoofDataset, said: pd.DataFrame | None, index: int) -> Cap
         return Caption(title)
     answer = said.loc[index]
     name = dataset.class_names[answer["predicted"]]
-    return Caption(title, f"{name}, {100 * answer['probability']:.0f} %", bool(answer["right"]))
+    return Caption(title, f"{name}, {100 * answer['probability']:.0f}%", bool(answer["right"]))
 
 
 def _score(said: pd.DataFrame | None) -> str:
@@ -138,5 +138,5 @@ def _score(said: pd.DataFrame | None) -> str:
     if said is None:
         return ""
     right, total = said["right"].sum(), len(said)
-    share = f": {100 * right / total:.1f} %" if total else ""
+    share = f": {100 * right / total:.1f}%" if total else ""
     return f"The model is right on {right:,} of {total:,} images{share}. Its answer stands below each true name."

@@ -108,7 +108,7 @@ def _page(model: nn.Module, config: LoRAConfig) -> str:
         ("gradients and Adam's moments", *(f"{STATE_BYTES * count / 1e6:.1f} MB" for count in counts)),
     ]
     picture = rank_lines_png(RANKS, {"these layers": _counts(model, config)}, total, **_marks(model, config))
-    words = f"{trained:,} of {total:,} parameters: {100 * trained / total:.2f} % of the model"
+    words = f"{trained:,} of {total:,} parameters: {100 * trained / total:.2f}% of the model"
     names, alt = ("this adapter", "full fine-tuning"), f"Trained parameters by rank; the star is at rank {config.rank}"
     return numbers_page(words, names, rows, sum_in_words(model, config), picture, alt)
 

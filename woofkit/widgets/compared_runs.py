@@ -79,7 +79,7 @@ def difference_in_words(folders: Sequence[Path], names: Sequence[str]) -> str:
     try:
         interval = paired_bootstrap(*correct, labels)
         low, high = sorted(100 * (end if test.difference >= 0 else -end) for end in interval[1:3])
-        sure = f"95 % interval {low:+.1f} to {high:+.1f}, "
+        sure = f"95% interval {low:+.1f} to {high:+.1f}, "
     except ValueError:  # a class with one picture: nothing to resample
         sure = ""
     measured = f"{ahead} {100 * abs(test.difference):.1f} points ({sure}McNemar's exact p = {test.p_value:.2g})."

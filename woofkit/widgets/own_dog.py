@@ -138,13 +138,13 @@ def _words(name: str) -> str:
 
 
 def _differences(traits: Traits, breed: Traits) -> list[str]:
-    """What is not as the breed has it: ["ear shape drop, not pricked", "leg length 80 %, not 50 %"]."""
+    """What is not as the breed has it: ["ear shape drop, not pricked", "leg length 80%, not 50%"]."""
     pairs = {name: (_written(getattr(traits, name)), _written(getattr(breed, name))) for name in NAMES}
     return [f"{_words(name)} {now}, not {was}" for name, (now, was) in pairs.items() if now != was]
 
 
 def _written(value: str | float) -> str:
-    return value if isinstance(value, str) else f"{100 * value:.0f} %"
+    return value if isinstance(value, str) else f"{100 * value:.0f}%"
 
 
 def _nearest(distances: Mapping[str, float]) -> str:

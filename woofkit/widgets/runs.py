@@ -229,7 +229,7 @@ def _method(run: dict[str, Any]) -> str:
 def _cells(run: dict[str, Any]) -> list[str]:
     """The words for COLUMNS, after the run's number."""
     stopped = "" if pd.isna(run["stopped_epoch"]) else f", stopped in epoch {run['stopped_epoch']:g}"
-    accuracy = "{:.1f} % ({:.1f} to {:.1f})".format(*(100 * run[column] for column in INTERVAL))
+    accuracy = "{:.1f}% ({:.1f} to {:.1f})".format(*(100 * run[column] for column in INTERVAL))
     numbers = [NOTHING if pd.isna(run[column]) else format(run[column], form) for column, form in NUMBERS.values()]
     return [_method(run) + stopped, run["profile"], accuracy, *numbers, run["date"][:10]]
 

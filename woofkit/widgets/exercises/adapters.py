@@ -225,7 +225,7 @@ def check_own_rank(study: StudyConfig, rank: Any, parameters: Any, accuracy: Any
     foreseen = bounds[0] <= measured <= bounds[1]
     surprise = "as you predicted." if foreseen else "which is a surprise. What explains it?"
     count = f"Right: {counted:,} parameters train" if guess == counted else _off(guess, counted, rank)
-    return f"{count}. At rank {rank} the test accuracy is {measured:.1f} %, {surprise}"
+    return f"{count}. At rank {rank} the test accuracy is {measured:.1f}%, {surprise}"
 
 
 def _off(guess: float, counted: int, rank: int) -> str:

@@ -16,7 +16,7 @@ MODEL = "vit_tiny_patch16_224"
 
 @checker
 def check_images_needed(answer: Any) -> str:
-    """How many test images give a 95 % interval of at most ± 1 point at an accuracy of 90 %."""
+    """How many test images give a 95% interval of at most ± 1 point at an accuracy of 90%."""
     if unanswered(answer):
         return UNANSWERED
     n = as_number(answer)

@@ -120,7 +120,7 @@ def check_label_curve(epochs_at: Any, images: int = 600, batch_size: int = 32, e
     if not all(number.is_integer() and number >= 1 for number in numbers):
         return f"Wrong: epochs are whole numbers from 1 on, and yours are {shown(given, 80)}; round them."
     steps = [int(number) * each for number, each in zip(numbers, per_epoch, strict=True)]
-    listed = ", ".join(f"{100 * f:.0f} %: {step}" for f, step in zip(FRACTIONS, steps, strict=True))
+    listed = ", ".join(f"{100 * f:.0f}%: {step}" for f, step in zip(FRACTIONS, steps, strict=True))
     if all(abs(step - wanted) <= each / 2 for step, each in zip(steps, per_epoch, strict=True)):
         return f"Right: steps at each share of the labels: {listed}. What differs now is the labels alone."
     if all(number == epochs for number in numbers):
