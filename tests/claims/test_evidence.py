@@ -176,6 +176,20 @@ def test_a_sweeps_effects_are_those_that_were_planted(tmp_path):
     assert judged["H7"] == UNMEASURED  # of LoRA
 
 
+def test_images_that_were_looked_at_before_count_in_no_effect(tmp_path):
+    """On the first 500 every method is wrong: the effects of the others are as if those did not exist."""
+    frame = sweep_frame(tmp_path)
+    fresh = sweep_effects(frame, skip=500)
+    assert {effect.source for effect in fresh.values()} == {"3 seeds, 500 test images"}
+    for path in frame["run"]:
+        file = Path(path) / "predictions.parquet"
+        kept = pd.read_parquet(file)
+        kept.loc[:499, "label"] = -1
+        kept.to_parquet(file)
+    assert sweep_effects(frame, skip=500) == fresh
+    assert sweep_effects(frame)[LEAD].value == pytest.approx(fresh[LEAD].value / 2)
+
+
 def test_the_gain_of_more_epochs_is_that_of_the_last_epochs(tmp_path):
     """Both trainings select an early epoch, which is the same; by their last epochs the longer one has lost."""
     frame = sweep_frame(tmp_path)
@@ -316,6 +330,9 @@ def test_a_confirmatory_effect_counts_before_one_over_more_seeds(tmp_path):
     write_kept(tmp_path, "rigor", "2026-02-01", {AHEAD: Effect(0.3, 0.2, 0.4, (0.3,) * 9)})
     kept = kept_effects("sketchwoof", tmp_path)[AHEAD._replace(world="drawings")]
     assert (kept.value, kept.confirmatory) == (0.1, True)
+    rate = Key(Quantity.RATE, "lora", "full")
+    write_kept(tmp_path, "confirm", "2026-01-01", {rate: Effect(10, 5, 20)})
+    assert not kept_effects("sketchwoof", tmp_path)[rate._replace(world="drawings")].confirmatory  # of the search
 
 
 def test_what_the_repository_keeps_is_read():
@@ -398,7 +415,7 @@ def forgetting(monkeypatch, tmp_path):
     monkeypatch.setattr(evidence_study, "load_source_task", lambda *_, **__: toy)
     monkeypatch.setattr(evidence_study, "kept_hits", hits)
     monkeypatch.setattr(evidence_study, "hits_path", lambda root, name, task, run: tmp_path / name)
-    sweep = SimpleNamespace(study=StudyConfig())
+    sweep = SimpleNamespace(name="rigor", study=StudyConfig())
     return lambda frame: evidence_study.forgetting_effects(sweep, frame, "", lambda line: None)
 
 

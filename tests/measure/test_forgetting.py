@@ -99,6 +99,10 @@ def test_litter_drawings_are_of_no_other_stream_and_carry_their_breed(monkeypatc
     litter = load_source_task(nn.Linear(1, 4), transform_for(32), num_drawings=8, log=lambda _: None)
     assert litter.labels.tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
     assert litter.pixels.shape == (8, 3, 32, 32)
+    others = load_source_task(nn.Linear(1, 4), transform_for(32), num_drawings=8, start=6, log=lambda _: None)
+    assert others.labels.tolist() == [2, 3, 0, 1, 2, 3, 0, 1]
+    assert torch.equal(others.pixels[0], litter.pixels[6])
+    assert others.fingerprint != litter.fingerprint
     breed = sketch.litter(4, 20260)[1]
     drawn = sketch.draw_dog(breed, seed=source_tasks.SOURCE_SEED, index=5, size=32).image
     assert torch.equal(litter.pixels[5], torch.from_numpy(drawn).permute(2, 0, 1))

@@ -18,7 +18,9 @@ from woofkit.files import RESULTS
 COUNTED = "counted"  # the source of an effect that is exact
 WORLDS = {"sketchwoof": "drawings", "imagewoof": "photographs"}  # dataset -> world
 OWN = "your images"  # the world of dataset "folder"
-CONFIRMATORY = ("confirm",)  # sweeps on seeds and test images that nothing was looked at before
+# Sweeps on seeds and test images that nothing was looked at before -> how many of their first test images earlier
+# studies had been tested on: effects leave these out.
+CONFIRMATORY = {"confirm": 1_000}
 
 
 class Quantity(StrEnum):
@@ -123,7 +125,9 @@ def effects_from_json(kept: Mapping[str, Any]) -> dict[Key, Effect]:
         source, freedom = f"{record['source']} (sweep {kept['sweep']}{size})", record["freedom"]
         numbers = (record["value"], record["low"], record["high"], tuple(record["by_seed"]))
         freedom = math.inf if freedom is None else freedom
-        effects[key] = Effect(*numbers, source, freedom, kept["sweep"] in CONFIRMATORY)
+        # A best rate comes from the search itself, and from the validation images that everything is chosen on.
+        confirmatory = kept["sweep"] in CONFIRMATORY and key.quantity is not Quantity.RATE
+        effects[key] = Effect(*numbers, source, freedom, confirmatory)
     return effects
 
 

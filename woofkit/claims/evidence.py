@@ -92,8 +92,10 @@ def mean_difference(first: Sequence[float], second: Sequence[float]) -> Effect:
     return Effect(value, low, high, (), source, float(found.df))
 
 
-def accuracy_effects(runs: Mapping[str, Sequence[Path]], setting: str = "") -> dict[Key, Effect]:
+def accuracy_effects(runs: Mapping[str, Sequence[Path]], setting: str = "", skip: int = 0) -> dict[Key, Effect]:
     """The difference of accuracies of every pair of methods; `runs` is method -> its runs, one per seed.
+
+    The first `skip` test images are left out.
 
     The method "zero-shot" or, in its absence, "probe" is also called "untouched".
     """
@@ -103,7 +105,9 @@ def accuracy_effects(runs: Mapping[str, Sequence[Path]], setting: str = "") -> d
     effects = {}
     for first, second in permutations(answers, 2):
         (ours, labels), (theirs, _) = answers[first], answers[second]
-        effects[Key(Quantity.ACCURACY, first, second, setting)] = difference(ours, theirs, labels)
+        effects[Key(Quantity.ACCURACY, first, second, setting)] = difference(
+            ours[:, skip:], theirs[:, skip:], labels[skip:]
+        )
     return effects
 
 
@@ -143,10 +147,10 @@ def _median(rounds: np.ndarray) -> Effect:
     return Effect(float(np.median(rounds)), *ends, (), f"{len(rounds)} rounds", len(rounds) - 1)
 
 
-def sweep_effects(frame: pd.DataFrame) -> dict[Key, Effect]:
+def sweep_effects(frame: pd.DataFrame, skip: int = 0) -> dict[Key, Effect]:
     """The effects that take many runs, from the frame of `sweeps.results.collect`; a grid that is missing has none.
 
-    A method that lacks some of a grid's seeds has not been measured there.
+    A method that lacks some of a grid's seeds has not been measured there. The first `skip` test images are left out.
 
     Raises:
         ConfigError: a grid has two runs of one seed: something else differs too.
@@ -160,11 +164,11 @@ def sweep_effects(frame: pd.DataFrame) -> dict[Key, Effect]:
         most = max(map(len, runs.values()), default=0)
         whole = {m: list(seeds.values()) for m, seeds in runs.items() if len(seeds) == most or m == "zero-shot"}
         if len(whole) > 1:
-            effects |= accuracy_effects(whole, setting)
+            effects |= accuracy_effects(whole, setting, skip)
     for key, (weights, last) in CONTRASTS.items():
         known = [groups.get(group.grid, {}).get(group.method, {}) for group in weights]
         if seeds := common_seeds(*known):
-            effects[key] = _contrast([[runs[seed] for seed in seeds] for runs in known], weights.values(), last)
+            effects[key] = _contrast([[runs[seed] for seed in seeds] for runs in known], weights.values(), last, skip)
     return effects
 
 
@@ -227,11 +231,12 @@ def common_seeds(*groups: Mapping[int, object]) -> list[int]:
     return sorted(set.intersection(*map(set, groups)))
 
 
-def _contrast(groups: Sequence[Sequence[Path]], weights: Iterable[int], last: bool) -> Effect:
+def _contrast(groups: Sequence[Sequence[Path]], weights: Iterable[int], last: bool, skip: int) -> Effect:
     """The weighted sum of the accuracies of groups of runs, which have the same seeds in the same order."""
     answers = [read_answers(group, last) for group in groups]
-    labels = answers[0][1]
-    values = sum(weight * correct.astype(float) for weight, (correct, _) in zip(weights, answers, strict=True))
+    labels = answers[0][1][skip:]
+    parts = [correct[:, skip:].astype(float) for correct, _ in answers]
+    values = sum(weight * part for weight, part in zip(weights, parts, strict=True))
     found = crossed_mean(values, labels) if len(values) > 1 else mean_interval(values[0])
     return _effect(found, values.mean(1), {len(values)}, f"{len(labels):,} test images")
 

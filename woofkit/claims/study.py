@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from woofkit.adapters import load_run_model
-from woofkit.claims.effects import BEST_LR, Effect, Key, Quantity, attention_effects, effect_as_json
+from woofkit.claims.effects import BEST_LR, CONFIRMATORY, Effect, Key, Quantity, attention_effects, effect_as_json
 from woofkit.claims.evidence import difference, mean_difference, rate_effects, runs_by_seed, sweep_effects
 from woofkit.claims.hypotheses import HYPOTHESES
 from woofkit.claims.verdicts import Judgement, judge_all
@@ -25,7 +25,7 @@ from woofkit.files import RESULTS, describe_environment, require_folder, write_j
 from woofkit.measure.forgetting import hits_path, kept_hits
 from woofkit.measure.forgetting_study import Selection, study_forgetting
 from woofkit.measure.shifts import kept_shifted_hits, lost
-from woofkit.measure.source_tasks import load_source_task
+from woofkit.measure.source_tasks import NUM_DRAWINGS, load_source_task
 from woofkit.measure.weight_updates import count_intruders
 from woofkit.models import backbone, data_config, original_head
 from woofkit.sweeps.grid import Sweep
@@ -41,6 +41,7 @@ def study_evidence(
 ) -> Path:
     """Compute every effect that the sweep's finished runs allow, forgetting included, and write them as JSON.
 
+    Of a confirmatory sweep, test images and images of the earlier task that others were tested on are left out.
     Beside them goes a table of what the runs of FORGETTING_GRIDS have forgotten, forgetting_<dataset>_<sweep>.csv.
 
     Args:
@@ -53,7 +54,11 @@ def study_evidence(
     frame = collect(sweep)
     if frame.empty:
         raise ConfigError(f"no run of sweep {sweep.name!r} has finished: python -m woofkit sweep {sweep.name}")
-    effects = sweep_effects(frame) | rate_effects(frame) | forgetting_effects(sweep, frame, source_dir, log)
+    effects = (
+        sweep_effects(frame, CONFIRMATORY.get(sweep.name, 0))
+        | rate_effects(frame)
+        | forgetting_effects(sweep, frame, source_dir, log)
+    )
     effects |= shift_effects(sweep, frame, log)
     for key, effect in effects.items():
         log(f"{key}: {effect.value:.4f} ({effect.low:.4f} to {effect.high:.4f}), {effect.source}")
@@ -76,7 +81,8 @@ def forgetting_effects(
     study, runtime = sweep.study, Runtime.pick()
     head = original_head(study.model_name, study.weights)
     transform = make_transform(data_config(backbone(study)), study.preprocess)
-    task = load_source_task(head, transform, source_dir, log=log)
+    start = NUM_DRAWINGS if sweep.name in CONFIRMATORY else 0  # the first are those of `study_forgetting`
+    task = load_source_task(head, transform, source_dir, start=start, log=log)
 
     def kept(run: Path) -> np.ndarray:
         log(f"what {run.name} has kept")
@@ -113,20 +119,20 @@ def shift_effects(sweep: Sweep, frame: pd.DataFrame, log: Callable[[str], None])
         pixels = cached_pixels(dataset, transform, fingerprint=dataset.fingerprint(), log=log)
         return Images(runtime.near(pixels), dataset.labels, transform)
 
-    lost_by, intruders = {}, {}
+    skip, lost_by, intruders = CONFIRMATORY.get(sweep.name, 0), {}, {}
     for method, runs in groups.items():
         kept = []
         for run in runs.values():
             log(f"what shifted images take from {run.name}")
             path = study.run_root / "shifts" / f"{run.name}-{dataset.fingerprint()[:8]}.parquet"
             kept.append(lost(kept_shifted_hits(path, partial(load_run_model, run), images, runtime)))
-        lost_by[method] = np.stack(kept)
+        lost_by[method] = np.stack(kept)[:, skip:]
         if method in ("full", "lora"):
             intruders[method] = [count_intruders(base, load_run_model(run)) for run in runs.values()]
     effects = {}
     for first, second in permutations(lost_by, 2):
         key = Key(Quantity.SHIFTED, first, second, BEST_LR)
-        effects[key] = difference(lost_by[first], lost_by[second], dataset.labels)
+        effects[key] = difference(lost_by[first], lost_by[second], dataset.labels[skip:])
     if len(intruders) == 2 and min(map(len, intruders.values())) > 1:
         effects[Key(Quantity.INTRUDERS, "lora", "full", BEST_LR)] = mean_difference(*intruders.values())
     return effects

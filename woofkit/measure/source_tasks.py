@@ -80,12 +80,14 @@ def load_source_task(
     transform: Transform,
     source_dir: str = "",
     num_drawings: int = NUM_DRAWINGS,
+    start: int = 0,
     log: Callable[[str], None] | None = None,
 ) -> SourceTask:
     """The task that weights with this original head were pretrained for.
 
     Args:
         head: from `models.original_head`.
+        start: the first of the drawings.
         source_dir: folder with Imagenette's val/<wnid>/*.JPEG (or its parent); "" downloads it to data/.
 
     Raises:
@@ -93,7 +95,7 @@ def load_source_task(
     """
     if head.out_features == LITTER_BREEDS:
         require_range("num_drawings", num_drawings, 2 * LITTER_BREEDS, 1_000_000)
-        dataset, classes = _litter_drawings(num_drawings, transform.size), tuple(range(LITTER_BREEDS))
+        dataset, classes = _litter_drawings(num_drawings, start, transform.size), tuple(range(LITTER_BREEDS))
     elif head.out_features == IMAGENET_CLASSES:
         dataset, classes = _imagenette(source_dir), POSITIONS
     else:
@@ -106,9 +108,10 @@ def load_source_task(
     return SourceTask(pixels, np.array(classes)[dataset.labels], transform, head, classes, dataset.name, fingerprint)
 
 
-def _litter_drawings(number: int, size: int) -> LitterDataset:
-    keys = tuple(f"source-{index:06d}" for index in range(number))
-    labels = np.arange(number, dtype=np.int64) % LITTER_BREEDS
+def _litter_drawings(number: int, start: int, size: int) -> LitterDataset:
+    indices = np.arange(start, start + number, dtype=np.int64)
+    keys = tuple(f"source-{index:06d}" for index in indices)
+    labels = indices % LITTER_BREEDS
     names = tuple(f"invented breed {breed}" for breed in range(LITTER_BREEDS))
     return LitterDataset("litter", "source", "", keys, labels, None, SOURCE_SEED, size, names)
 
