@@ -37,7 +37,7 @@ AUGMENTS = ("none", "flip", "flip-crop")
 DEVICES = ("auto", "cpu", "cuda")
 SAVES_MEMORY = ("micro_batch", "checkpointing")
 # Settings that are named only where they are not the default: a run without them is the run it always was.
-NAMED_IF_CHANGED = (*SAVES_MEMORY, "image_size")
+NAMED_IF_CHANGED = (*SAVES_MEMORY, "image_size", "validate_every")
 
 
 class ConfigError(ValueError):
@@ -283,6 +283,9 @@ class TrainConfig(RunSettings, _Method):
     device: Literal[DEVICES] = "auto"
     label: Literal[LABELS] = "breed"  # what is to be named; drawings know their pose, too
     last_blocks: Annotated[int, Field(ge=1, le=1000)] = 1  # how many blocks method "last" trains
+    validate_every: Annotated[int, Field(ge=1, le=10_000)] = (
+        1  # epochs from one validation to the next; the last has one
+    )
     lora: Annotated[
         LoRAConfig | None,
         BeforeValidator(lambda lora: LoRAConfig(**lora) if isinstance(lora, dict) else lora),

@@ -51,7 +51,7 @@ from woofkit.storage.weights import hash_tensors
 NOT_IDENTITY = ("data_dir", "skip_unreadable", "weights", "device")
 # Nothing is trained in zero-shot, so nothing about training makes two of them different.
 NOT_ZERO_SHOT = ("num_train", "num_val", "label_fraction", "epochs", "batch_size", "lr", "schedule", "augment")
-NOT_ZERO_SHOT += SAVES_MEMORY
+NOT_ZERO_SHOT += (*SAVES_MEMORY, "validate_every")
 
 
 class Evaluation(NamedTuple):
@@ -243,10 +243,11 @@ def fit(
 ) -> list[dict]:
     """Train what is trainable in `model`, in place, with Adam on the mean cross entropy of `images["train"]`.
 
-    With `images["val"]`, evaluated after every epoch, the weights of the epoch with the highest validation accuracy,
-    and among equals the lowest loss, are the model's at the end; without it those of the last epoch. With
-    `checkpoint`, a file written after every epoch, an interrupted training continues after its last epoch and
-    ends as if it had not been interrupted: order and dropout depend on (seed, epoch) alone.
+    `images["val"]` is evaluated after every epoch, or as `validate_every` has it and after the last. The weights of the
+    epoch with the highest validation accuracy, and among equals the lowest loss, are the model's at the end; without
+    validation those of the last epoch. With `checkpoint`, a file written after every epoch, an interrupted training
+    continues after its last epoch and ends as if it had not been interrupted: order and dropout depend on (seed,
+    epoch) alone.
 
     Training ends early once the monitor's `stop` says True. What was learned stays in the model, as if training had
     been meant to end there; the checkpoint stays as the last whole epoch left it.
@@ -279,7 +280,8 @@ def fit(
     run.monitor.begin(config, len(train), list(history))
     for epoch in range(len(history), config.epochs):
         record, stopped = _train_epoch(run, epoch)
-        score = evaluate(model, val, runtime) if val else None
+        due = val and ((epoch + 1) % config.validate_every == 0 or epoch + 1 == config.epochs)
+        score = evaluate(model, val, runtime) if due else None
         record |= {"val_loss": score.loss if score else math.nan, "val_accuracy": score.accuracy if score else math.nan}
         history.append(record)
         if score and (not best or (score.accuracy, -score.loss) > (best["accuracy"], -best["loss"])):

@@ -124,7 +124,7 @@ def test_settings_survive_json(method):
         settings["lora"] |= {"targets": ["attn.qkv", "attn.proj"], "modules_to_save": ["norm", "head"]}
         assert LoRAConfig(**json.loads(json.dumps(asdict(config.lora)))) == config.lora
     assert config.to_dict() == {name: value for name, value in settings.items() if name not in NAMED_IF_CHANGED}
-    changed = {"micro_batch": 8, "checkpointing": True, "image_size": 96}
+    changed = {"micro_batch": 8, "checkpointing": True, "image_size": 96, "validate_every": 2}
     saving = replace(config, **changed)
     assert saving.to_dict() == settings | changed
     assert TrainConfig(**saving.to_dict()) == saving

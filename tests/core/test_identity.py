@@ -42,6 +42,7 @@ DECIDES = {
     "seed": ({"seed": 1}, {}),
     "label": ({"label": "pose"}, {}),
     "last_blocks": ({"last_blocks": 2}, {"method": "last"}),
+    "validate_every": ({"validate_every": 2}, {}),
     "lora": ({"lora": LoRAConfig(rank=2)}, {"method": "lora", "lora": LoRAConfig(rank=1)}),
     "fast": ({"fast": False}, {}),
 }

@@ -179,6 +179,23 @@ def test_the_best_epoch_on_validation_is_kept(tmp_path, monkeypatch, interrupted
     assert any(not tensor.equal(after[3][name]) for name, tensor in state(model).items())
 
 
+def test_validation_may_be_rarer_than_epochs_and_follows_the_last(monkeypatch):
+    """Of five epochs the second, the fourth and the last are validated; the others cannot be selected."""
+    scores, after, model = iter([0.5, 0.7, 0.6]), [], new_model()
+
+    def validate(model, images, runtime):
+        after.append(state(model))
+        return Evaluation(torch.empty(0), torch.empty(0), 1.0, next(scores))
+
+    monkeypatch.setattr(loop, "evaluate", validate)
+    history = run_fit(model, replace(CONFIG, epochs=5, validate_every=2), val=IMAGES)
+    validated = [record["epoch"] for record in history if not math.isnan(record["val_accuracy"])]
+    assert (validated, selected_epoch(history)) == ([2, 4, 5], 4)
+    assert all(tensor.equal(after[1][name]) for name, tensor in state(model).items())
+    trained = [record["train_loss"] for record in history]
+    assert trained == [record["train_loss"] for record in run_fit(new_model(), replace(CONFIG, epochs=5))]
+
+
 def test_without_validation_the_last_epoch_counts():
     assert selected_epoch([{"epoch": n, "val_accuracy": math.nan, "val_loss": math.nan} for n in (1, 2)]) == 2
 

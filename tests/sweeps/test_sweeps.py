@@ -28,6 +28,7 @@ from woofkit.sweeps import run as sweep_run
 from woofkit.sweeps.grid import Sweep, available_sweeps, load_sweep
 from woofkit.sweeps.results import collect, keep, kept_runs, outcome_path, read_outcome, tuned_runs
 from woofkit.sweeps.run import (
+    EVALUATION_RATE,
     RATES,
     expected_seconds,
     job_table,
@@ -434,6 +435,9 @@ def test_hours_come_from_finished_runs_or_from_the_table(write_sweep):
     assert slow - fast == pytest.approx(2 * 10 / 10)
     fewer = replace(config, num_train=20, label_fraction=0.5)
     assert expected_seconds(fewer, {"full": 5.0}) == slow
+    long, rare = replace(config, epochs=44), replace(config, epochs=44, validate_every=11)
+    saved = expected_seconds(long, {"full": 5.0}) - expected_seconds(rare, {"full": 5.0})
+    assert saved == pytest.approx(40 * config.num_val / EVALUATION_RATE)
     photographs = replace(config, dataset="imagewoof", num_train=0, num_test=0)
     assert expected_seconds(photographs, {"full": 70.0}) > 2 * (8687 / 70 + 3767 / 200)
     assert expected_seconds(replace(photographs, method="zero-shot"), {}) < 10

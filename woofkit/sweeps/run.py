@@ -279,7 +279,8 @@ def expected_seconds(config: TrainConfig, rates: dict[str, float]) -> float:
         return seconds
     train = config.label_fraction * (config.num_train or sizes["train"])
     val = (config.num_val or sizes["val"]) if config.scheme == "clean" else 0
-    return seconds + config.epochs * (train / rates[config.method] + val / EVALUATION_RATE)
+    validations = math.ceil(config.epochs / config.validate_every)
+    return seconds + config.epochs * train / rates[config.method] + validations * val / EVALUATION_RATE
 
 
 @cache
