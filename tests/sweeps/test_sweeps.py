@@ -19,7 +19,7 @@ import pytest
 
 import woofkit.train
 from woofkit.__main__ import main
-from woofkit.config import METHODS, PROJECT_ROOT, ConfigError, LoRAConfig
+from woofkit.config import METHODS, PROJECT_ROOT, SKETCH_SIZES, ConfigError, LoRAConfig
 from woofkit.files import write_json
 from woofkit.progress import Monitor
 from woofkit.results import is_finished, write_history, write_predictions
@@ -437,7 +437,7 @@ def test_hours_come_from_finished_runs_or_from_the_table(write_sweep):
     assert expected_seconds(fewer, {"full": 5.0}) == slow
     long, rare = replace(config, epochs=44), replace(config, epochs=44, validate_every=11)
     saved = expected_seconds(long, {"full": 5.0}) - expected_seconds(rare, {"full": 5.0})
-    assert saved == pytest.approx(40 * config.num_val / EVALUATION_RATE)
+    assert saved == pytest.approx(40 * SKETCH_SIZES["val"] / EVALUATION_RATE)
     photographs = replace(config, dataset="imagewoof", num_train=0, num_test=0)
     assert expected_seconds(photographs, {"full": 70.0}) > 2 * (8687 / 70 + 3767 / 200)
     assert expected_seconds(replace(photographs, method="zero-shot"), {}) < 10
