@@ -11,6 +11,7 @@ import pandas as pd
 
 from woofkit.claims.effects import BEST_LR, COUNTED, FEW_LABELS, FEW_MINUS_ALL, MORE_EPOCHS, POSE, Effect, Key, Quantity
 from woofkit.claims.laws import ALL_LAYERS, HIGH_RANK, LOW_RANK, MLP, SMALL_BATCH
+from woofkit.claims.steps import SPLIT, STEPS, TEXT
 from woofkit.config import ConfigError
 from woofkit.results import read_answers, read_metrics
 from woofkit.stats.intervals import Interval, mean_interval
@@ -19,6 +20,7 @@ from woofkit.stats.seeds import OverSeeds, crossed_mean, paired_bootstrap, paire
 HELD = ["weights_mb", "optimizer_mb", "gradients_mb", "activations_mb"]  # by a training step, of `measure_costs`
 # A sweep's grids over methods -> setting of the key.
 METHOD_GRIDS = {"seeds-paper-lr": "", "seeds-best-lr": BEST_LR, "labels-10": FEW_LABELS, "seeds-pose": POSE}
+METHOD_GRIDS |= {TEXT: SPLIT, **STEPS}
 
 
 class Group(NamedTuple):
@@ -56,6 +58,11 @@ CONTRASTS = {
         {Group("batch-256", "lora"): 1, Group("batch-256", "full"): -1, Group(ALL, "lora"): -1, Group(ALL, "full"): 1},
         False,
     ),
+    **{
+        Key(Quantity.GAIN, method, setting=setting): ({Group(grid, method): 1, Group(TEXT, method): -1}, False)
+        for grid, setting in STEPS.items()
+        for method in ("full", "lora")
+    },
 }
 # The ratio of two best learning rates: the grid and the method of each search.
 RATES = {
