@@ -89,7 +89,7 @@ def test_the_table_of_steps_says_what_each_does_and_what_was_not_measured(found)
     assert "+3.0 (" in lines[STEPS["paper-rate"]]  # from −6 to +3: the order is reversed
     assert lines["everything as in the text"].startswith("| everything as in the text | - | - | −6.0 (")
     assert lines[STEPS["paper-imagenet-norm"]].endswith("| - | - | - |")
-    assert "3 seeds, 1,000 test images" in text
+    assert "1 seed, 1,000 test images" in text
     assert steps_markdown({}) == NOT_YET
     assert steps_markdown(in_world(found("photographs-small"), "sketchwoof")) == NOT_YET
     assert WORLDS["imagewoof"] == "photographs"
