@@ -3,7 +3,7 @@
 from woofkit.claims.effects import WORLDS, Effect, Effects, Key, Quantity
 from woofkit.claims.steps import SPLIT, STEPS
 from woofkit.results import METHOD_NAMES
-from woofkit.tables import markdown_table
+from woofkit.tables import markdown_table, signed_points
 
 WORLD = WORLDS["imagewoof"]
 METHODS = ("full", "lora")
@@ -32,11 +32,4 @@ def steps_markdown(effects: Effects) -> str:
 
 def _row(words: str, effects: Effects, setting: str, *gains: Effect | None) -> list[str]:
     lead = effects.get(Key(Quantity.ACCURACY, *METHODS, setting, WORLD))
-    return [words, *(_points(gain) for gain in gains or (None, None)), _points(lead)]
-
-
-def _points(effect: Effect | None) -> str:
-    if effect is None:
-        return "-"
-    value, low, high = (f"{100 * number:+.1f}".replace("-", "−") for number in effect[:3])
-    return f"{value} ({low} to {high})"
+    return [words, *(signed_points(gain) for gain in gains or (None, None)), signed_points(lead)]

@@ -15,7 +15,7 @@ from woofkit.files import RESULTS, require_folder, write_atomic, write_table
 from woofkit.results import METHOD_NAMES, load_run, load_runs, other_settings, percent, set_apart
 from woofkit.stats.intervals import proportion_interval
 from woofkit.stats.seeds import mean_of_intervals
-from woofkit.tables import markdown_table
+from woofkit.tables import markdown_table, signed_points
 
 SETTINGS = ("dataset", "scheme", "preprocess", "model_name", "lr", "epochs", "batch_size", "precision", "seed")
 MEASURED = ("num_test_images", "num_train_images", "selected_epoch", "train_accuracy", "train_loss")
@@ -123,9 +123,8 @@ def seen_and_unseen(rows: pd.DataFrame, profile: str) -> str:
         (_, *first, _), (_, *other, _) = proportion_interval(seen, int(old)), proportion_interval(unseen, int(new))
         gap = seen - unseen
         low, high = gap - hypot(seen - first[0], other[1] - unseen), gap + hypot(first[1] - seen, unseen - other[0])
-        numbers = " to ".join(f"{100 * end:+.1f}".replace("-", "−") for end in (low, high))
-        shown = f"{100 * gap:+.1f}".replace("-", "−")
-        table.append([row.name, _accuracy(seen, *first), _accuracy(unseen, *other), f"{shown} ({numbers})"])
+        cells = _accuracy(seen, *first), _accuracy(unseen, *other), signed_points((gap, low, high))
+        table.append([row.name, *cells])
     head = ["method", f"on the {old:,.0f} seen", f"on the {new:,.0f} not seen", "seen minus not seen, points"]
     words = f"Profile {profile}, on the test images that pretraining has seen and on those that it has not:"
     return f"{words}\n\n{markdown_table(head, table, 'lrrr')}"
