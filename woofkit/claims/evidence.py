@@ -237,8 +237,12 @@ def common_seeds(*groups: Mapping[int, object]) -> list[int]:
 def _contrast(groups: Sequence[Sequence[Path]], weights: Iterable[int], last: bool) -> Effect:
     """The weighted sum of the accuracies of groups of runs, which have the same seeds in the same order."""
     answers = [read_answers(group, last) for group in groups]
-    labels = answers[0][1]
     values = sum(weight * correct.astype(float) for weight, (correct, _) in zip(weights, answers, strict=True))
+    return average(values, answers[0][1])
+
+
+def average(values: np.ndarray, labels: np.ndarray) -> Effect:
+    """The mean of values (seeds, images), with an interval over both, or over the images of a single seed."""
     found = crossed_mean(values, labels) if len(values) > 1 else mean_interval(values[0])
     return _effect(found, values.mean(1), {len(values)}, f"{len(labels):,} test images")
 
