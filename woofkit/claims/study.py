@@ -15,6 +15,7 @@ from woofkit.adapters import load_run_model
 from woofkit.claims.effects import BEST_LR, Effect, Key, Quantity, attention_effects, effect_as_json, shifted_by
 from woofkit.claims.evidence import average, difference, mean_difference, rate_effects, runs_by_seed, sweep_effects
 from woofkit.claims.hypotheses import HYPOTHESES
+from woofkit.claims.leak import leak_effects
 from woofkit.claims.verdicts import Judgement, judge_all
 from woofkit.config import ConfigError, StudyConfig
 from woofkit.data import Images, cached_pixels, make_transform
@@ -54,7 +55,7 @@ def study_evidence(
     if frame.empty:
         raise ConfigError(f"no run of sweep {sweep.name!r} has finished: python -m woofkit sweep {sweep.name}")
     effects = sweep_effects(frame) | rate_effects(frame) | forgetting_effects(sweep, frame, source_dir, log)
-    effects |= shift_effects(sweep, frame, log)
+    effects |= leak_effects(frame) | shift_effects(sweep, frame, log)
     for key, effect in effects.items():
         log(f"{key}: {effect.value:.4f} ({effect.low:.4f} to {effect.high:.4f}), {effect.source}")
     shown = frame[frame["grid"].isin(FORGETTING_GRIDS)]
