@@ -26,7 +26,7 @@ from woofkit.results import is_finished, write_history, write_predictions
 from woofkit.sweeps import results as sweep_results
 from woofkit.sweeps import run as sweep_run
 from woofkit.sweeps.grid import Sweep, available_sweeps, load_sweep
-from woofkit.sweeps.results import collect, keep, kept_runs, outcome_path, read_outcome, tuned_runs
+from woofkit.sweeps.results import collect, data_words, keep, kept_runs, outcome_path, read_outcome, tuned_runs
 from woofkit.sweeps.run import (
     RATES,
     expected_seconds,
@@ -576,6 +576,52 @@ def test_settings_that_were_searched_stand_once_each_with_their_name(write_sweep
     assert set(table.index) == {"full fine-tuning", "LoRA, rank 12", "LoRA, rank 1", "LoRA, rank 7, MLPs"}
     assert table.loc["LoRA, rank 12"][["accuracy", "lr", "seeds"]].tolist() == pytest.approx([0.8, 3e-4, 2])
     assert table.loc["LoRA, rank 1", "trainable_parameters"] == 100
+
+
+def plant(folder, name, methods, seeds=1, **columns):
+    """Keep a sweep's rows of grid seeds-best-lr: each method with so many seeds."""
+    size = {"full": 5_526_346, "lora": 177_418, "probe": 1930, "bitfit": 27_658, "zero-shot": 0}
+    usual = dict.fromkeys(sweep_results.KEPT, 0.5) | {"grid": "seeds-best-lr", "dataset": "sketchwoof", "other": ""}
+    usual |= {"rank": 12, "targets": "['attn.qkv', 'attn.proj']", "date": "2026-01-01", "num_train_images": 600}
+    rows = [
+        usual | {"method": method, "seed": seed, "trainable_parameters": size[method]} | columns
+        for method in methods
+        for seed in range(seeds)
+    ]
+    pd.DataFrame(rows).to_csv(folder / f"sweep_{name}.csv", index=False)
+
+
+def test_settings_that_are_compared_come_from_one_sweep_of_most_methods_then_images_then_seeds(tmp_path):
+    plant(tmp_path, "small", ("full", "lora"), seeds=3, test_accuracy=0.9, num_train_images=600)
+    plant(tmp_path, "large", ("full",), 5, test_accuracy=0.95, num_train_images=2270)  # at work: one method as yet
+    table = tuned_runs("sketchwoof", tmp_path)
+    assert table[["accuracy", "seeds", "num_train_images"]].to_numpy().tolist() == [[0.9, 3, 600]] * 2
+    plant(tmp_path, "large", ("full", "lora"), 5, test_accuracy=0.95, num_train_images=2270, trainable_parameters=9)
+    table = tuned_runs("sketchwoof", tmp_path)  # at another image size a method trains another number of parameters
+    assert table[["accuracy", "seeds", "num_train_images"]].to_numpy().tolist() == [[0.95, 5, 2270]] * 2
+    plant(tmp_path, "large", ("full", "lora"), 5, test_accuracy=0.8, num_train_images=600, other="image_size 96")
+    assert set(tuned_runs("sketchwoof", tmp_path)["accuracy"]) == {0.8}  # equally many images, more seeds: no average
+
+
+def test_other_settings_of_one_method_in_a_grid_are_no_seeds(tmp_path):
+    plant(tmp_path, "a", ("zero-shot", "full"), other="precision bf16")
+    plant(tmp_path, "b", ("zero-shot", "full"), other="precision bf16; scheme paper")
+    rows = [(tmp_path / f"sweep_{name}.csv").read_text().splitlines() for name in "ab"]
+    (tmp_path / "sweep_b.csv").unlink()
+    (tmp_path / "sweep_a.csv").write_text("\n".join([*rows[0], *rows[1][1:]]))
+    table = tuned_runs("sketchwoof", tmp_path)
+    words = ["full fine-tuning", "full fine-tuning, scheme paper", "zero-shot", "zero-shot, scheme paper"]
+    assert list(table["name"]) == words
+    assert table["lr"].isna().tolist() == [False, False, True, True]  # zero-shot trains nothing
+
+
+def test_images_are_counted_and_measured_in_words(tmp_path):
+    plant(tmp_path, "a", ("full",), num_train_images=2270, other="image_size 96; num_train 2270")
+    assert data_words(tuned_runs("sketchwoof", tmp_path)) == "2,270 drawings at 96 pixels"
+    plant(tmp_path, "a", ("full",), dataset="imagewoof", num_train_images=8687, other="dataset imagewoof")
+    assert data_words(kept_runs("imagewoof", tmp_path)) == "8,687 photographs at 160 pixels"
+    plant(tmp_path, "a", ("full",), dataset="imagewoof", num_train_images=9, other="image_variant 320; lr 1")
+    assert data_words(kept_runs("imagewoof", tmp_path)) == "9 photographs at 320 pixels"
 
 
 @pytest.mark.parametrize(("dataset", "grid"), [("sketchwoof", "seeds-best-lr"), ("imagewoof", "full-best-lr")])
