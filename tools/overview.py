@@ -9,7 +9,7 @@ from woofkit.claims.effects import BEST_LR, WORLDS, Effect, Key, Quantity, kept_
 from woofkit.config import METHODS
 from woofkit.files import RESULTS
 from woofkit.results import METHOD_NAMES, percent
-from woofkit.sweeps.results import data_words, setting_of, tuned_runs
+from woofkit.sweeps.results import data_words, pixels, tuned_runs
 from woofkit.tables import markdown_table
 
 KEPT_COLUMNS = ("trainable_parameters", "accuracy", "low", "high", "other")  # of a study's kept table
@@ -26,11 +26,8 @@ def best_rates(dataset: str, folder: Path = RESULTS) -> pd.DataFrame:
     path = folder / f"{dataset}_clean.csv"
     if "zero-shot" not in table.index and path.is_file():
         kept = pd.read_csv(path).reindex(columns=["method", *KEPT_COLUMNS])
-        kept = kept[kept["method"] == "zero-shot"].assign(seeds=1).set_index("method")
-        sizes = [
-            {setting_of(other, "image_variant", "160") for other in each["other"].fillna("")} for each in (kept, table)
-        ]
-        if sizes[0] == sizes[1]:
+        kept = kept[kept["method"] == "zero-shot"].assign(dataset=dataset, seeds=1).set_index("method")
+        if pixels(kept) == pixels(table):
             table = pd.concat([kept, table])
     return table.reindex(filter(table.index.__contains__, METHODS))
 

@@ -31,7 +31,7 @@ from woofkit.sweeps.results import kept_runs
 from woofkit.tables.attention import measures_markdown, verdicts_markdown
 from woofkit.tables.forgetting import forgetting_markdown
 from woofkit.tables.results import results_markdown
-from woofkit.tables.sweeps import kept_markdown
+from woofkit.tables.sweeps import kept_markdown, rates_markdown
 
 FILES = tuple(
     PROJECT_ROOT / name
@@ -176,6 +176,8 @@ RENDERED = {
     "gpu": ("gpu.json", _gpu),
     "speed_accuracy": ("speed_accuracy.csv", _accuracies),
     "faults": ("faults.csv", _faults),
+    "rates-drawings": ("sweep_rigor-small.csv", lambda _: rates_markdown(kept_runs("sketchwoof", every=True))),
+    "rates-photographs": ("sweep_imagewoof.csv", lambda _: rates_markdown(kept_runs("imagewoof", every=True))),
     "sweep-drawings": ("sweep_rigor-small.csv", lambda _: kept_markdown(kept_runs("sketchwoof", every=True))),
     "sweep-photographs": ("sweep_imagewoof.csv", lambda _: kept_markdown(kept_runs("imagewoof", every=True))),
     "forgetting-drawings": ("forgetting_sketchwoof_demo.csv", _forgetting),

@@ -37,7 +37,7 @@ from woofkit.sweeps.run import (
     val_accuracy,
     write_agenda,
 )
-from woofkit.tables.sweeps import kept_markdown
+from woofkit.tables.sweeps import kept_markdown, rates_markdown
 
 SEARCH = """
     search: {method: [full, probe], lr: [1e-4, 1e-3]}
@@ -512,9 +512,11 @@ def test_what_was_kept_stays_when_its_run_is_gone_and_gives_way_to_a_new_one(wri
 def kept_lines(sweep: Sweep, folder: Path) -> list[str]:
     """The table in markdown of a sweep whose runs have all finished."""
     for number in range(len(sweep.jobs)):
-        pretend(sweep, number, test_accuracy=0.75, date="2026-01-02", machine="a machine")
+        pretend(sweep, number, test_accuracy=0.75, num_train_images=600, date="2026-01-02", machine="a machine")
     keep(sweep, folder)
-    return kept_markdown(kept_runs("sketchwoof", folder)).splitlines()
+    title, _, *lines = kept_markdown(kept_runs("sketchwoof", folder)).splitlines()
+    assert title == "Sweep `mini`, 600 drawings at 224 pixels:"
+    return lines
 
 
 def test_the_table_in_words_has_a_line_for_runs_that_differ_in_their_seed_alone(write_sweep, tmp_path):
@@ -538,6 +540,36 @@ def test_an_axis_of_any_setting_is_no_seed(write_sweep, tmp_path):
     words = [", alpha 1", ", alpha 1, dropout 0.1", "", ", dropout 0.1"]
     assert [line.split(" | ")[3] for line in lines] == [f"`attn.qkv` and `attn.proj`{each}" for each in words]
     assert [line.split(" | ")[4] for line in lines] == ["2"] * 4
+
+
+def test_every_grid_has_its_lines_whatever_its_name_and_searches_have_a_table_of_their_own(write_sweep, tmp_path):
+    grids = """
+    lr-pose: {method: full, lr: [1e-4, 3e-4, 1e-3], seed: [0, 1]}
+    seeds-pose: {method: full, lr: 3e-4}
+    a-grid-of-yours: {method: probe}
+    """
+    sweep = load_sweep(write_sweep(grids))
+    lines = kept_lines(sweep, tmp_path)
+    assert [line.split(" | ")[0] for line in lines[2:4]] == ["| the pose in place of the breed", "| `a-grid-of-yours`"]
+    assert len(lines) == 6
+
+
+def test_rates_name_what_was_tried_what_was_chosen_and_whether_it_lies_at_an_edge(write_sweep, tmp_path):
+    grids = "lr: {method: [full, lora], lr: [1e-4, 3e-4, 1e-3], seed: [0, 1]}"
+    sweep = load_sweep(write_sweep(grids))
+    accuracies = {("full", 1e-4): 0.8, ("full", 3e-4): 0.9, ("full", 1e-3): 0.9}
+    accuracies |= {("lora", 1e-4): 0.6, ("lora", 3e-4): 0.7, ("lora", 1e-3): 0.8}
+    for number, job in enumerate(sweep.jobs):
+        if (job.config.method, job.config.lr, job.config.seed) == ("full", 1e-3, 1):
+            leave(sweep, number, {"diverged": "the loss is nan"})
+        else:
+            pretend(sweep, number, accuracies[job.config.method, job.config.lr], num_train_images=600)
+    keep(sweep, tmp_path)
+    text = rates_markdown(kept_runs("sketchwoof", tmp_path, every=True))
+    tried = "0.0001: 80.0%, 0.0003: 90.0%, 0.001: diverged"
+    assert f"| the usual setting | full fine-tuning | {tried} | 2 | 0.0003 | no |" in text
+    assert "0.001: 80.0% | 2 | 0.001 | yes |" in text
+    assert text.startswith("Sweep `mini`, 600 drawings at 224 pixels:")
 
 
 def test_the_longer_sweep_of_the_same_runs_counts(tmp_path):
@@ -629,6 +661,7 @@ def test_the_tables_that_the_project_keeps_are_read(dataset, grid):
     kept = kept_runs(dataset)
     assert {"full", "lora"} <= set(kept["method"][kept["grid"] == grid])
     assert "runs; the interval counts" in kept_markdown(kept)
+    assert "| LoRA |" in rates_markdown(kept)
 
 
 # --- Snakemake at work ---

@@ -166,15 +166,21 @@ def tuned_runs(dataset: str, folder: Path = RESULTS) -> pd.DataFrame:
 
 
 def data_words(runs: pd.DataFrame) -> str:
-    """What rows of `kept_runs` or `tuned_runs` were trained on at most, as "2,270 drawings at 96 pixels".
-
-    Drawings are made at the size that the model takes; of photographs the shorter side counts, as they are stored.
-    """
+    """What rows of `kept_runs` or `tuned_runs` were trained on at most, as "2,270 drawings at 96 pixels"."""
     dataset, images = runs["dataset"].iloc[0], runs["num_train_images"].max()
     words = {"sketchwoof": "drawings", "imagewoof": "photographs"}.get(dataset, "images")
-    name, usual = ("image_variant", "160") if dataset == "imagewoof" else ("image_size", "224")
-    sizes = sorted({setting_of(other, name, usual) for other in runs["other"]}, key=int)
-    return f"{images:,.0f} {words} at {' or '.join(sizes)} pixels"
+    return f"{images:,.0f} {words} at {' or '.join(pixels(runs))} pixels"
+
+
+def pixels(runs: pd.DataFrame) -> list[str]:
+    """The sizes of the images, the smallest first, by the columns dataset and other.
+
+    It is the size that the model takes, where that was set; else 224, or the shorter side of photographs as stored.
+    """
+    usual = runs["dataset"].map({"imagewoof": "160"}).fillna("224")
+    others = runs["other"].astype(object).fillna("")
+    stored = [setting_of(other, "image_variant", size) for other, size in zip(others, usual, strict=True)]
+    return sorted({setting_of(other, "image_size", size) for other, size in zip(others, stored, strict=True)}, key=int)
 
 
 def setting_of(other: str, name: str, usual: str) -> str:
