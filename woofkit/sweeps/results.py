@@ -173,14 +173,21 @@ def data_words(runs: pd.DataFrame) -> str:
 
 
 def pixels(runs: pd.DataFrame) -> list[str]:
-    """The sizes of the images, the smallest first, by the columns dataset and other.
+    """The sizes of the images, the smallest first, by the columns dataset and other, and model_name where it is there.
 
-    It is the size that the model takes, where that was set; else 224, or the shorter side of photographs as stored.
+    It is the size that the model takes, where that was set; else the shorter side of photographs as they are stored,
+    and of other images what the model was pretrained with.
     """
-    usual = runs["dataset"].map({"imagewoof": "160"}).fillna("224")
-    others = runs["other"].astype(object).fillna("")
-    stored = [setting_of(other, "image_variant", size) for other, size in zip(others, usual, strict=True)]
-    return sorted({setting_of(other, "image_size", size) for other, size in zip(others, stored, strict=True)}, key=int)
+    sizes = set()
+    for run in runs.to_dict("records"):
+        other = run["other"] if isinstance(run.get("other"), str) else ""
+        if run.get("dataset") == "imagewoof":
+            usual = setting_of(other, "image_variant", "160")
+        else:
+            named = re.search(r"_(\d+)(\.|$)", run.get("model_name") or setting_of(other, "model_name", ""))
+            usual = named[1] if named else "224"
+        sizes.add(setting_of(other, "image_size", usual))
+    return sorted(sizes, key=int)
 
 
 def setting_of(other: str, name: str, usual: str) -> str:
