@@ -96,6 +96,7 @@ def kept(grid, **columns):
     [(name, values)] = columns.items()
     shared = {"grid": grid, "method": "lora", "lr": 1e-3, "rank": 12, "label_fraction": 1.0, "epochs": 5}
     shared |= {"targets": "['attn.qkv', 'attn.proj']", "low": 0.7, "high": 0.9, "val_accuracy": 0.8}
+    shared |= {"dataset": "sketchwoof", "num_train_images": 600, "other": ""}
     rows = [
         shared | {name: value, "seed": seed, "test_accuracy": 0.8 + seed / 100} for value in values for seed in (0, 1)
     ]
@@ -105,16 +106,43 @@ def kept(grid, **columns):
 def test_each_grid_that_is_there_has_a_panel():
     frame = pd.concat([kept("lr", lr=[1e-4, 1e-3]), kept("ranks", rank=[1, 12]), kept("seeds-best-lr", lr=[1e-3])])
     fig = sweep_panels(frame)
-    assert [ax.get_title() for ax in fig.axes if ax.axison] == ["Which learning rate?", "Which rank?"]
+    words = [ax.get_title().splitlines()[0] for ax in fig.axes if ax.axison]
+    assert words == ["Which learning rate?", "Which rank?"]
     assert [ax.get_ylabel() for ax in fig.axes if ax.axison] == ["validation accuracy", "test accuracy"]
     with pytest.raises(ValueError, match="no grid to draw: lr, labels, ranks, epochs are known"):
         sweep_panels(frame[frame["grid"] == "seeds-best-lr"])
 
 
+def test_a_panel_says_what_its_runs_were_trained_on_and_that_a_shared_rate_was_not_searched():
+    rates = kept("lr", lr=[1e-4, 1e-3]).assign(num_train_images=2270, other="num_val 2000; image_size 96")
+    first, second = sweep_panels(pd.concat([rates, kept("ranks", rank=[1, 12])])).axes
+    assert first.get_title() == "Which learning rate?\n2,270 drawings at 96 pixels"
+    assert second.get_title().endswith("600 drawings at 224 pixels,\nall at the rate 0.001, which was not searched")
+    [ax] = run_dots(kept("seeds-best-lr", method=["lora", "full"])).axes
+    assert ax.get_title() == "At each method's best\n600 drawings at 224 pixels"
+
+
+def test_validation_accuracies_have_the_interval_of_so_many_validation_images():
+    few = kept("lr", lr=[1e-4, 1e-3]).assign(val_accuracy=0.8)
+    reaches = []
+    for other in ("", "num_val 2000"):
+        [ax] = sweep_panels(few.assign(other=other)).axes
+        [band] = [area for area in ax.collections if type(area).__name__ == "FillBetweenPolyCollection"]
+        heights = band.get_paths()[0].vertices[:, 1]
+        assert heights.min() < 0.8 < heights.max()
+        reaches.append(np.ptp(heights))
+    assert reaches[0] == pytest.approx(reaches[1] * 10**0.5, rel=0.05)  # 200 images and 2,000
+
+
 def test_dots_name_methods_with_their_rate_and_layers_by_name():
     frame = pd.concat([kept("seeds-best-lr", method=["lora", "full"]), kept("targets", targets=["['attn.qkv[qv]']"])])
+    frame = pd.concat([frame, kept("seeds-best-lr", method=["zero-shot"])])
     methods, layers = run_dots(frame).axes
-    assert [text.get_text() for text in methods.get_yticklabels()] == ["Full fine-tuning\n0.001", "LoRA\n0.001"]
+    assert [text.get_text() for text in methods.get_yticklabels()] == [
+        "Zero-shot",
+        "Full fine-tuning\n0.001",
+        "LoRA\n0.001",
+    ]
     assert [text.get_text() for text in layers.get_yticklabels()] == ["attn.qkv[qv]"]
     with pytest.raises(ValueError, match="no grid to draw: seeds-paper-lr"):
         run_dots(kept("lr", lr=[1e-4]))

@@ -15,6 +15,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from woofkit.claims.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED
 from woofkit.plots import style
 from woofkit.results import percent
+from woofkit.sweeps.results import data_words, with_validation_intervals
 
 # A sweep's grid, the setting that it varies, what is drawn, and in words: the title, the setting.
 PANELS = {
@@ -28,6 +29,7 @@ DOTS = {
     "seeds-best-lr": "At each method's best",
     "targets": "LoRA on which layers?",
 }
+SETTINGS = ("rank", "targets", "label_fraction", "epochs")  # what a panel may vary beside the learning rate
 PAPERS = {"lr": 4e-4, "rank": 12, "epochs": 5}  # the paper's values
 # How a verdict looks: colour and marker; its word stands beside it.
 VERDICTS = {SUPPORTED: ("#009E73", "o"), CONTRADICTED: ("#D55E00", "X"), UNDECIDED: ("#56B4E9", "D")}
@@ -38,13 +40,13 @@ def sweep_panels(frame: pd.DataFrame) -> Figure:
 
     Raises ValueError if there is none.
     """
-    for ax, (grid, runs) in _panels(frame, PANELS, columns=2, height=6.2):
+    for ax, (grid, runs) in _panels(frame, PANELS, columns=2, height=6.6):
         setting, value, title, across = PANELS[grid]
         if value == "val_accuracy":
-            runs = runs.drop(columns=["low", "high"])  # those of the test accuracy
+            runs = with_validation_intervals(runs)
         sweep_lines(runs, setting, ax, value, best=grid == "lr", paper=PAPERS.get(setting))
         up = {"val_accuracy": "validation accuracy", "test_accuracy": "test accuracy"}[value]
-        ax.set(title=title, xlabel=across, ylabel=up)
+        ax.set(title=_title(title, runs), xlabel=across, ylabel=up)
     return ax.figure
 
 
@@ -55,15 +57,25 @@ def run_dots(frame: pd.DataFrame) -> Figure:
 
     Raises ValueError if none is.
     """
-    for ax, (grid, runs) in _panels(frame, DOTS, columns=len(DOTS), height=6):
+    for ax, (grid, runs) in _panels(frame, DOTS, columns=len(DOTS), height=6.4):
         if grid == "targets":
             labels = ["\n".join(ast.literal_eval(text)) for text in runs["targets"]]
         else:
-            labels = [f"{style.method_name(row.method)}\n{row.lr:g}" for row in runs.itertuples()]
+            rates = ["" if row.method == "zero-shot" else f"\n{row.lr:g}" for row in runs.itertuples()]
+            labels = runs["method"].map(style.method_name) + rates
         runs = runs.assign(label=labels).rename(columns={"test_accuracy": "accuracy"})
         seed_dots(runs.sort_values("method", key=lambda methods: methods.map(style.method_order), kind="stable"), ax)
-        ax.set_title(DOTS[grid])
+        ax.set_title(_title(DOTS[grid], runs))
     return ax.figure
+
+
+def _title(title: str, runs: pd.DataFrame) -> str:
+    """A panel's title, what its runs were trained on and, of settings that share one learning rate, that they do."""
+    words = data_words(runs)
+    settings = runs.groupby(["method", *SETTINGS], dropna=False).ngroups
+    if settings > runs["method"].nunique() and runs["lr"].nunique() == 1:
+        words += f",\nall at the rate {runs['lr'].iloc[0]:g}, which was not searched"
+    return f"{title}\n{words}"
 
 
 def _panels(frame: pd.DataFrame, known: Mapping[str, Any], columns: int, height: float) -> list[tuple]:

@@ -10,11 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from woofkit.config import ConfigError
+from woofkit.config import SKETCH_SIZES, ConfigError
 from woofkit.files import RESULTS, require_folder, write_table
 from woofkit.results import METHOD_NAMES, is_finished, load_run, other_settings, read_answers, set_apart
-from woofkit.stats.intervals import accuracy_interval
-from woofkit.stats.seeds import seed_and_image_variance
+from woofkit.stats.intervals import accuracy_interval, proportion_interval
+from woofkit.stats.seeds import mean_of_intervals, seed_and_image_variance
 from woofkit.sweeps.grid import Sweep
 
 NAMED = ("lr", "rank", "targets", "blocks", "label_fraction", "epochs")  # the rest is in `other`
@@ -23,6 +23,7 @@ MEASURED = ("val_accuracy", "test_accuracy", "test_accuracy_low", "test_accuracy
 COSTS = ("trainable_parameters", "checkpoint_bytes", "images_per_second", "train_seconds", "date", "machine")
 # Grids in which each setting has its own best learning rate.
 TUNED = ("seeds-best-lr", "full-best-lr", "seeds-more", "seeds-mlp", "seeds-all-layers", "rank-1", "rank-64")
+IMAGEWOOF_SIZES = {"clean": {"train": 8687, "val": 3767, "test": 500}, "paper": {"train": 9025, "val": 0, "test": 3929}}
 KEPT = (*SAME, "seed", *MEASURED, *COSTS, "dataset")
 
 
@@ -107,6 +108,28 @@ def with_intervals(runs: pd.DataFrame) -> pd.DataFrame:
         correct, labels = read_answers([Path(run) for run in group["run"]])
         found = seed_and_image_variance(correct, labels) if len(correct) > 1 else accuracy_interval(correct[0])
         parts.append(group.assign(low=found.low, high=found.high))
+    return pd.concat(parts).loc[runs.index]
+
+
+def with_validation_intervals(runs: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `kept_runs` with the interval of the mean *validation* accuracy as `low` and `high`.
+
+    From each run's accuracy and the number of images, as the answers are not kept: over seeds and images, or, of a
+    single seed, over images. The interval is nan where the number of validation images is not known.
+    """
+    parts = []
+    for _, group in runs.groupby([name for name in SAME if name in runs], sort=False, dropna=False):
+        size, values, other = 0, group["val_accuracy"].tolist(), group["other"].iloc[0]
+        if group["dataset"].iloc[0] == "sketchwoof":
+            size = SKETCH_SIZES["val"]
+        elif group["dataset"].iloc[0] == "imagewoof":
+            size = IMAGEWOOF_SIZES["clean"]["val"]
+        size = int(setting_of(other, "num_val", str(size)))
+        low, high = float("nan"), float("nan")
+        if size:
+            ends = [proportion_interval(value, size)[1:3] for value in values]
+            _, low, high, _ = mean_of_intervals(values, *zip(*ends, strict=True))
+        parts.append(group.assign(low=max(low, 0.0), high=min(high, 1.0)))
     return pd.concat(parts).loc[runs.index]
 
 
