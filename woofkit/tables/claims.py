@@ -1,6 +1,5 @@
 """Hypotheses, their register, their verdicts and the recommendations as tables and sentences."""
 
-import re
 from collections.abc import Sequence
 
 import pandas as pd
@@ -10,7 +9,7 @@ from woofkit.claims.hypotheses import HYPOTHESES, POINT
 from woofkit.claims.laws import LAWS, judge_law
 from woofkit.claims.recommendations import NEEDS, Need, advise
 from woofkit.claims.register import REGISTER
-from woofkit.claims.verdicts import CONTRADICTED, SUPPORTED, UNMEASURED, Condition, Judgement
+from woofkit.claims.verdicts import CONTRADICTED, SUPPORTED, UNMEASURED, Condition, Judgement, p_values
 from woofkit.results import METHOD_NAMES
 from woofkit.stats.power import decidable_difference, detectable_difference
 from woofkit.sweeps.results import kept_runs
@@ -65,15 +64,19 @@ def _can_show(num_images: int) -> str:
 
 def _in_words(condition: Condition) -> str:
     """What a condition says, with its threshold where the sentence lacks one."""
-    if condition.threshold == 0 or re.search("at least|at most|a point", condition.statement):
-        return condition.statement
-    return f"{condition.statement} ({'at least' if condition.above else 'at most'} {_threshold(condition)})"
+    wanted = _wanted(condition)
+    named = condition.threshold == 0 or wanted in condition.statement
+    return condition.statement if named else f"{condition.statement} ({wanted})"
 
 
-def _threshold(condition: Condition) -> str:
+def _wanted(condition: Condition) -> str:
+    """What the effect has to be, such as "at least 1 point"."""
+    if condition.threshold == 0:
+        return "above 0" if condition.above else "below 0"
     unit = condition.key.quantity.unit
     number = _scaled(condition.threshold, unit)
-    return f"{number} {unit.removesuffix('s') if number == '1' else unit}".rstrip()
+    with_unit = f"{number}%" if unit == "%" else f"{number} {unit.removesuffix('s') if number == '1' else unit}"
+    return f"{'at least' if condition.above else 'at most'} {with_unit}".rstrip()
 
 
 def _scaled(number: float, unit: str) -> str:
@@ -109,9 +112,8 @@ def sentence(judgement: Judgement) -> str:
         )
         return f"Supported: {statement}. {rows[0].upper()}{rows[1:]}."
     if verdict == CONTRADICTED:
-        condition, effect, _ = next(found for found in judgement.findings if found.verdict == CONTRADICTED)
-        wanted = f"{'at least' if condition.above else 'at most'} {_threshold(condition)}"
-        found = f"{condition.key} is {_shown(condition, effect)}, and not {wanted}"
+        condition, effect, _ = min(judgement.findings, key=lambda found: p_values(*found[:2]).short)
+        found = f"{condition.key} is {_shown(condition, effect)}, and not {_wanted(condition)}"
         return f"Contradicted: {statement}. But {found}."
     return f"Undecided: {statement} ({judgement.why})."
 
@@ -120,7 +122,8 @@ def _shown(condition: Condition, effect: Effect) -> str:
     """The value with its interval, if it has one, and its unit."""
     unit = condition.key.quantity.unit
     value, low, high = (_scaled(number, unit) for number in effect[:3])
-    return f"{value} ({low} to {high}) {unit}".rstrip() if effect.low < effect.high else f"{value} {unit}".rstrip()
+    shown = f"{value} ({low} to {high})" if effect.low < effect.high else value
+    return f"{shown}%" if unit == "%" else f"{shown} {unit}".rstrip()
 
 
 def verdict_frame(judgements: Sequence[Judgement]) -> pd.DataFrame:
@@ -132,6 +135,7 @@ def verdict_frame(judgements: Sequence[Judgement]) -> pd.DataFrame:
             row = {"hypothesis": hypothesis.id, "claim": hypothesis.claim, "says": hypothesis.statement}
             row |= {
                 **vars(condition),
+                "statement": _in_words(condition),
                 "threshold": condition.threshold,
                 "unit": condition.key.quantity.unit,
                 "verdict": verdict,
