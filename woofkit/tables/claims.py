@@ -1,6 +1,7 @@
 """Hypotheses, their register, their verdicts and the recommendations as tables and sentences."""
 
 from collections.abc import Sequence
+from math import isnan
 
 import pandas as pd
 
@@ -8,12 +9,12 @@ from woofkit.claims.effects import Effect, Effects
 from woofkit.claims.hypotheses import HYPOTHESES, POINT
 from woofkit.claims.laws import LAWS, judge_law
 from woofkit.claims.recommendations import NEEDS, Need, advise
-from woofkit.claims.register import REGISTER
+from woofkit.claims.register import CHANGED_IN_ALL, REGISTER
 from woofkit.claims.verdicts import CONTRADICTED, SUPPORTED, UNMEASURED, Condition, Judgement, p_values
 from woofkit.results import METHOD_NAMES
 from woofkit.stats.power import decidable_difference, detectable_difference
 from woofkit.sweeps.results import kept_runs
-from woofkit.tables import markdown_table
+from woofkit.tables import markdown_table, p_in_words
 
 
 def hypotheses_markdown() -> str:
@@ -87,7 +88,8 @@ def _scaled(number: float, unit: str) -> str:
 def register_markdown() -> str:
     """The register in markdown: when each hypothesis was stated, its data first seen, and what has changed since."""
     rows = [(f"**{name}**", entry.stated, entry.seen, entry.changes) for name, entry in REGISTER.items()]
-    return markdown_table(("", "stated", "first data seen", "changed since"), rows)
+    table = markdown_table(("", "stated", "first data seen", "changed since"), rows)
+    return f"{table}\n\nChanged in all of them: {' '.join(CHANGED_IN_ALL)}"
 
 
 def judgements_markdown(judgements: Sequence[Judgement]) -> str:
@@ -95,9 +97,8 @@ def judgements_markdown(judgements: Sequence[Judgement]) -> str:
     rows = []
     for each in judgements:
         name = " ".join(filter(None, (each.hypothesis.id, each.hypothesis.claim)))
-        p = "" if each.p_value != each.p_value else f"p = {each.p_value:.2g}" if each.p_value > 1e-4 else "p < 0.0001"
-        kind = "confirmatory" if each.confirmatory else "exploratory" if each.verdict != UNMEASURED else ""
-        rows.append((name, each.hypothesis.statement, f"**{each.verdict}**", p or each.why, kind))
+        why = each.why if isnan(each.p_value) else p_in_words(each.p_value)
+        rows.append((name, each.hypothesis.statement, f"**{each.verdict}**", why, each.kind))
     return markdown_table(("", "hypothesis", "verdict", "corrected p of the verdict, or the reason", "kind"), rows)
 
 
