@@ -64,7 +64,9 @@ def study_evidence(
         study_forgetting(sweep.study, source_dir, folder=folder, log=log, selection=selection)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"evidence_{sweep.study.dataset}_{sweep.name}.json"
-    record = {"sweep": sweep.name, "image_size": sweep.study.image_size, "runs": int(frame["run"].nunique())}
+    size = sweep.study.image_size or data_config(backbone(sweep.study))["input_size"][-1]
+    record = {"sweep": sweep.name, "image_size": size, "train_images": int(frame["num_train_images"].max())}
+    record |= {"runs": int(frame["run"].nunique())}
     record |= {"environment": describe_environment(pick_device("auto"))}
     write_json(path, record | {"effects": [effect_as_json(key, effect) for key, effect in effects.items()]})
     return path
