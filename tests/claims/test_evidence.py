@@ -233,17 +233,20 @@ def test_verdicts_as_a_frame_have_one_row_per_condition():
     [
         (
             0.05,
-            "Supported: full fine-tuning is ahead of LoRA. Full fine-tuning is ahead at the paper's learning rate (5 ",
+            "Supported: full fine-tuning is ahead of LoRA by at least 1 point. Full fine-tuning is ahead at the "
+            "paper's learning rate (5 ",
         ),
         (
             -0.05,
-            "Contradicted: full fine-tuning is ahead of LoRA. But accuracy, full minus lora is −5 (−6 to −4) points",
+            "Contradicted: full fine-tuning is ahead of LoRA by at least 1 point. But accuracy, full minus lora is "
+            "−5 (−6 to −4) points",
         ),
         (
             0.01,
-            "Undecided: full fine-tuning is ahead of LoRA (the interval of 2 of 2 conditions contains the threshold).",
+            "Undecided: full fine-tuning is ahead of LoRA by at least 1 point (the interval of 2 of 2 conditions "
+            "contains the threshold).",
         ),
-        (None, "Not measured: full fine-tuning is ahead of LoRA."),
+        (None, "Not measured: full fine-tuning is ahead of LoRA by at least 1 point."),
     ],
 )
 def test_what_a_student_would_say_follows_from_the_rows(value, says):
@@ -265,17 +268,33 @@ def test_every_sentence_agrees_with_its_rows(side):
         assert sentence(judged).startswith("Contradicted") == (side < 0)
         assert judged.p_value < 1e-6
         numbers = re.findall(r"(−?\d[\d.e+]*) \(−?[\d.e+]+ to", sentence(judged))
-        rows = (
-            judged.findings
-            if side > 0
-            else [finding for finding in judged.findings if finding.verdict == CONTRADICTED][:1]
-        )
+        rows = judged.findings if side > 0 else judged.findings[:1]  # all are as sure
         units = [condition.key.quantity.unit for condition, _, _ in rows]
         shown = [
             effect.value * (100 if unit in ("points", "%") else 1)
             for (_, effect, _), unit in zip(rows, units, strict=True)
         ]
         assert [float(number.replace("−", "-")) for number in numbers] == pytest.approx(shown, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("hypothesis", "condition"),
+    [(each, condition) for each in HYPOTHESES for condition in each.conditions if condition.threshold],
+    ids=lambda part: getattr(part, "id", ""),
+)
+def test_a_difference_that_is_sure_but_too_small_contradicts_a_sentence_that_names_the_margin(hypothesis, condition):
+    """Full fine-tuning ahead by 0.4 points does not contradict that it is ahead, only that it is so by a point."""
+    side = 1 if condition.above else -1
+    effects = {}
+    for each in hypothesis.conditions:  # the others hold
+        value = each.threshold + 5 * side
+        effects[each.key] = Effect(value, value - 0.1, value + 0.1)
+    value = condition.threshold - side * (condition.margin / 2 or 0.001)
+    effects[condition.key] = Effect(value, value - 1e-4, value + 1e-4)
+    [judged] = judge_all([hypothesis], effects)
+    assert judged.verdict == CONTRADICTED
+    claim, wanted = re.fullmatch(r"Contradicted: (.*)\. But .*, and not (.*)\.", sentence(judged)).groups()
+    assert wanted in claim
 
 
 # --- what is kept, and the answer ---

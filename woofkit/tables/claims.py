@@ -1,7 +1,7 @@
 """Hypotheses, their register, their verdicts and the recommendations as tables and sentences."""
 
-import re
 from collections.abc import Sequence
+from math import isnan
 
 import pandas as pd
 
@@ -9,12 +9,12 @@ from woofkit.claims.effects import Effect, Effects
 from woofkit.claims.hypotheses import HYPOTHESES, POINT
 from woofkit.claims.laws import LAWS, judge_law
 from woofkit.claims.recommendations import NEEDS, Need, advise
-from woofkit.claims.register import REGISTER
-from woofkit.claims.verdicts import CONTRADICTED, SUPPORTED, UNMEASURED, Condition, Judgement
+from woofkit.claims.register import CHANGED_IN_ALL, REGISTER
+from woofkit.claims.verdicts import CONTRADICTED, SUPPORTED, UNMEASURED, Condition, Judgement, p_values
 from woofkit.results import METHOD_NAMES
 from woofkit.stats.power import decidable_difference, detectable_difference
 from woofkit.sweeps.results import kept_runs
-from woofkit.tables import markdown_table
+from woofkit.tables import markdown_table, p_in_words
 
 
 def hypotheses_markdown() -> str:
@@ -65,15 +65,19 @@ def _can_show(num_images: int) -> str:
 
 def _in_words(condition: Condition) -> str:
     """What a condition says, with its threshold where the sentence lacks one."""
-    if condition.threshold == 0 or re.search("at least|at most|a point", condition.statement):
-        return condition.statement
-    return f"{condition.statement} ({'at least' if condition.above else 'at most'} {_threshold(condition)})"
+    wanted = _wanted(condition)
+    named = condition.threshold == 0 or wanted in condition.statement
+    return condition.statement if named else f"{condition.statement} ({wanted})"
 
 
-def _threshold(condition: Condition) -> str:
+def _wanted(condition: Condition) -> str:
+    """What the effect has to be, such as "at least 1 point"."""
+    if condition.threshold == 0:
+        return "above 0" if condition.above else "below 0"
     unit = condition.key.quantity.unit
     number = _scaled(condition.threshold, unit)
-    return f"{number} {unit.removesuffix('s') if number == '1' else unit}".rstrip()
+    with_unit = f"{number}%" if unit == "%" else f"{number} {unit.removesuffix('s') if number == '1' else unit}"
+    return f"{'at least' if condition.above else 'at most'} {with_unit}".rstrip()
 
 
 def _scaled(number: float, unit: str) -> str:
@@ -84,7 +88,8 @@ def _scaled(number: float, unit: str) -> str:
 def register_markdown() -> str:
     """The register in markdown: when each hypothesis was stated, its data first seen, and what has changed since."""
     rows = [(f"**{name}**", entry.stated, entry.seen, entry.changes) for name, entry in REGISTER.items()]
-    return markdown_table(("", "stated", "first data seen", "changed since"), rows)
+    table = markdown_table(("", "stated", "first data seen", "changed since"), rows)
+    return f"{table}\n\nChanged in all of them: {' '.join(CHANGED_IN_ALL)}"
 
 
 def judgements_markdown(judgements: Sequence[Judgement]) -> str:
@@ -92,9 +97,8 @@ def judgements_markdown(judgements: Sequence[Judgement]) -> str:
     rows = []
     for each in judgements:
         name = " ".join(filter(None, (each.hypothesis.id, each.hypothesis.claim)))
-        p = "" if each.p_value != each.p_value else f"p = {each.p_value:.2g}" if each.p_value > 1e-4 else "p < 0.0001"
-        kind = "confirmatory" if each.confirmatory else "exploratory" if each.verdict != UNMEASURED else ""
-        rows.append((name, each.hypothesis.statement, f"**{each.verdict}**", p or each.why, kind))
+        why = each.why if isnan(each.p_value) else p_in_words(each.p_value)
+        rows.append((name, each.hypothesis.statement, f"**{each.verdict}**", why, each.kind))
     return markdown_table(("", "hypothesis", "verdict", "corrected p of the verdict, or the reason", "kind"), rows)
 
 
@@ -109,9 +113,8 @@ def sentence(judgement: Judgement) -> str:
         )
         return f"Supported: {statement}. {rows[0].upper()}{rows[1:]}."
     if verdict == CONTRADICTED:
-        condition, effect, _ = next(found for found in judgement.findings if found.verdict == CONTRADICTED)
-        wanted = f"{'at least' if condition.above else 'at most'} {_threshold(condition)}"
-        found = f"{condition.key} is {_shown(condition, effect)}, and not {wanted}"
+        condition, effect, _ = min(judgement.findings, key=lambda found: p_values(*found[:2]).short)
+        found = f"{condition.key} is {_shown(condition, effect)}, and not {_wanted(condition)}"
         return f"Contradicted: {statement}. But {found}."
     return f"Undecided: {statement} ({judgement.why})."
 
@@ -120,7 +123,8 @@ def _shown(condition: Condition, effect: Effect) -> str:
     """The value with its interval, if it has one, and its unit."""
     unit = condition.key.quantity.unit
     value, low, high = (_scaled(number, unit) for number in effect[:3])
-    return f"{value} ({low} to {high}) {unit}".rstrip() if effect.low < effect.high else f"{value} {unit}".rstrip()
+    shown = f"{value} ({low} to {high})" if effect.low < effect.high else value
+    return f"{shown}%" if unit == "%" else f"{shown} {unit}".rstrip()
 
 
 def verdict_frame(judgements: Sequence[Judgement]) -> pd.DataFrame:
@@ -132,6 +136,7 @@ def verdict_frame(judgements: Sequence[Judgement]) -> pd.DataFrame:
             row = {"hypothesis": hypothesis.id, "claim": hypothesis.claim, "says": hypothesis.statement}
             row |= {
                 **vars(condition),
+                "statement": _in_words(condition),
                 "threshold": condition.threshold,
                 "unit": condition.key.quantity.unit,
                 "verdict": verdict,
