@@ -187,6 +187,8 @@ def verdicts(**changes):
         "above": [True, False, True, True],
         "unit": ["points", "times", "points", ""],
         "margin": [0.01, 0.0, 0.02, 0.0],
+        "kind": ["partly confirmatory (1 of 2 conditions)"] * 2 + ["exploratory", ""],
+        "source": ["5 seeds (sweep confirm-a)", "3 seeds", "", ""],
     }
     return pd.DataFrame(columns | changes)
 
@@ -201,7 +203,8 @@ def test_a_condition_is_a_word_a_colour_and_a_marker_and_lies_right_of_the_line_
     assert bars[2] == pytest.approx((-0.5, 4, 0.25, 4))  # by the margin, 0.02
     words = texts(ax)
     assert {"supported", "contradicted", "undecided"} <= set(words)
-    assert {"2 (1 to 4) points", "1.1 (1.05 to 1.2) times", "0 (−1 to 0.5) points"} <= set(words)
+    sources = {"2 (1 to 4) points; 5 seeds (sweep confirm-a)", "1.1 (1.05 to 1.2) times; 3 seeds"}
+    assert sources | {"0 (−1 to 0.5) points"} <= set(words)
     drawn = [to_hex(dots.get_facecolor()[0]).upper() for dots in scattered(ax, 130)]
     assert drawn == [VERDICTS[word][0] for word in ("supported", "contradicted", "undecided")]
 
@@ -219,7 +222,8 @@ def test_a_hypothesis_has_a_row_with_its_own_verdict_and_why(ax):
     ]
     words = texts(ax)
     assert {"CONTRADICTED", "UNDECIDED", "NOT MEASURED"} <= set(words)
-    assert {"p = 0.003, corrected", "the interval lies on both sides"} <= set(words)
+    assert "partly confirmatory (1 of 2 conditions); p = 0.003, corrected" in words
+    assert "exploratory; the interval lies on both sides" in words
     assert [offsets[0][1] for offsets in marks(ax, 190)] == [0, 3, 5]
 
 

@@ -31,6 +31,7 @@ DOTS = {
 }
 SETTINGS = ("rank", "targets", "label_fraction", "epochs")  # what a panel may vary beside the learning rate
 PAPERS = {"lr": 4e-4, "rank": 12, "epochs": 5}  # the paper's values
+BESIDE = 70  # characters in a line beside a row
 # How a verdict looks: colour and marker; its word stands beside it.
 VERDICTS = {SUPPORTED: ("#009E73", "o"), CONTRADICTED: ("#D55E00", "X"), UNDECIDED: ("#56B4E9", "D")}
 
@@ -201,10 +202,10 @@ def verdict_table(verdicts: pd.DataFrame, ax: Axes) -> Axes:
     """Draw the hypotheses as a forest plot: of each, a row with its verdict, then one row per condition.
 
     `verdicts` has the columns of `tables.claims.verdict_frame`. A condition's row has its effect, interval and verdict
-    in word and mark. Effects have different units, so every row has a scale of its own and the axis no numbers: the
-    dashed line is the threshold, right of it the condition holds, and the grey zone left of it is the margin, in which
-    there is a difference that is too small to matter. An effect of nan has no mark, and a hypothesis of which nothing
-    was measured no row but its own.
+    in word and mark, and what it was measured on. Effects have different units, so every row has a scale of its own and
+    the axis no numbers: the dashed line is the threshold, right of it the condition holds, and the grey zone left of it
+    is the margin, in which there is a difference that is too small to matter. An effect of nan has no mark, and a
+    hypothesis of which nothing was measured no row but its own.
 
     Raises ValueError if an interval does not hold its value.
     """
@@ -218,7 +219,7 @@ def verdict_table(verdicts: pd.DataFrame, ax: Axes) -> Axes:
         ax.text(1.22, place, first.of_the_claim.upper(), fontweight="bold", va="bottom")
         p = f"p = {first.p_value:.2g}, corrected" if first.p_value > 1e-4 else "p < 0.0001, corrected"
         p = p if first.p_value == first.p_value else first.why
-        ax.text(1.22, place, fill(p, 46), va="top", fontsize=12)
+        ax.text(1.22, place, _beside(first.kind, p), va="top", fontsize=12)
         for row in rows.itertuples() if rows["value"].notna().any() else ():
             place += 1
             labels.append(fill(row.statement, 46))
@@ -245,7 +246,12 @@ def _condition(row: Any, place: int, ax: Axes) -> None:
     ax.fill_betweenx([place - 0.35, place + 0.35], -row.margin / scale, 0, color="0.85", linewidth=0, zorder=0)
     ax.hlines(place, low, high, color=color, linewidth=5, alpha=0.5)
     ax.scatter(value, place, s=130, marker=marker, color=color, edgecolors="white", zorder=3)
-    ax.text(1.22, place, _effect(row), va="top", fontsize=12)
+    ax.text(1.22, place, _beside(_effect(row), row.source), va="top", fontsize=12)
+
+
+def _beside(*words: str) -> str:
+    """What stands beside a row, in lines; a sweep's name is not broken at its hyphen."""
+    return fill("; ".join(filter(None, words)), BESIDE, break_on_hyphens=False)
 
 
 def _effect(row: Any) -> str:
