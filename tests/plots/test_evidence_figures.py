@@ -166,6 +166,11 @@ def test_a_line_of_forgetting_runs_through_the_means_in_the_order_of_its_setting
     largest = max(ax.get_lines(), key=lambda each: each.get_markersize())
     assert (largest.get_xdata()[0], largest.get_ydata()[0]) == pytest.approx((0.9, 0.5))
     assert len(ax.get_legend().get_texts()) == 2  # the large mark has no entry of its own
+    ranks = pd.DataFrame({"method": ["lora"] * 2, "rank": [1, 64], "lr": [1e-3, 1e-2], "line": ["rank"] * 2})
+    ranks = ranks.assign(test_accuracy=0.8, head=0.5, dataset="sketchwoof", other="image_size 96")
+    forgetting_lines(ranks, ax, backbone=0.85)
+    assert "LoRA,\nranks 1 to 64,\neach at its own rate" in labelled(ax)
+    assert ax.get_title() == "models trained on images of 96 pixels"
     with pytest.raises(ValueError, match="head must be fractions"):
         forgetting_lines(frame.assign(head=50), ax, backbone=0.85)
 

@@ -15,7 +15,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from woofkit.claims.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED
 from woofkit.plots import style
 from woofkit.results import percent
-from woofkit.sweeps.results import data_words, with_validation_intervals
+from woofkit.sweeps.results import data_words, pixels, with_validation_intervals
 
 # A sweep's grid, the setting that it varies, what is drawn, and in words: the title, the setting.
 PANELS = {
@@ -162,7 +162,7 @@ def target_versus_source(frame: pd.DataFrame, ax: Axes, backbone: float) -> Axes
         look = style.method_style(method)
         ax.scatter(runs["test_accuracy"], runs["head"], s=110, edgecolors="white", zorder=3, **look)
     ax.margins(0.12)
-    return _gained_and_kept(ax, backbone)
+    return _gained_and_kept(frame, ax, backbone)
 
 
 def forgetting_lines(frame: pd.DataFrame, ax: Axes, backbone: float) -> Axes:
@@ -181,20 +181,24 @@ def forgetting_lines(frame: pd.DataFrame, ax: Axes, backbone: float) -> Axes:
         means = runs.groupby(setting)[["test_accuracy", "head"]].mean().sort_index()
         over = {"lr": "learning rates", "rank": "ranks"}[setting]
         words = f"{style.method_name(method)},\n{over} {means.index[0]:g} to {means.index[-1]:g}"
+        if setting == "rank":
+            words += f"\nat {runs['lr'].iloc[0]:g}" if runs["lr"].nunique() == 1 else ",\neach at its own rate"
         filled = setting == "lr"
         look = style.method_style(method) | {"markerfacecolor": style.method_color(method) if filled else "white"}
         line = {"linestyle": "-" if filled else ":", "markersize": 9, "label": words}
         ax.plot(means["test_accuracy"], means["head"], **look | line)
         ax.plot(*means.to_numpy()[-1], **look | {"markersize": 18, "label": None})
     ax.margins(0.06)
-    return _gained_and_kept(ax, backbone, title="the large mark is the largest setting")
+    return _gained_and_kept(frame, ax, backbone, title="the large mark is the largest setting")
 
 
-def _gained_and_kept(ax: Axes, backbone: float, **legend: str) -> Axes:
+def _gained_and_kept(frame: pd.DataFrame, ax: Axes, backbone: float, **legend: str) -> Axes:
     ax.axhline(backbone, label="untouched backbone", **style.DASHED)
     ax.set(xlabel="test accuracy on the new task", ylabel="accuracy kept on the earlier task")
     style.percent_axis(ax.xaxis, ax.yaxis)
     style.legend_beside(ax, **legend)
+    if "dataset" in frame:
+        ax.set_title(f"models trained on images of {' or '.join(pixels(frame))} pixels")
     return ax
 
 
