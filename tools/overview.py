@@ -8,22 +8,26 @@ import pandas as pd
 
 from woofkit.claims.effects import BEST_LR, WORLDS, Effects, Key, Quantity, kept_effects
 from woofkit.claims.hypotheses import HYPOTHESES
+from woofkit.claims.laws import ALL_LAYERS
 from woofkit.claims.verdicts import UNMEASURED, judge_all
 from woofkit.config import METHODS
 from woofkit.files import RESULTS
 from woofkit.results import METHOD_NAMES, percent
 from woofkit.sweeps.results import data_words, pixels, tuned_runs
 from woofkit.tables import markdown_table
+from woofkit.tables.claims import NAMES
 
+ORDER = (*METHODS, ALL_LAYERS)
 KEPT_COLUMNS = ("trainable_parameters", "accuracy", "low", "high", "other")  # of a study's kept table
 
 
 def best_rates(dataset: str, folder: Path = RESULTS) -> pd.DataFrame:
-    """`tuned_runs` by method, LoRA at the paper's rank.
+    """`tuned_runs` by method: LoRA at the paper's rank, and on all layers as a method of its own.
 
     Where their sweep lacks zero-shot, it is of the profile `clean`, if that had images of the same size.
     """
     tuned = tuned_runs(dataset, folder)
+    tuned["method"] = tuned["method"].mask(tuned["name"].str.endswith(", all layers"), ALL_LAYERS)
     usual = (tuned["method"] != "lora") | (tuned["name"] == "LoRA, rank 12")
     table = tuned[usual].drop_duplicates("method").set_index("method")
     path = folder / f"{dataset}_clean.csv"
@@ -32,19 +36,19 @@ def best_rates(dataset: str, folder: Path = RESULTS) -> pd.DataFrame:
         kept = kept[kept["method"] == "zero-shot"].assign(dataset=dataset, seeds=1).set_index("method")
         if pixels(kept) == pixels(table):
             table = pd.concat([kept, table])
-    return table.reindex(filter(table.index.__contains__, METHODS))
+    return table.reindex(filter(table.index.__contains__, ORDER))
 
 
 def overview_markdown(folder: Path = RESULTS) -> str:
     """One row per method: trained parameters, and the accuracy with its interval in both worlds."""
     tables = {dataset: best_rates(dataset, folder) for dataset in WORLDS}
     rows = []
-    for method in METHODS:
+    for method in ORDER:
         found = [table.loc[method] for table in tables.values() if method in table.index]
         if found:
             cells = [_accuracy(table.loc[method]) if method in table.index else "-" for table in tables.values()]
             sizes = sorted({int(row.trainable_parameters) for row in found})
-            rows.append([METHOD_NAMES[method], " or ".join(f"{size:,}" for size in sizes), *cells])
+            rows.append([NAMES[method], " or ".join(f"{size:,}" for size in sizes), *cells])
     trained = [table[table["trainable_parameters"] > 0] for table in tables.values() if len(table)]
     note = "In brackets: the interval and the learning rate. A dash means: not measured. Trained on "
     note += f"{' and on '.join(f'{data_words(table)} ({_seeds(table)})' for table in trained)}."

@@ -41,6 +41,17 @@ def test_two_sweeps_over_images_of_other_sizes_are_one_row_per_method(kept, monk
     assert "on drawings (3 seeds, the difference is not tested), LoRA 50.0% and full" in answer_markdown()
 
 
+def test_lora_on_all_layers_is_a_method_of_its_own_and_other_ranks_are_not_shown(kept):
+    table = pd.read_csv(kept / "sweep_confirm.csv")
+    lora = table[table["method"] == "lora"]
+    layers = lora.assign(grid="seeds-all-layers", rank=4, test_accuracy=0.7)
+    layers["targets"] = "['attn.qkv', 'attn.proj', 'mlp.fc1', 'mlp.fc2']"
+    pd.concat([table, layers, lora.assign(grid="rank-1", rank=1)]).to_csv(kept / "sweep_confirm.csv", index=False)
+    rows = overview_markdown(kept).splitlines()[2:-2]
+    assert [row.split(" | ")[0] for row in rows[-2:]] == ["| LoRA", "| LoRA on all layers"]
+    assert " 70.0% (" in rows[-1]
+
+
 def test_zero_shot_is_the_sweeps_own_and_of_no_other_size(kept):
     assert best_rates("imagewoof", kept).loc["zero-shot", "accuracy"] == 0.898  # of the profile clean
     runs = pd.read_csv(kept / "sweep_imagewoof.csv").query("grid == 'full-best-lr'")

@@ -146,6 +146,8 @@ def kept_runs(dataset: str, folder: Path = RESULTS, every: bool = False) -> pd.D
     names = [path.stem.removeprefix("sweep_") for path in paths]
     table = pd.concat([_read_kept(path).assign(sweep=name) for path, name in zip(paths, names, strict=True)])
     table = table.reset_index(drop=True)
+    for end in ("low", "high"):  # older tables have none for a single seed: there it is the run's own
+        table[end] = table[end].fillna(table[f"test_accuracy_{end}"])
     table = table[table["dataset"] == dataset]
     if not every and len(table):
         most = table.groupby(["grid", "sweep"])["num_train_images"].transform("max").fillna(0)  # zero-shot has none
@@ -181,10 +183,11 @@ def tuned_runs(dataset: str, folder: Path = RESULTS) -> pd.DataFrame:
         groups = list(same.groupby("other"))
         for (other, own), apart in zip(groups, set_apart([other for other, _ in groups]), strict=True):
             first = own.iloc[0]
-            low, high = (first[end] if len(own) > 1 else first[f"test_accuracy_{end}"] for end in ("low", "high"))
             lr = first["lr"] if first["trainable_parameters"] else float("nan")
-            values = ", ".join([name, *apart]), first["trainable_parameters"], own["test_accuracy"].mean(), low, high
-            rows.append((method, *values, lr, len(own), dataset, first["num_train_images"], other))
+            values = ", ".join([name, *apart]), first["trainable_parameters"], own["test_accuracy"].mean()
+            rows.append(
+                (method, *values, first["low"], first["high"], lr, len(own), dataset, first["num_train_images"], other)
+            )
     return pd.DataFrame(rows, columns=columns)
 
 

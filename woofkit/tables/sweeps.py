@@ -47,8 +47,6 @@ def kept_markdown(runs: pd.DataFrame) -> str:
     Searches are left out: `rates_markdown` has them.
     """
     runs = runs[~runs["grid"].str.fullmatch(SEARCH)]
-    for end in ("low", "high"):  # older tables have none for a single seed: there it is the run's own
-        runs = runs.assign(**{end: runs[end].fillna(runs[f"test_accuracy_{end}"])})
     return "\n\n".join(_sweep_markdown(name, own) for name, own in runs.groupby("sweep"))
 
 
