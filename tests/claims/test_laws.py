@@ -6,7 +6,7 @@ import pytest
 
 from woofkit.claims.effects import WORLDS, Effect, Key, Quantity, in_world
 from woofkit.claims.evidence import CONTRASTS, RATES, best_rate, mean_difference, rate_effects
-from woofkit.claims.laws import LAWS, judge_law
+from woofkit.claims.laws import ALL_LAYERS, LAWS, judge_law
 from woofkit.claims.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED, UNMEASURED
 from woofkit.tables.claims import laws_markdown
 
@@ -76,7 +76,7 @@ def test_every_law_can_be_measured_and_its_conditions_can_be_met_together():
         keys = {condition.key for condition in law.conditions}
         assert len(keys) == 1
         [key] = keys
-        of_methods = {key.first, key.second} <= {"lora", "full", "bitfit"} and key.quantity != Quantity.LEAD
+        of_methods = {key.first, key.second} <= {"lora", "full", "bitfit", ALL_LAYERS} and key.quantity != Quantity.LEAD
         assert key in delivered or of_methods
         low = max((each.limit for each in law.conditions if each.above), default=-10)
         high = min((each.limit for each in law.conditions if not each.above), default=10)

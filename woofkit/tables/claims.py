@@ -7,7 +7,7 @@ import pandas as pd
 
 from woofkit.claims.effects import Effect, Effects
 from woofkit.claims.hypotheses import HYPOTHESES, POINT
-from woofkit.claims.laws import LAWS, judge_law
+from woofkit.claims.laws import ALL_LAYERS, LAWS, judge_law
 from woofkit.claims.recommendations import NEEDS, Need, advise
 from woofkit.claims.register import CHANGED_IN_ALL, REGISTER
 from woofkit.claims.verdicts import CONTRADICTED, SUPPORTED, UNMEASURED, Condition, Judgement, p_values
@@ -15,6 +15,8 @@ from woofkit.results import METHOD_NAMES
 from woofkit.stats.power import decidable_difference, detectable_difference
 from woofkit.sweeps.results import kept_runs
 from woofkit.tables import markdown_table, p_in_words
+
+NAMES = METHOD_NAMES | {ALL_LAYERS: "LoRA on all layers"}
 
 
 def hypotheses_markdown() -> str:
@@ -168,18 +170,14 @@ def _advice(need: Need, effects: Effects, world: str) -> str:
     unbeaten, beaten = advise(need, effects, world)
     if not unbeaten and not beaten:
         return "not measured"
-    lines = [f"**{' or '.join(METHOD_NAMES[method] for method in unbeaten)}**"]
+    lines = [f"**{' or '.join(NAMES[method] for method in unbeaten)}**"]
     for method, (key, effect) in beaten.items():
         winner = key.second if key.first == method else key.first
         if key.quantity.unit == "times":
             form = ".2f" if effect.value < 10 else ",.0f"
-            lines.append(
-                f"{METHOD_NAMES[method]} takes {_interval(effect, 1, form)} times what {METHOD_NAMES[winner]} takes"
-            )
+            lines.append(f"{NAMES[method]} takes {_interval(effect, 1, form)} times what {NAMES[winner]} takes")
         else:
-            lines.append(
-                f"{METHOD_NAMES[method]} is {_interval(effect, 100, '.1f')} points behind {METHOD_NAMES[winner]}"
-            )
+            lines.append(f"{NAMES[method]} is {_interval(effect, 100, '.1f')} points behind {NAMES[winner]}")
     return "<br>".join(lines)
 
 
