@@ -32,6 +32,7 @@ class Group(NamedTuple):
 
 
 FEW, ALL = "labels-10", "seeds-best-lr"
+NEAR = 0.02  # accuracies this far apart still pass for the same
 # What an effect is the weighted sum of, and whether the last epoch's answers count or the selected one's.
 CONTRASTS = {
     Key(Quantity.LEAD, "lora", "full", FEW_MINUS_ALL): (
@@ -204,6 +205,26 @@ def best_rate(frame: pd.DataFrame, search: Group) -> tuple[float, float, float] 
     beyond = [0.0, *rates, inf]  # nothing is known beyond the grid
     low, high = beyond[possible[0]] * rates[possible[0]], beyond[possible[-1] + 2] * rates[possible[-1]]
     return rates[best], low**0.5, high**0.5
+
+
+def matched_runs(frame: pd.DataFrame) -> tuple[list[Path], list[Path]] | None:
+    """LoRA's runs at the best rate of its search, and those of full fine-tuning at the rate that comes nearest to it.
+
+    By the mean validation accuracy, over the seeds that every rate of a method has. None without the searches, or if no
+    rate of full fine-tuning comes within `NEAR` of LoRA.
+    """
+    means, runs = {}, {}
+    for method in ("lora", "full"):
+        own = frame[(frame["grid"] == "lr") & (frame["method"] == method)] if len(frame) else frame
+        if not len(own):
+            return None
+        means[method] = own.pivot_table(index="lr", columns="seed", values="val_accuracy").dropna(axis=1).mean(axis=1)
+        runs[method] = {lr: rows.sort_values("seed")["run"].map(Path).to_list() for lr, rows in own.groupby("lr")}
+    best = means["lora"].max()
+    gaps = (means["full"] - best).abs()
+    if not gaps.min() <= NEAR:
+        return None
+    return runs["lora"][means["lora"].idxmax()], runs["full"][gaps.idxmin()]
 
 
 def runs_by_seed(frame: pd.DataFrame, grid: str) -> dict[str, dict[int, Path]]:

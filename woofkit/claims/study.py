@@ -13,8 +13,17 @@ import pandas as pd
 
 from woofkit.adapters import load_run_model
 from woofkit.claims.effects import BEST_LR, Effect, Key, Quantity, attention_effects, effect_as_json
-from woofkit.claims.evidence import difference, mean_difference, method_runs, rate_effects, runs_by_seed, sweep_effects
+from woofkit.claims.evidence import (
+    difference,
+    matched_runs,
+    mean_difference,
+    method_runs,
+    rate_effects,
+    runs_by_seed,
+    sweep_effects,
+)
 from woofkit.claims.hypotheses import HYPOTHESES
+from woofkit.claims.laws import MATCHED
 from woofkit.claims.verdicts import Judgement, judge_all
 from woofkit.config import ConfigError, StudyConfig
 from woofkit.data import Images, cached_pixels, make_transform
@@ -93,6 +102,11 @@ def forgetting_effects(
         for first, second in permutations(hits, 2):
             key = Key(Quantity.KEPT, first, second, setting)
             effects[key] = difference(hits[first], hits[second], task.labels, f"images of {task.name}")
+    if matched := matched_runs(frame):
+        lora, full = (np.stack([kept(run) for run in runs]) for runs in matched)
+        effects[Key(Quantity.KEPT, "lora", "full", MATCHED)] = difference(
+            lora, full, task.labels, f"images of {task.name}"
+        )
     return effects
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from woofkit.claims.effects import Effect, Effects
 from woofkit.claims.hypotheses import HYPOTHESES, POINT
-from woofkit.claims.laws import ALL_LAYERS, LAWS, judge_law
+from woofkit.claims.laws import ALL_LAYERS, LAWS, Law, judge_law
 from woofkit.claims.recommendations import NEEDS, Need, advise
 from woofkit.claims.register import CHANGED_IN_ALL, REGISTER
 from woofkit.claims.verdicts import CONTRADICTED, SUPPORTED, UNMEASURED, Condition, Judgement, p_values
@@ -149,15 +149,24 @@ def verdict_frame(judgements: Sequence[Judgement]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def laws_markdown(effects: Effects, world: str) -> str:
-    """What is known, from where, what is found here, and whether the two agree: a table in markdown."""
-    words = {SUPPORTED: "agrees", CONTRADICTED: "disagrees", UNMEASURED: "not measured"}
+def laws_markdown(effects: Effects, worlds: Sequence[str]) -> str:
+    """What is known, from where, and in each world whether it is found, with the numbers: a table in markdown."""
     rows = []
     for law in LAWS:
-        verdict, findings = judge_law(law, effects, world)
-        found = {f"{each.statement}: {_shown(each, effect)}" for each, effect, _ in findings if effect is not None}
-        rows.append((law.statement, f"[{law.source}]({law.url})", "; ".join(found), words.get(verdict, "open")))
-    return markdown_table(("what is known", "from", f"found on {world}", "agrees?"), rows)
+        known = law.statement + (f" (here {law.here})" if law.here else "")
+        rows.append((known, f"[{law.source}]({law.url})", *(_law_in(law, effects, world) for world in worlds)))
+    return markdown_table(("what is known", "from", *(f"on {world}" for world in worlds)), rows)
+
+
+def _law_in(law: Law, effects: Effects, world: str) -> str:
+    """Whether a law agrees with a world, by which numbers, and whether these were new when it was written down."""
+    words = {SUPPORTED: "agrees", CONTRADICTED: "disagrees", UNMEASURED: UNMEASURED}
+    verdict, findings = judge_law(law, effects, world)
+    if verdict == UNMEASURED:
+        return UNMEASURED
+    found = dict.fromkeys(f"{each.statement}: {_shown(each, effect)}" for each, effect, _ in findings)
+    kind = "confirmatory" if all(effect.confirmatory for _, effect, _ in findings) else "exploratory"
+    return f"**{words.get(verdict, 'open')}** ({kind}). {'; '.join(found)}"
 
 
 def decisions_markdown(effects: Effects, worlds: Sequence[str], needs: Sequence[Need] = NEEDS) -> str:
