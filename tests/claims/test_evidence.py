@@ -284,7 +284,7 @@ def test_every_sentence_agrees_with_its_rows(side):
         assert judged.verdict == (SUPPORTED if side > 0 else CONTRADICTED)
         assert sentence(judged).startswith("Contradicted") == (side < 0)
         assert judged.p_value < 1e-6
-        numbers = re.findall(r"(−?\d[\d.e+]*) \(−?[\d.e+]+ to", sentence(judged))
+        numbers = re.findall(r"(−?\d[\d.e+]*)%? \(−?[\d.e+]+ to", sentence(judged))
         rows = judged.findings if side > 0 else judged.findings[:1]  # all are as sure
         units = [condition.key.quantity.unit for condition, _, _ in rows]
         shown = [

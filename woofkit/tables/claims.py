@@ -9,7 +9,7 @@ from woofkit.claims.effects import Effect, Effects
 from woofkit.claims.hypotheses import HYPOTHESES, POINT
 from woofkit.claims.laws import ALL_LAYERS, LAWS, Law, judge_law
 from woofkit.claims.recommendations import NEEDS, Need, advise
-from woofkit.claims.register import CHANGED_IN_ALL, REGISTER
+from woofkit.claims.register import CHANGED_IN_ALL, FIRST_VERDICTS, REGISTER
 from woofkit.claims.verdicts import CONTRADICTED, SUPPORTED, UNMEASURED, Condition, Judgement, p_values
 from woofkit.results import METHOD_NAMES
 from woofkit.stats.power import decidable_difference, detectable_difference
@@ -94,13 +94,29 @@ def register_markdown() -> str:
     return f"{table}\n\nChanged in all of them: {' '.join(CHANGED_IN_ALL)}"
 
 
+def changes_markdown(judgements: Sequence[Judgement]) -> str:
+    """The first verdict on each hypothesis on drawings, today's, and what is otherwise now: a table in markdown."""
+    rows = []
+    for each in judgements:
+        entry = REGISTER[each.hypothesis.id]
+        if each.verdict == UNMEASURED:
+            now = "not measured in the new form"
+        else:
+            now = f"**{each.verdict}**, {'kept' if each.verdict == entry.before else 'changed'}"
+        rows.append((_name(each), f"**{entry.before}**: {entry.found}", now, entry.since))
+    return markdown_table(("", f"on {FIRST_VERDICTS}", "now", "why"), rows)
+
+
+def _name(judgement: Judgement) -> str:
+    return " ".join(filter(None, (judgement.hypothesis.id, judgement.hypothesis.claim)))
+
+
 def judgements_markdown(judgements: Sequence[Judgement]) -> str:
     """One row per hypothesis: its verdict, the p-value of that verdict, why it is undecided, and what kind it is."""
     rows = []
     for each in judgements:
-        name = " ".join(filter(None, (each.hypothesis.id, each.hypothesis.claim)))
         why = each.why if isnan(each.p_value) else p_in_words(each.p_value)
-        rows.append((name, each.hypothesis.statement, f"**{each.verdict}**", why, each.kind))
+        rows.append((_name(each), each.hypothesis.statement, f"**{each.verdict}**", why, each.kind))
     return markdown_table(("", "hypothesis", "verdict", "corrected p of the verdict, or the reason", "kind"), rows)
 
 
@@ -125,8 +141,9 @@ def _shown(condition: Condition, effect: Effect) -> str:
     """The value with its interval, if it has one, and its unit."""
     unit = condition.key.quantity.unit
     value, low, high = (_scaled(number, unit) for number in effect[:3])
+    value += unit if unit == "%" else ""
     shown = f"{value} ({low} to {high})" if effect.low < effect.high else value
-    return f"{shown}%" if unit == "%" else f"{shown} {unit}".rstrip()
+    return shown if unit == "%" else f"{shown} {unit}".rstrip()
 
 
 def verdict_frame(judgements: Sequence[Judgement]) -> pd.DataFrame:
