@@ -29,7 +29,7 @@ from woofkit.files import RESULTS
 from woofkit.stats.power import detectable_difference
 from woofkit.stats.seeds import crossed_mean
 from woofkit.tables.attention import ALL_ROWS, measures_markdown, verdict_lines, verdicts_markdown
-from woofkit.tables.claims import hypotheses_markdown, power_markdown, register_markdown
+from woofkit.tables.claims import changes_markdown, hypotheses_markdown, power_markdown, register_markdown
 
 M, N = Key(Quantity.ACCURACY, "m"), Key(Quantity.ACCURACY, "n")
 ABOVE = Condition("more", M, margin=0.1)
@@ -134,7 +134,7 @@ def test_either_verdict_has_to_survive_holm(sign):
     six = [hypothesis(ABOVE, name=f"{number}") for number in range(6)]
     for judged in judge_all(six, {M: barely}):  # six tries: one such difference is to be expected by luck
         assert judged.verdict == UNDECIDED
-        assert "with 6 hypotheses tested at once that is not certain enough" in judged.why
+        assert "as one of 6 hypotheses, that is not certain enough" in judged.why
         assert np.isnan(judged.p_value)  # no p-value stands beside a verdict that it does not belong to
 
 
@@ -226,6 +226,24 @@ def test_every_claim_of_the_paper_has_its_hypothesis_and_the_table_names_all():
     assert "With 5 seeds of each method and 5,000 test images, a lead has to be about" in text
     assert all(entry.stated >= entry.seen or entry.changes for entry in REGISTER.values())
     assert all(change in register_markdown() for change in CHANGED_IN_ALL)
+
+
+def test_of_every_first_verdict_it_is_said_whether_it_was_kept_and_why():
+    """Nothing measured, then everything far beyond its threshold: each row compares the first verdict with today's."""
+    nothing = changes_markdown(judge_all(HYPOTHESES, {})).splitlines()[2:]
+    assert len(nothing) == len(REGISTER)
+    assert all("| not measured in the new form |" in line for line in nothing)
+    effects = {}
+    for condition in (condition for each in HYPOTHESES for condition in each.conditions):
+        value = condition.threshold + (5 if condition.above else -5)
+        effects[condition.key] = Effect(value, value - 0.1, value + 0.1)
+    for line, (name, entry) in zip(
+        changes_markdown(judge_all(HYPOTHESES, effects)).splitlines()[2:], REGISTER.items(), strict=True
+    ):
+        assert line.startswith(f"| {name} ")
+        assert f"| **{entry.before}**: {entry.found} |" in line
+        assert f"| **supported**, {'kept' if entry.before == SUPPORTED else 'changed'} | {entry.since} |" in line
+        assert entry.before in (SUPPORTED, CONTRADICTED, UNDECIDED)
 
 
 def measured(face, legs, outside, seed=0, dogs=200):
@@ -329,7 +347,7 @@ def test_a_claim_that_is_undecided_over_a_decided_condition_says_why():
     table.loc[row, ["value", "low", "high", "freedom"]] = (0.5, 0.15, 0.85, np.inf)
     record = {"verdicts": attention_verdicts(table)}
     assert verdicts(table)["C5"] == UNDECIDED
-    why = "judged alone, it holds, but with 10 hypotheses tested at once that is not certain enough"
+    why = "judged alone, it holds; as one of 10 hypotheses, that is not certain enough"
     assert record["verdicts"]["C5"]["attention"]["why"] == why
     lines = verdicts_markdown(record).splitlines()
     assert f"**undecided** ({why})" in lines[2]

@@ -45,7 +45,7 @@ def test_a_difference_that_does_not_survive_the_correction_is_called_undecided(a
     barely = Effect(0.138, 0.03, 0.246, (0.1,) * 3, "3 seeds", 5)
     text = answer(kept=barely)
     assert "is +13.8 (+3.0 to +24.6) at the paper's learning rate" in text
-    assert "is **undecided** on drawings (exploratory: judged alone, it holds, but with 10 hypotheses tested" in text
+    assert "is **undecided** on drawings (exploratory: judged alone, it holds; as one of 10 hypotheses" in text
     assert "ahead of full fine-tuning" not in text
 
 

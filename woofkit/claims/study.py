@@ -13,8 +13,17 @@ import pandas as pd
 
 from woofkit.adapters import load_run_model
 from woofkit.claims.effects import BEST_LR, Effect, Key, Quantity, attention_effects, effect_as_json
-from woofkit.claims.evidence import difference, mean_difference, rate_effects, runs_by_seed, sweep_effects
+from woofkit.claims.evidence import (
+    difference,
+    matched_runs,
+    mean_difference,
+    method_runs,
+    rate_effects,
+    runs_by_seed,
+    sweep_effects,
+)
 from woofkit.claims.hypotheses import HYPOTHESES
+from woofkit.claims.laws import MATCHED
 from woofkit.claims.verdicts import Judgement, judge_all
 from woofkit.config import ConfigError, StudyConfig
 from woofkit.data import Images, cached_pixels, make_transform
@@ -87,14 +96,17 @@ def forgetting_effects(
         return kept_hits(path, lambda: load_run_model(run), task, runtime)["head"].to_numpy()
 
     effects = {}
-    for grid, setting in RATE_GRIDS.items():
-        hits = {
-            method: np.stack([kept(run) for run in runs.values()])
-            for method, runs in (runs_by_seed(frame, grid) if len(frame) else {}).items()
-        }
+    for setting in RATE_GRIDS.values():
+        runs = method_runs(frame, setting) if len(frame) else {}
+        hits = {method: np.stack([kept(run) for run in seeds.values()]) for method, seeds in runs.items()}
         for first, second in permutations(hits, 2):
             key = Key(Quantity.KEPT, first, second, setting)
             effects[key] = difference(hits[first], hits[second], task.labels, f"images of {task.name}")
+    if matched := matched_runs(frame):
+        lora, full = (np.stack([kept(run) for run in runs]) for runs in matched)
+        effects[Key(Quantity.KEPT, "lora", "full", MATCHED)] = difference(
+            lora, full, task.labels, f"images of {task.name}"
+        )
     return effects
 
 

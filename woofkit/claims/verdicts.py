@@ -151,7 +151,7 @@ def _judgement(
     if verdicts == {SUPPORTED} or CONTRADICTED in verdicts:
         word = "it holds" if CONTRADICTED not in verdicts else "one condition fails"
         count = len(families[SUPPORTED])
-        why = f"judged alone, {word}, but with {count} hypotheses tested at once that is not certain enough"
+        why = f"judged alone, {word}; as one of {count} hypotheses, that is not certain enough"
     else:
         unsure = sum(finding.verdict == UNDECIDED for finding in findings)
         why = f"the interval of {unsure} of {len(findings)} conditions contains the threshold"

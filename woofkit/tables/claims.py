@@ -7,14 +7,16 @@ import pandas as pd
 
 from woofkit.claims.effects import Effect, Effects
 from woofkit.claims.hypotheses import HYPOTHESES, POINT
-from woofkit.claims.laws import LAWS, judge_law
+from woofkit.claims.laws import ALL_LAYERS, LAWS, Law, judge_law
 from woofkit.claims.recommendations import NEEDS, Need, advise
-from woofkit.claims.register import CHANGED_IN_ALL, REGISTER
+from woofkit.claims.register import CHANGED_IN_ALL, FIRST_VERDICTS, REGISTER
 from woofkit.claims.verdicts import CONTRADICTED, SUPPORTED, UNMEASURED, Condition, Judgement, p_values
 from woofkit.results import METHOD_NAMES
 from woofkit.stats.power import decidable_difference, detectable_difference
 from woofkit.sweeps.results import kept_runs
 from woofkit.tables import markdown_table, p_in_words
+
+NAMES = METHOD_NAMES | {ALL_LAYERS: "LoRA on all layers"}
 
 
 def hypotheses_markdown() -> str:
@@ -92,13 +94,29 @@ def register_markdown() -> str:
     return f"{table}\n\nChanged in all of them: {' '.join(CHANGED_IN_ALL)}"
 
 
+def changes_markdown(judgements: Sequence[Judgement]) -> str:
+    """The first verdict on each hypothesis on drawings, today's, and what is otherwise now: a table in markdown."""
+    rows = []
+    for each in judgements:
+        entry = REGISTER[each.hypothesis.id]
+        if each.verdict == UNMEASURED:
+            now = "not measured in the new form"
+        else:
+            now = f"**{each.verdict}**, {'kept' if each.verdict == entry.before else 'changed'}"
+        rows.append((_name(each), f"**{entry.before}**: {entry.found}", now, entry.since))
+    return markdown_table(("", f"on {FIRST_VERDICTS}", "now", "why"), rows)
+
+
+def _name(judgement: Judgement) -> str:
+    return " ".join(filter(None, (judgement.hypothesis.id, judgement.hypothesis.claim)))
+
+
 def judgements_markdown(judgements: Sequence[Judgement]) -> str:
     """One row per hypothesis: its verdict, the p-value of that verdict, why it is undecided, and what kind it is."""
     rows = []
     for each in judgements:
-        name = " ".join(filter(None, (each.hypothesis.id, each.hypothesis.claim)))
         why = each.why if isnan(each.p_value) else p_in_words(each.p_value)
-        rows.append((name, each.hypothesis.statement, f"**{each.verdict}**", why, each.kind))
+        rows.append((_name(each), each.hypothesis.statement, f"**{each.verdict}**", why, each.kind))
     return markdown_table(("", "hypothesis", "verdict", "corrected p of the verdict, or the reason", "kind"), rows)
 
 
@@ -123,8 +141,9 @@ def _shown(condition: Condition, effect: Effect) -> str:
     """The value with its interval, if it has one, and its unit."""
     unit = condition.key.quantity.unit
     value, low, high = (_scaled(number, unit) for number in effect[:3])
+    value += unit if unit == "%" else ""
     shown = f"{value} ({low} to {high})" if effect.low < effect.high else value
-    return f"{shown}%" if unit == "%" else f"{shown} {unit}".rstrip()
+    return shown if unit == "%" else f"{shown} {unit}".rstrip()
 
 
 def verdict_frame(judgements: Sequence[Judgement]) -> pd.DataFrame:
@@ -149,15 +168,24 @@ def verdict_frame(judgements: Sequence[Judgement]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def laws_markdown(effects: Effects, world: str) -> str:
-    """What is known, from where, what is found here, and whether the two agree: a table in markdown."""
-    words = {SUPPORTED: "agrees", CONTRADICTED: "disagrees", UNMEASURED: "not measured"}
+def laws_markdown(effects: Effects, worlds: Sequence[str]) -> str:
+    """What is known, from where, and in each world whether it is found, with the numbers: a table in markdown."""
     rows = []
     for law in LAWS:
-        verdict, findings = judge_law(law, effects, world)
-        found = {f"{each.statement}: {_shown(each, effect)}" for each, effect, _ in findings if effect is not None}
-        rows.append((law.statement, f"[{law.source}]({law.url})", "; ".join(found), words.get(verdict, "open")))
-    return markdown_table(("what is known", "from", f"found on {world}", "agrees?"), rows)
+        known = law.statement + (f" (here {law.here})" if law.here else "")
+        rows.append((known, f"[{law.source}]({law.url})", *(_law_in(law, effects, world) for world in worlds)))
+    return markdown_table(("what is known", "from", *(f"on {world}" for world in worlds)), rows)
+
+
+def _law_in(law: Law, effects: Effects, world: str) -> str:
+    """Whether a law agrees with a world, by which numbers, and whether these were new when it was written down."""
+    words = {SUPPORTED: "agrees", CONTRADICTED: "disagrees", UNMEASURED: UNMEASURED}
+    verdict, findings = judge_law(law, effects, world)
+    if verdict == UNMEASURED:
+        return UNMEASURED
+    found = dict.fromkeys(f"{each.statement}: {_shown(each, effect)}" for each, effect, _ in findings)
+    kind = "confirmatory" if all(effect.confirmatory for _, effect, _ in findings) else "exploratory"
+    return f"**{words.get(verdict, 'open')}** ({kind}). {'; '.join(found)}"
 
 
 def decisions_markdown(effects: Effects, worlds: Sequence[str], needs: Sequence[Need] = NEEDS) -> str:
@@ -170,18 +198,14 @@ def _advice(need: Need, effects: Effects, world: str) -> str:
     unbeaten, beaten = advise(need, effects, world)
     if not unbeaten and not beaten:
         return "not measured"
-    lines = [f"**{' or '.join(METHOD_NAMES[method] for method in unbeaten)}**"]
+    lines = [f"**{' or '.join(NAMES[method] for method in unbeaten)}**"]
     for method, (key, effect) in beaten.items():
         winner = key.second if key.first == method else key.first
         if key.quantity.unit == "times":
             form = ".2f" if effect.value < 10 else ",.0f"
-            lines.append(
-                f"{METHOD_NAMES[method]} takes {_interval(effect, 1, form)} times what {METHOD_NAMES[winner]} takes"
-            )
+            lines.append(f"{NAMES[method]} takes {_interval(effect, 1, form)} times what {NAMES[winner]} takes")
         else:
-            lines.append(
-                f"{METHOD_NAMES[method]} is {_interval(effect, 100, '.1f')} points behind {METHOD_NAMES[winner]}"
-            )
+            lines.append(f"{NAMES[method]} is {_interval(effect, 100, '.1f')} points behind {NAMES[winner]}")
     return "<br>".join(lines)
 
 
