@@ -122,10 +122,12 @@ def effect_as_json(key: Key, effect: Effect) -> dict[str, Any]:
 
 def effects_from_json(kept: Mapping[str, Any]) -> dict[Key, Effect]:
     """The effects in a file of `study_evidence`; each names the sweep in its source."""
-    effects, size = {}, f", {size} pixels" if (size := kept.get("image_size")) else ""
+    units = {"train_images": "training images", "image_size": "pixels"}
+    known = [f"{kept[name]:,} {unit}" for name, unit in units.items() if kept.get(name)]
+    sweep, effects = ", ".join([f"sweep {kept['sweep']}", *known]), {}
     for record in kept["effects"]:
         key = Key(Quantity(record["quantity"]), record["first"], record["second"], record["setting"])
-        source, freedom = f"{record['source']} (sweep {kept['sweep']}{size})", record["freedom"]
+        source, freedom = f"{record['source']} ({sweep})", record["freedom"]
         numbers = (record["value"], record["low"], record["high"], tuple(record["by_seed"]))
         freedom = math.inf if freedom is None else freedom
         effects[key] = Effect(*numbers, source, freedom, kept["sweep"] in CONFIRMATORY)

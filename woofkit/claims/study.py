@@ -13,8 +13,18 @@ import pandas as pd
 
 from woofkit.adapters import load_run_model
 from woofkit.claims.effects import BEST_LR, Effect, Key, Quantity, attention_effects, effect_as_json, shifted_by
-from woofkit.claims.evidence import average, difference, mean_difference, rate_effects, runs_by_seed, sweep_effects
+from woofkit.claims.evidence import (
+    average,
+    difference,
+    matched_runs,
+    mean_difference,
+    method_runs,
+    rate_effects,
+    runs_by_seed,
+    sweep_effects,
+)
 from woofkit.claims.hypotheses import HYPOTHESES
+from woofkit.claims.laws import MATCHED
 from woofkit.claims.leak import leak_effects
 from woofkit.claims.verdicts import Judgement, judge_all
 from woofkit.config import ConfigError, StudyConfig
@@ -34,7 +44,8 @@ from woofkit.sweeps.results import collect
 from woofkit.train import load_splits
 
 RATE_GRIDS = {"seeds-paper-lr": "", "seeds-best-lr": BEST_LR}  # grid -> setting of the key
-FORGETTING_GRIDS = ("lr", "ranks", *RATE_GRIDS)
+ABOUT_MAPS = ("C5", "C6")  # the claims about attention
+FORGETTING_GRIDS = ("lr", "ranks", "rank-1", "rank-64", *RATE_GRIDS)
 
 
 def study_evidence(
@@ -64,7 +75,9 @@ def study_evidence(
         study_forgetting(sweep.study, source_dir, folder=folder, log=log, selection=selection)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"evidence_{sweep.study.dataset}_{sweep.name}.json"
-    record = {"sweep": sweep.name, "image_size": sweep.study.image_size, "runs": int(frame["run"].nunique())}
+    size = sweep.study.image_size or data_config(backbone(sweep.study))["input_size"][-1]
+    record = {"sweep": sweep.name, "image_size": size, "train_images": int(frame["num_train_images"].max())}
+    record |= {"runs": int(frame["run"].nunique())}
     record |= {"environment": describe_environment(pick_device("auto"))}
     write_json(path, record | {"effects": [effect_as_json(key, effect) for key, effect in effects.items()]})
     return path
@@ -85,14 +98,17 @@ def forgetting_effects(
         return kept_hits(path, lambda: load_run_model(run), task, runtime)["head"].to_numpy()
 
     effects = {}
-    for grid, setting in RATE_GRIDS.items():
-        hits = {
-            method: np.stack([kept(run) for run in runs.values()])
-            for method, runs in (runs_by_seed(frame, grid) if len(frame) else {}).items()
-        }
+    for setting in RATE_GRIDS.values():
+        runs = method_runs(frame, setting) if len(frame) else {}
+        hits = {method: np.stack([kept(run) for run in seeds.values()]) for method, seeds in runs.items()}
         for first, second in permutations(hits, 2):
             key = Key(Quantity.KEPT, first, second, setting)
             effects[key] = difference(hits[first], hits[second], task.labels, f"images of {task.name}")
+    if matched := matched_runs(frame):
+        lora, full = (np.stack([kept(run) for run in runs]) for runs in matched)
+        effects[Key(Quantity.KEPT, "lora", "full", MATCHED)] = difference(
+            lora, full, task.labels, f"images of {task.name}"
+        )
     return effects
 
 
@@ -164,7 +180,10 @@ def study_attention(
 
 
 def attention_verdicts(table: pd.DataFrame) -> dict[str, Any]:
-    """Claim -> its statement and, by kind of map, the verdict with its p and its conditions; {} without masks."""
+    """Claim -> its statement and, by kind of map, the verdict, its p or why there is none, and its conditions.
+
+    {} without masks.
+    """
     verdicts: dict[str, Any] = {}
     for kind in KINDS:
         for judgement in judge_attention(table, kind):
@@ -177,15 +196,21 @@ def attention_verdicts(table: pd.DataFrame) -> dict[str, Any]:
             ]
             claim = verdicts.setdefault(judgement.hypothesis.claim, {"statement": judgement.hypothesis.paper})
             p_value = None if isnan(judgement.p_value) else judgement.p_value
-            claim[kind] = {"verdict": judgement.verdict, "p_value": p_value, "conditions": conditions}
+            judged = {"verdict": judgement.verdict, "p_value": p_value, "why": judgement.why}
+            claim[kind] = judged | {"conditions": conditions}
     return verdicts
 
 
 def judge_attention(table: pd.DataFrame, kind: str = "attention") -> list[Judgement]:
-    """Judge what the paper says of attention, C5 and C6, by one kind of map; drawings only."""
+    """Judge what the paper says of attention, C5 and C6, by one kind of map; drawings only.
+
+    Among all hypotheses, as notebook 05 judges them: what one page calls undecided, the other may not contradict.
+    """
     asked = []
     for hypothesis in HYPOTHESES:
-        if hypothesis.claim in ("C5", "C6"):
-            conditions = [replace(each, key=each.key._replace(setting=kind)) for each in hypothesis.conditions]
-            asked.append(replace(hypothesis, conditions=tuple(conditions)))
-    return judge_all(asked, attention_effects(table))
+        conditions = hypothesis.conditions
+        if hypothesis.claim in ABOUT_MAPS:
+            conditions = tuple(replace(each, key=each.key._replace(setting=kind)) for each in conditions)
+        asked.append(replace(hypothesis, conditions=conditions))
+    judged = judge_all(asked, attention_effects(table))
+    return [each for each in judged if each.hypothesis.claim in ABOUT_MAPS]
