@@ -1,74 +1,129 @@
 """The first screen of README.md: the answer in four sentences, and one table of both worlds and all methods."""
 
 import json
+from collections.abc import Iterable
+from pathlib import Path
 
 import pandas as pd
 
-from woofkit.claims.effects import BEST_LR, WORLDS, Effect, Key, Quantity, kept_effects
+from woofkit.claims.effects import BEST_LR, WORLDS, Effects, Key, Quantity, kept_effects
+from woofkit.claims.hypotheses import HYPOTHESES
+from woofkit.claims.laws import ALL_LAYERS
+from woofkit.claims.verdicts import UNMEASURED, judge_all
 from woofkit.config import METHODS
 from woofkit.files import RESULTS
 from woofkit.results import METHOD_NAMES, percent
-from woofkit.sweeps.results import tuned_runs
+from woofkit.sweeps.results import data_words, pixels, tuned_runs
 from woofkit.tables import markdown_table
+from woofkit.tables.claims import NAMES
+
+ORDER = (*METHODS, ALL_LAYERS)
+KEPT_COLUMNS = ("trainable_parameters", "accuracy", "low", "high", "other")  # of a study's kept table
 
 
-def best_rates(dataset: str) -> pd.DataFrame:
-    """`tuned_runs` by method, LoRA at the paper's rank; zero-shot, which has no rate, is of the profile `clean`."""
-    tuned = tuned_runs(dataset)
+def best_rates(dataset: str, folder: Path = RESULTS) -> pd.DataFrame:
+    """`tuned_runs` by method: LoRA at the paper's rank, and on all layers as a method of its own.
+
+    Where their sweep lacks zero-shot, it is of the profile `clean`, if that had images of the same size.
+    """
+    tuned = tuned_runs(dataset, folder)
+    tuned["method"] = tuned["method"].mask(tuned["name"].str.endswith(", all layers"), ALL_LAYERS)
     usual = (tuned["method"] != "lora") | (tuned["name"] == "LoRA, rank 12")
-    table = tuned[usual].set_index("method")
-    path = RESULTS / f"{dataset}_clean.csv"
-    for row in pd.read_csv(path).itertuples() if path.is_file() else ():
-        if row.method == "zero-shot":
-            table.loc["zero-shot"] = ("zero-shot", 0, row.accuracy, row.low, row.high, float("nan"), 1)
-    return table.reindex(filter(table.index.__contains__, METHODS))
+    table = tuned[usual].drop_duplicates("method").set_index("method")
+    path = folder / f"{dataset}_clean.csv"
+    if "zero-shot" not in table.index and path.is_file():
+        kept = pd.read_csv(path).reindex(columns=["method", *KEPT_COLUMNS])
+        kept = kept[kept["method"] == "zero-shot"].assign(dataset=dataset, seeds=1).set_index("method")
+        if pixels(kept) == pixels(table):
+            table = pd.concat([kept, table])
+    return table.reindex(filter(table.index.__contains__, ORDER))
 
 
-def overview_markdown() -> str:
+def overview_markdown(folder: Path = RESULTS) -> str:
     """One row per method: trained parameters, and the accuracy with its interval in both worlds."""
-    tables = {dataset: best_rates(dataset) for dataset in WORLDS}
+    tables = {dataset: best_rates(dataset, folder) for dataset in WORLDS}
     rows = []
-    for method in METHODS:
+    for method in ORDER:
         found = [table.loc[method] for table in tables.values() if method in table.index]
         if found:
             cells = [_accuracy(table.loc[method]) if method in table.index else "-" for table in tables.values()]
-            rows.append([METHOD_NAMES[method], f"{found[0].trainable_parameters:,.0f}", *cells])
-    seeds = [f"{table['seeds'].max():.0f} for {WORLDS[dataset]}" for dataset, table in tables.items()]
-    note = "In brackets: the interval and the learning rate. A dash means: not measured. Training seeds: "
-    note += f"{', '.join(seeds)}."
+            sizes = sorted({int(row.trainable_parameters) for row in found})
+            rows.append([NAMES[method], " or ".join(f"{size:,}" for size in sizes), *cells])
+    trained = [table[table["trainable_parameters"] > 0] for table in tables.values() if len(table)]
+    note = "In brackets: the interval and the learning rate. A dash means: not measured. Trained on "
+    note += f"{' and on '.join(f'{data_words(table)} ({_seeds(table)})' for table in trained)}."
     return f"{markdown_table(['method', 'trained parameters', *WORLDS.values()], rows, 'lrrr')}\n\n{note}"
 
 
+def _seeds(table: pd.DataFrame) -> str:
+    fewest, most = table["seeds"].min(), table["seeds"].max()
+    return f"{fewest} to {most} seeds" if fewest < most else f"{most} seed{'s' if most > 1 else ''}"
+
+
 def answer_markdown() -> str:
-    """The answer to the study's question in four sentences, with the numbers of the committed measurements."""
-    effects, tables = kept_effects("sketchwoof"), {dataset: best_rates(dataset) for dataset in WORLDS}
-    accuracy = effects[Key(Quantity.ACCURACY, "lora", "full", BEST_LR, "drawings")]
-    kept = effects[Key(Quantity.KEPT, "lora", "full", world="drawings")]
-    lora, full = (percent(tables["imagewoof"].loc[method].accuracy) for method in ("lora", "full"))
+    """The answer to the study's question in a few sentences: the committed numbers, and what they decide."""
+    tables = {dataset: best_rates(dataset) for dataset in WORLDS}
+    effects = {key: effect for dataset in WORLDS for key, effect in kept_effects(dataset).items()}
     speed = json.loads((RESULTS / "bench.json").read_text(encoding="utf-8"))["ratios"]["lora_vs_full_bf16"]
-    seeds = pd.read_csv(RESULTS / "sketchwoof_seeds.csv").groupby("method")
-    sizes = seeds[["trainable_parameters", "checkpoint_bytes"]].first()
+    sizes = pd.read_csv(RESULTS / "sketchwoof_seeds.csv").groupby("method")
+    sizes = sizes[["trainable_parameters", "checkpoint_bytes"]].first()
     parameters, file = sizes.loc["full"] / sizes.loc["lora"]
-    probes = [f"{percent(tables[dataset].loc['probe'].accuracy)} on {world}" for dataset, world in WORLDS.items()]
+    best, kept = Key(Quantity.ACCURACY, "lora", "full", BEST_LR), Key(Quantity.KEPT, "lora", "full")
+    shown, ahead, probes, keeps = {}, [], [], []
+    for dataset, world in WORLDS.items():
+        table = tables[dataset]
+        ahead.append(_lead(best._replace(world=world), effects, table, shown))
+        probes.append(_lead(best._replace(first="probe", second="lora", world=world), effects, table, shown))
+        for rate, setting in (("at the paper's learning rate", ""), ("at each method's best", BEST_LR)):
+            if (key := kept._replace(setting=setting, world=world)) in effects:
+                keeps.append(f"{_lead(key, effects, table, shown)} {rate}")
     sentences = [
-        f"**Accuracy:** with each method at its own best learning rate, {_difference(accuracy)} on drawings; on "
-        f"photographs (one seed) LoRA reaches {lora} and full fine-tuning {full}.",
+        f"**Accuracy,** each method at its own best learning rate: {_joined(ahead)}. {_verdicts('H1', effects)}",
         f"**Storage and time:** LoRA trains 1/{parameters:.0f} of the parameters and its file is 1/{file:.0f} of the "
         f"size, but a training step is only {speed['median']:.2f} times as fast (from {speed['low']:.2f} to "
         f"{speed['high']:.2f} over rounds).",
-        f"**Forgetting:** on the backbone's earlier task, at the paper's learning rate, {_difference(kept)}.",
-        f"**Before either,** try a linear probe: it trains the head alone and reaches {' and '.join(probes)}.",
+        f"**Forgetting,** accuracy on the backbone's earlier task: {_joined(keeps)}. {_verdicts('H9', effects)}",
+        f"**A linear probe** trains the head alone. Its accuracy: {_joined(probes)}.",
     ]
-    return "\n".join(f"- {sentence}" for sentence in sentences)
+    sources = "; ".join(f"{world}: {source}" for source, world in shown.items())
+    bullets = "\n".join(f"- {sentence.rstrip()}" for sentence in sentences)
+    note = f"Differences are in points of accuracy, with 95% intervals, each by itself. Measured on {sources}."
+    return f"{bullets}\n\n{note}" if shown else bullets
 
 
-def _difference(effect: Effect) -> str:
-    """LoRA minus full fine-tuning, in points, and whether the 95% interval shows a difference."""
-    value, low, high = (100 * number for number in effect[:3])
-    numbers = f"({value:+.1f} points, 95% interval {low:+.1f} to {high:+.1f})"
-    if low <= 0 <= high:
-        return f"no difference between LoRA and full fine-tuning is shown {numbers}"
-    return f"LoRA is {'ahead of' if value > 0 else 'behind'} full fine-tuning {numbers}"
+def _lead(key: Key, effects: Effects, table: pd.DataFrame, shown: dict[str, str]) -> str:
+    """One method minus another in a world, which adds its source to `shown`; what follows from it, a verdict says.
+
+    Where no effect is kept, the two accuracies in the table; "" without them.
+    """
+    names = [METHOD_NAMES[method] for method in (key.first, key.second)]
+    if key in effects:
+        shown[effects[key].source] = key.world
+        value, low, high = (f"{100 * number:+.1f}".replace("-", "−") for number in effects[key][:3])
+        return f"on {key.world}, {' minus '.join(names)} is {value} ({low} to {high})"
+    if not {key.first, key.second} <= set(table.index):
+        return ""
+    rows = [table.loc[method] for method in (key.first, key.second)]
+    found = [f"{name} {percent(row.accuracy)}" for name, row in zip(names, rows, strict=True)]
+    seeds = min(int(row.seeds) for row in rows)
+    return (
+        f"on {key.world} ({seeds} seed{'s' if seeds > 1 else ''}, the difference is not tested), {' and '.join(found)}"
+    )
+
+
+def _verdicts(name: str, effects: Effects) -> str:
+    """What became of a hypothesis, judged among all, in each world that it was measured in."""
+    found, words = None, []
+    for world in WORLDS.values():
+        found = next(each for each in judge_all(HYPOTHESES, effects, world) if each.hypothesis.id == name)
+        if found.verdict != UNMEASURED:
+            why = ": ".join(filter(None, (found.kind, found.why)))
+            words.append(f"**{found.verdict}** on {world} ({why})")
+    return f'{name}, "{found.hypothesis.statement}", is {" and ".join(words) or UNMEASURED}.'
+
+
+def _joined(parts: Iterable[str]) -> str:
+    return "; ".join(filter(None, parts)) or UNMEASURED
 
 
 def _accuracy(row: pd.Series) -> str:

@@ -1,5 +1,6 @@
 """The verdicts: a planted effect is found, a planted null is not, and what is unclear stays undecided."""
 
+import json
 from collections import Counter
 
 import numpy as np
@@ -9,8 +10,8 @@ import pytest
 from woofkit.claims.effects import COUNTED, Effect, Key, Quantity
 from woofkit.claims.evidence import difference
 from woofkit.claims.hypotheses import HYPOTHESES
-from woofkit.claims.register import REGISTER
-from woofkit.claims.study import judge_attention
+from woofkit.claims.register import CHANGED_IN_ALL, REGISTER
+from woofkit.claims.study import attention_verdicts, judge_attention
 from woofkit.claims.verdicts import (
     CONTRADICTED,
     SUPPORTED,
@@ -24,10 +25,11 @@ from woofkit.claims.verdicts import (
 )
 from woofkit.explain.maps import KINDS
 from woofkit.explain.study import summarize
+from woofkit.files import RESULTS
 from woofkit.stats.power import detectable_difference
 from woofkit.stats.seeds import crossed_mean
 from woofkit.tables.attention import ALL_ROWS, measures_markdown, verdict_lines, verdicts_markdown
-from woofkit.tables.claims import hypotheses_markdown, power_markdown, register_markdown
+from woofkit.tables.claims import changes_markdown, hypotheses_markdown, power_markdown, register_markdown
 
 M, N = Key(Quantity.ACCURACY, "m"), Key(Quantity.ACCURACY, "n")
 ABOVE = Condition("more", M, margin=0.1)
@@ -132,15 +134,36 @@ def test_either_verdict_has_to_survive_holm(sign):
     six = [hypothesis(ABOVE, name=f"{number}") for number in range(6)]
     for judged in judge_all(six, {M: barely}):  # six tries: one such difference is to be expected by luck
         assert judged.verdict == UNDECIDED
-        assert "with 6 hypotheses tested at once that is not certain enough" in judged.why
+        assert "as one of 6 hypotheses, that is not certain enough" in judged.why
         assert np.isnan(judged.p_value)  # no p-value stands beside a verdict that it does not belong to
+
+
+def test_a_verdict_on_a_part_stays_when_the_rest_is_measured():
+    """The first sweeps' effects alone, then with all others: no verdict is taken back, whatever the others are."""
+    rng, names = np.random.default_rng(3), [f"{number}" for number in range(8)]
+    keys = {name: Key(Quantity.ACCURACY, name) for name in names}
+    asked = [hypothesis(Condition("", key, margin=0.1), name=name) for name, key in keys.items()]
+    decided = 0
+    for _ in range(50):
+        values = dict(zip(keys.values(), rng.normal(0.1, 0.15, len(keys)), strict=True))
+        effects = {key: Effect(value, value - 0.1, value + 0.1) for key, value in values.items()}
+        part = {key: effects[key] for key in list(keys.values())[:3]}
+        early, late = (dict(zip(names, judge_all(asked, each), strict=True)) for each in (part, effects))
+        sure = [name for name in names if early[name].verdict in (SUPPORTED, CONTRADICTED)]
+        assert [early[name].verdict for name in sure] == [late[name].verdict for name in sure]
+        decided += len(sure)
+    assert decided > 20
 
 
 def test_a_verdict_is_confirmatory_if_all_its_data_are():
     both, fresh = hypothesis(ABOVE, Condition("", N)), Effect(0.5, 0.4, 0.6, confirmatory=True)
-    assert judge_all([both], {M: fresh, N: fresh})[0].confirmatory
-    assert not judge_all([both], {M: fresh, N: fresh._replace(confirmatory=False)})[0].confirmatory
-    assert not judge_all([both], {M: fresh})[0].confirmatory
+    old = fresh._replace(confirmatory=False)
+
+    def kind(first, second):
+        return judge_all([both], {M: first, N: second} if second else {M: first})[0].kind
+
+    assert [kind(fresh, fresh), kind(old, old), kind(fresh, None)] == ["confirmatory", "exploratory", ""]
+    assert kind(fresh, old) == "partly confirmatory (1 of 2 conditions)"
 
 
 # --- how often the verdicts are wrong ---
@@ -202,6 +225,25 @@ def test_every_claim_of_the_paper_has_its_hypothesis_and_the_table_names_all():
     )
     assert "With 5 seeds of each method and 5,000 test images, a lead has to be about" in text
     assert all(entry.stated >= entry.seen or entry.changes for entry in REGISTER.values())
+    assert all(change in register_markdown() for change in CHANGED_IN_ALL)
+
+
+def test_of_every_first_verdict_it_is_said_whether_it_was_kept_and_why():
+    """Nothing measured, then everything far beyond its threshold: each row compares the first verdict with today's."""
+    nothing = changes_markdown(judge_all(HYPOTHESES, {})).splitlines()[2:]
+    assert len(nothing) == len(REGISTER)
+    assert all("| not measured in the new form |" in line for line in nothing)
+    effects = {}
+    for condition in (condition for each in HYPOTHESES for condition in each.conditions):
+        value = condition.threshold + (5 if condition.above else -5)
+        effects[condition.key] = Effect(value, value - 0.1, value + 0.1)
+    for line, (name, entry) in zip(
+        changes_markdown(judge_all(HYPOTHESES, effects)).splitlines()[2:], REGISTER.items(), strict=True
+    ):
+        assert line.startswith(f"| {name} ")
+        assert f"| **{entry.before}**: {entry.found} |" in line
+        assert f"| **supported**, {'kept' if entry.before == SUPPORTED else 'changed'} | {entry.since} |" in line
+        assert entry.before in (SUPPORTED, CONTRADICTED, UNDECIDED)
 
 
 def measured(face, legs, outside, seed=0, dogs=200):
@@ -297,15 +339,39 @@ def test_a_measure_of_the_first_seed_alone_keeps_its_value():
     assert len(row["by_seed"].split()) == 1
 
 
+def test_a_claim_that_is_undecided_over_a_decided_condition_says_why():
+    """Sure by itself, but one of many: the table says both."""
+    table = study(lora=(2.0, 1.0, 0.01), full=(1.0, 2.0, 0.01))
+    row = (table["first"] == "full") & (table["second"] == "lora") & (table["quantity"] == Quantity.LEGS)
+    row &= table["map"] == "attention"
+    table.loc[row, ["value", "low", "high", "freedom"]] = (0.5, 0.15, 0.85, np.inf)
+    record = {"verdicts": attention_verdicts(table)}
+    assert verdicts(table)["C5"] == UNDECIDED
+    why = "judged alone, it holds; as one of 10 hypotheses, that is not certain enough"
+    assert record["verdicts"]["C5"]["attention"]["why"] == why
+    lines = verdicts_markdown(record).splitlines()
+    assert f"**undecided** ({why})" in lines[2]
+    assert lines[4].startswith("| judged alone: full fine-tuning attends to the legs more")
+    assert "| supported: 0.50 (0.15 to 0.85) |" in lines[4]
+    assert f"undecided ({why})" in "\n".join(verdict_lines(record))
+
+
+def test_the_kept_verdicts_are_by_todays_rules():
+    path = RESULTS / "attention_sketchwoof_demo.json"
+    kept = json.loads(path.read_text(encoding="utf-8"))["verdicts"]
+    table = pd.read_csv(path.with_suffix(".csv"), keep_default_na=False)
+    assert kept == json.loads(json.dumps(attention_verdicts(table)))
+
+
 def test_the_verdicts_in_words_name_claim_kind_and_interval():
     findings = [{"verdict": UNDECIDED, "condition": "c", "value": 0.1, "low": -0.05, "high": 0.3}]
-    judged = {"verdict": UNDECIDED, "conditions": findings}
+    judged = {"verdict": UNDECIDED, "p_value": None, "why": "", "conditions": findings}
     record = {"verdicts": {"C5": {"statement": "LoRA attends to facial details"} | dict.fromkeys(KINDS, judged)}}
     lines = verdict_lines(record)
     assert lines[0] == "C5: LoRA attends to facial details"
     assert lines[2].strip() == "undecided: c: 0.100 (-0.050 to 0.300)"
     table = verdicts_markdown(record)
-    assert "| c | undecided: 0.10 (-0.05 to 0.30) | undecided" in table
+    assert "| judged alone: c | undecided: 0.10 (-0.05 to 0.30) | undecided" in table
     assert verdict_lines({"verdicts": {}}) == ["Photographs have no masks, so the claims cannot be judged."]
 
 

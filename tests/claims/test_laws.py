@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from woofkit.claims.effects import WORLDS, Effect, Key, Quantity, in_world
-from woofkit.claims.evidence import CONTRASTS, RATES, best_rate, mean_difference, rate_effects
-from woofkit.claims.laws import LAWS, judge_law
+from woofkit.claims.evidence import CONTRASTS, RATES, best_rate, matched_runs, mean_difference, rate_effects
+from woofkit.claims.laws import ALL_LAYERS, LAWS, MATCHED, judge_law
 from woofkit.claims.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED, UNMEASURED
 from woofkit.tables.claims import laws_markdown
 
@@ -76,7 +76,7 @@ def test_every_law_can_be_measured_and_its_conditions_can_be_met_together():
         keys = {condition.key for condition in law.conditions}
         assert len(keys) == 1
         [key] = keys
-        of_methods = {key.first, key.second} <= {"lora", "full", "bitfit"} and key.quantity != Quantity.LEAD
+        of_methods = {key.first, key.second} <= {"lora", "full", "bitfit", ALL_LAYERS} and key.quantity != Quantity.LEAD
         assert key in delivered or of_methods
         low = max((each.limit for each in law.conditions if each.above), default=-10)
         high = min((each.limit for each in law.conditions if not each.above), default=10)
@@ -87,13 +87,41 @@ def test_every_law_can_be_measured_and_its_conditions_can_be_met_together():
         assert judge_law(law, {}, "")[0] == UNMEASURED
 
 
-def test_the_table_says_what_is_known_what_is_found_and_whether_they_agree():
-    effects = in_world({Key(Quantity.RATE, "lora", "full"): Effect(10, 9, 11)}, "sketchwoof")
-    lines = laws_markdown(effects, WORLDS["sketchwoof"]).splitlines()
+def test_the_table_says_what_is_known_and_in_each_world_whether_it_is_found():
+    rate, kept = Key(Quantity.RATE, "lora", "full"), Key(Quantity.KEPT, "lora", "full", MATCHED)
+    effects = in_world({rate: Effect(10, 9, 11), kept: Effect(0.1, 0.05, 0.15, confirmatory=True)}, "sketchwoof")
+    effects |= in_world({rate: Effect(100, 90, 110)}, "imagewoof")
+    lines = laws_markdown(effects, tuple(WORLDS.values())).splitlines()
+    assert lines[0] == "| what is known | from | on drawings | on photographs |"
     assert len(lines) == 2 + len(LAWS)
-    assert "| the ratio of the best rates: 10 (9 to 11) times | agrees |" in lines[2]
+    assert "| **agrees** (exploratory). the ratio of the best rates: 10 (9 to 11) times | **disagrees**" in lines[2]
     assert all("https://" in line for line in lines[2:])
-    assert lines[3].endswith("|  | not measured |")
+    assert "(here the scaling is 1 at every rank; there it is alpha / rank, alpha fixed)" in lines[3]
+    assert lines[3].endswith("| not measured | not measured |")
+    [forgets] = [line for line in lines if "forgets less" in line]
+    assert "| **agrees** (confirmatory). LoRA minus full fine-tuning: 10 (5 to 15) points | not measured |" in forgets
+
+
+def accuracies(**means):
+    """Searches over three rates of each method with these mean validation accuracies, and three seeds."""
+    rows = [
+        {"grid": "lr", "method": method, "lr": lr, "seed": seed, "val_accuracy": mean + 0.001 * seed}
+        for method, own in means.items()
+        for lr, mean in zip((1e-4, 1e-3, 1e-2), own, strict=True)
+        for seed in range(3)
+    ]
+    return pd.DataFrame([row | {"run": f"{row['method']}-{row['lr']:g}-{row['seed']}"} for row in rows])
+
+
+def test_forgetting_is_compared_where_both_are_as_accurate():
+    """LoRA's best beside the rate of full fine-tuning that comes nearest to it, which need not be its best."""
+    frame = accuracies(lora=(0.7, 0.85, 0.8), full=(0.86, 0.9, 0.6))
+    lora, full = matched_runs(frame.sample(frac=1, random_state=0))
+    assert [str(run) for run in lora] == ["lora-0.001-0", "lora-0.001-1", "lora-0.001-2"]
+    assert [str(run) for run in full] == ["full-0.0001-0", "full-0.0001-1", "full-0.0001-2"]
+    assert matched_runs(accuracies(lora=(0.7, 0.85, 0.8), full=(0.7, 0.8, 0.6))) is None  # none comes near
+    assert matched_runs(accuracies(lora=(0.7, 0.85, 0.8))) is None
+    assert matched_runs(pd.DataFrame()) is None
 
 
 def test_means_over_seeds_are_compared_by_welchs_interval():

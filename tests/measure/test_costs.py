@@ -94,6 +94,8 @@ def test_costs_of_methods_side_by_side():
     configs = [TrainConfig(method="full", **shared), TrainConfig(method="lora", lora=LoRAConfig.paper(), **shared)]
     full, lora = measure_costs(configs, rounds=1).to_dict("records")
     assert (full["method"], lora["method"]) == ("full", "lora")
+    assert (full["trainable_parameters"], lora["trainable_parameters"]) == (5_526_346, 177_418)
+    assert (full["file_mb"], lora["file_mb"]) == pytest.approx((22.12, 0.72), abs=0.01)  # as the runs' files
     assert math.isnan(full["merged_latency_ms"])  # there is nothing to merge
     assert lora["merged_latency_ms"] > 0
     assert full["backward_gflops"] / full["forward_gflops"] == pytest.approx(2, abs=0.05)

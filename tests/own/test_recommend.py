@@ -22,7 +22,7 @@ from woofkit.sweeps.results import outcome_path, read_outcome
 ACCURACY = {"probe": 0.80, "lora": 0.95, "bitfit": 0.95, "full": 0.70}
 LABELS = np.arange(400) % 2
 HELD = dict.fromkeys(("weights_mb", "optimizer_mb", "gradients_mb", "activations_mb"), 10.0)
-HELD |= dict.fromkeys(("forward_gflops", "backward_gflops"), 1.0)
+HELD |= dict.fromkeys(("forward_gflops", "backward_gflops", "trainable_parameters", "file_mb"), 1.0)
 
 
 @pytest.fixture

@@ -61,6 +61,11 @@ FEW_LABELS, FEW_MINUS_ALL = "a tenth of the labels, equal steps", "a tenth of th
 MORE_EPOCHS = "20 epochs over 5, last epochs"
 
 
+def shifted_by(shift: str) -> str:
+    """The setting of the effects of one shift of `measure.shifts`; "" is the mean of those that work on pixels."""
+    return f"{shift}, {BEST_LR}" if shift else BEST_LR
+
+
 class Key(NamedTuple):
     """Which effect: a quantity of `first`, compared with that of `second` if there is one, in a setting.
 
@@ -119,10 +124,12 @@ def effect_as_json(key: Key, effect: Effect) -> dict[str, Any]:
 
 def effects_from_json(kept: Mapping[str, Any]) -> dict[Key, Effect]:
     """The effects in a file of `study_evidence`; each names the sweep in its source."""
-    effects, size = {}, f", {size} pixels" if (size := kept.get("image_size")) else ""
+    units = {"train_images": "training images", "image_size": "pixels"}
+    known = [f"{kept[name]:,} {unit}" for name, unit in units.items() if kept.get(name)]
+    sweep, effects = ", ".join([f"sweep {kept['sweep']}", *known]), {}
     for record in kept["effects"]:
         key = Key(Quantity(record["quantity"]), record["first"], record["second"], record["setting"])
-        source, freedom = f"{record['source']} (sweep {kept['sweep']}{size})", record["freedom"]
+        source, freedom = f"{record['source']} ({sweep})", record["freedom"]
         numbers = (record["value"], record["low"], record["high"], tuple(record["by_seed"]))
         freedom = math.inf if freedom is None else freedom
         # A best rate comes from the search itself, and from the validation images that everything is chosen on.

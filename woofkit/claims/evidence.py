@@ -11,14 +11,19 @@ import pandas as pd
 
 from woofkit.claims.effects import BEST_LR, COUNTED, FEW_LABELS, FEW_MINUS_ALL, MORE_EPOCHS, POSE, Effect, Key, Quantity
 from woofkit.claims.laws import ALL_LAYERS, HIGH_RANK, LOW_RANK, MLP, SMALL_BATCH
+from woofkit.claims.steps import SPLIT, STEPS, TEXT
 from woofkit.config import ConfigError
-from woofkit.results import read_answers, read_metrics
+from woofkit.results import read_answers
 from woofkit.stats.intervals import Interval, mean_interval
 from woofkit.stats.seeds import OverSeeds, crossed_mean, paired_bootstrap, paired_over_seeds
 
 HELD = ["weights_mb", "optimizer_mb", "gradients_mb", "activations_mb"]  # by a training step, of `measure_costs`
 # A sweep's grids over methods -> setting of the key.
 METHOD_GRIDS = {"seeds-paper-lr": "", "seeds-best-lr": BEST_LR, "labels-10": FEW_LABELS, "seeds-pose": POSE}
+METHOD_GRIDS |= {TEXT: SPLIT, **STEPS}
+METHOD_GRIDS |= {"seeds-more": BEST_LR, "seeds-all-layers": BEST_LR}
+# Beside LoRA on attention at rank 12, a method of its own: grid -> its name there.
+OTHER_LORA = {"seeds-all-layers": ALL_LAYERS}
 
 
 class Group(NamedTuple):
@@ -29,8 +34,7 @@ class Group(NamedTuple):
 
 
 FEW, ALL = "labels-10", "seeds-best-lr"
-# Grids of LoRA alone, and what each is called beside LoRA on attention at rank 12.
-VARIANTS = {"seeds-mlp": MLP, "seeds-all-layers": ALL_LAYERS}
+NEAR = 0.02  # accuracies this far apart still pass for the same
 # What an effect is the weighted sum of, and whether the last epoch's answers count or the selected one's.
 CONTRASTS = {
     Key(Quantity.LEAD, "lora", "full", FEW_MINUS_ALL): (
@@ -44,10 +48,7 @@ CONTRASTS = {
         )
         for method in ("full", "lora")
     },
-    **{
-        Key(Quantity.ACCURACY, name, "lora", BEST_LR): ({Group(grid, "lora"): 1, Group(ALL, "lora"): -1}, False)
-        for grid, name in VARIANTS.items()
-    },
+    Key(Quantity.ACCURACY, MLP, "lora", BEST_LR): ({Group("seeds-mlp", "lora"): 1, Group(ALL, "lora"): -1}, False),
     Key(Quantity.ACCURACY, HIGH_RANK, LOW_RANK, BEST_LR): (
         {Group("rank-64", "lora"): 1, Group("rank-1", "lora"): -1},
         False,
@@ -56,6 +57,11 @@ CONTRASTS = {
         {Group("batch-256", "lora"): 1, Group("batch-256", "full"): -1, Group(ALL, "lora"): -1, Group(ALL, "full"): 1},
         False,
     ),
+    **{
+        Key(Quantity.GAIN, method, setting=setting): ({Group(grid, method): 1, Group(TEXT, method): -1}, False)
+        for grid, setting in STEPS.items()
+        for method in ("full", "lora")
+    },
 }
 # The ratio of two best learning rates: the grid and the method of each search.
 RATES = {
@@ -111,26 +117,25 @@ def accuracy_effects(runs: Mapping[str, Sequence[Path]], setting: str = "", skip
     return effects
 
 
-def cost_effects(costs: pd.DataFrame, runs: Mapping[str, Path]) -> dict[Key, Effect]:
-    """What each method takes over what another takes, from `costs.measure_costs` and a finished run of each.
+def cost_effects(costs: pd.DataFrame) -> dict[Key, Effect]:
+    """What each method takes over what another takes, from `costs.measure_costs`.
 
     Counts have no interval; memory is that of the tensors which a step holds. The interval of time is about the median
     of the rounds' ratios: of nine rounds from the second to the eighth, which holds it in 96%; of seven or fewer from
-    the first to the last.
+    the first to the last. Nothing depends on what the images show, so the effects are of any world.
     """
     by_method = costs.set_index("method")
-    metrics = {method: read_metrics(run) for method, run in runs.items()}
+    counted = {
+        Quantity.OPERATIONS: ["forward_gflops", "backward_gflops"],
+        Quantity.MEMORY: HELD,
+        Quantity.FILE: ["file_mb"],
+        Quantity.PARAMETERS: ["trainable_parameters"],
+    }
     effects = {}
-    for first, second in permutations([method for method in by_method.index if method in runs], 2):
+    for first, second in permutations(by_method.index, 2):
         ours, theirs = by_method.loc[first], by_method.loc[second]
-        operations = ["forward_gflops", "backward_gflops"]
-        ratios = {
-            Quantity.OPERATIONS: ours[operations].sum() / theirs[operations].sum(),
-            Quantity.MEMORY: ours[HELD].sum() / theirs[HELD].sum(),
-            Quantity.FILE: metrics[first]["checkpoint_bytes"] / metrics[second]["checkpoint_bytes"],
-            Quantity.PARAMETERS: metrics[first]["trainable_parameters"] / metrics[second]["trainable_parameters"],
-        }
-        for quantity, ratio in ratios.items():
+        for quantity, columns in counted.items():
+            ratio = float(ours[columns].sum() / theirs[columns].sum())
             effects[Key(quantity, first, second)] = Effect(ratio, ratio, ratio, (), COUNTED)
         rounds = np.divide(ours["round_seconds"], theirs["round_seconds"])
         effects[Key(Quantity.TIME, first, second)] = _median(rounds)
@@ -155,16 +160,15 @@ def sweep_effects(frame: pd.DataFrame, skip: int = 0) -> dict[Key, Effect]:
     Raises:
         ConfigError: a grid has two runs of one seed: something else differs too.
     """
-    effects, groups = {}, {}
-    for grid in frame["grid"].unique() if len(frame) else ():
-        if grid in METHOD_GRIDS or any(grid == group.grid for weights, _ in CONTRASTS.values() for group in weights):
-            groups[grid] = runs_by_seed(frame, grid)
-    for grid, setting in METHOD_GRIDS.items():
-        runs = groups.get(grid, {})
-        most = max(map(len, runs.values()), default=0)
-        whole = {m: list(seeds.values()) for m, seeds in runs.items() if len(seeds) == most or m == "zero-shot"}
-        if len(whole) > 1:
-            effects |= accuracy_effects(whole, setting, skip)
+    if frame.empty:
+        return {}
+    effects = {}
+    for setting in dict.fromkeys(METHOD_GRIDS.values()):
+        runs = method_runs(frame, setting)
+        if len(runs) > 1:
+            effects |= accuracy_effects({method: list(seeds.values()) for method, seeds in runs.items()}, setting, skip)
+    grids = {group.grid for weights, _ in CONTRASTS.values() for group in weights} & set(frame["grid"])
+    groups = {grid: runs_by_seed(frame, grid) for grid in grids}
     for key, (weights, last) in CONTRASTS.items():
         known = [groups.get(group.grid, {}).get(group.method, {}) for group in weights]
         if seeds := common_seeds(*known):
@@ -214,6 +218,26 @@ def best_rate(frame: pd.DataFrame, search: Group) -> tuple[float, float, float] 
     return rates[best], low**0.5, high**0.5
 
 
+def matched_runs(frame: pd.DataFrame) -> tuple[list[Path], list[Path]] | None:
+    """LoRA's runs at the best rate of its search, and those of full fine-tuning at the rate that comes nearest to it.
+
+    By the mean validation accuracy, over the seeds that every rate of a method has. None without the searches, or if no
+    rate of full fine-tuning comes within `NEAR` of LoRA.
+    """
+    means, runs = {}, {}
+    for method in ("lora", "full"):
+        own = frame[(frame["grid"] == "lr") & (frame["method"] == method)] if len(frame) else frame
+        if not len(own):
+            return None
+        means[method] = own.pivot_table(index="lr", columns="seed", values="val_accuracy").dropna(axis=1).mean(axis=1)
+        runs[method] = {lr: rows.sort_values("seed")["run"].map(Path).to_list() for lr, rows in own.groupby("lr")}
+    best = means["lora"].max()
+    gaps = (means["full"] - best).abs()
+    if not gaps.min() <= NEAR:
+        return None
+    return runs["lora"][means["lora"].idxmax()], runs["full"][gaps.idxmin()]
+
+
 def runs_by_seed(frame: pd.DataFrame, grid: str) -> dict[str, dict[int, Path]]:
     """Method -> seed -> the folder of the run, the seeds in rising order."""
     groups = {}
@@ -226,6 +250,16 @@ def runs_by_seed(frame: pd.DataFrame, grid: str) -> dict[str, dict[int, Path]]:
     return groups
 
 
+def method_runs(frame: pd.DataFrame, setting: str) -> dict[str, dict[int, Path]]:
+    """Method -> seed -> run, from all grids of METHOD_GRIDS with this setting; methods that lack seeds are left out."""
+    runs = {}
+    for grid in (grid for grid, its in METHOD_GRIDS.items() if its == setting):
+        found = runs_by_seed(frame, grid)
+        runs |= {OTHER_LORA.get(grid, method): seeds for method, seeds in found.items()}
+    most = max(map(len, runs.values()), default=0)
+    return {method: seeds for method, seeds in runs.items() if len(seeds) == most or method == "zero-shot"}
+
+
 def common_seeds(*groups: Mapping[int, object]) -> list[int]:
     """The seeds that all groups have, in rising order."""
     return sorted(set.intersection(*map(set, groups)))
@@ -234,9 +268,12 @@ def common_seeds(*groups: Mapping[int, object]) -> list[int]:
 def _contrast(groups: Sequence[Sequence[Path]], weights: Iterable[int], last: bool, skip: int) -> Effect:
     """The weighted sum of the accuracies of groups of runs, which have the same seeds in the same order."""
     answers = [read_answers(group, last) for group in groups]
-    labels = answers[0][1][skip:]
-    parts = [correct[:, skip:].astype(float) for correct, _ in answers]
-    values = sum(weight * part for weight, part in zip(weights, parts, strict=True))
+    values = sum(weight * correct.astype(float) for weight, (correct, _) in zip(weights, answers, strict=True))
+    return average(values[:, skip:], answers[0][1][skip:])
+
+
+def average(values: np.ndarray, labels: np.ndarray) -> Effect:
+    """The mean of values (seeds, images), with an interval over both, or over the images of a single seed."""
     found = crossed_mean(values, labels) if len(values) > 1 else mean_interval(values[0])
     return _effect(found, values.mean(1), {len(values)}, f"{len(labels):,} test images")
 

@@ -1,7 +1,8 @@
 """What is known of LoRA from language models and larger vision models, as conditions on this study's effects.
 
-Each law was written down before the sweep `confirm` ran. It agrees if all its conditions are supported, disagrees if
-one is contradicted, and stays open otherwise; nothing is corrected, as these are not the study's own claims.
+Each law was written down on 27 November 2026: after the sweep `rigor-small`, before `confirm`. It agrees if all its
+conditions are supported, disagrees if one is contradicted, and stays open otherwise; nothing is corrected, as these are
+not the study's own claims.
 """
 
 from typing import NamedTuple
@@ -10,22 +11,21 @@ from woofkit.claims.effects import BEST_LR, Effects, Key, Quantity
 from woofkit.claims.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED, UNMEASURED, Condition, Finding, judge
 
 POINT = 0.01  # of accuracy
-SMALL_BATCH, MLP, ALL_LAYERS, LOW_RANK, HIGH_RANK = (
-    "batches of 256 minus 32",
-    "lora on MLPs",
-    "lora on all",
-    "r1",
-    "r64",
-)
+SMALL_BATCH, MATCHED = (
+    "batches of 256 minus 32, equal steps",
+    "full at the rate that matches LoRA's best accuracy",
+)  # settings
+MLP, ALL_LAYERS, LOW_RANK, HIGH_RANK = "lora on MLPs", "lora on all", "r1", "r64"  # beside "lora"
 
 
 class Law(NamedTuple):
-    """A known effect in one sentence, where it is from, and what it lets us expect here."""
+    """A known effect in one sentence, where it is from, what it lets us expect here, and what we do otherwise."""
 
     statement: str
     source: str
     url: str
     conditions: tuple[Condition, ...]
+    here: str = ""
 
 
 def _accuracy(first: str, second: str) -> Key:
@@ -64,6 +64,7 @@ LAWS = (
                 limit=5,
             ),
         ),
+        here="the scaling is 1 at every rank; there it is alpha / rank, alpha fixed",
     ),
     Law(
         "adapters on the MLPs do better than adapters on attention, at equally many parameters",
@@ -83,7 +84,8 @@ LAWS = (
     Law(
         "large batches cost LoRA more than full fine-tuning",
         *REGRET,
-        (Condition("LoRA's lead falls", Key(Quantity.LEAD, "lora", "full", SMALL_BATCH), above=False),),
+        (Condition("LoRA's lead, large minus small", Key(Quantity.LEAD, "lora", "full", SMALL_BATCH), above=False),),
+        here="both batch sizes have equally many steps, so the large one more epochs",
     ),
     Law(
         "tuned well, parameter-efficient methods are alike: BitFit and LoRA",
@@ -92,10 +94,11 @@ LAWS = (
         _alike("BitFit minus LoRA", _accuracy("bitfit", "lora")),
     ),
     Law(
-        "LoRA forgets less, also where each method has its best accuracy",
+        "LoRA forgets less, also at the same accuracy on the new task",
         "Biderman et al., 2024",
         "https://arxiv.org/abs/2405.09673",
-        (Condition("LoRA minus full fine-tuning", Key(Quantity.KEPT, "lora", "full", BEST_LR)),),
+        (Condition("LoRA minus full fine-tuning", Key(Quantity.KEPT, "lora", "full", MATCHED)),),
+        here="full fine-tuning at the rate whose validation accuracy is nearest to LoRA's best",
     ),
     Law(
         "low-rank updates bring intruder dimensions, full fine-tuning does not",

@@ -12,9 +12,29 @@ import numpy as np
 import pandas as pd
 
 from woofkit.adapters import load_run_model
-from woofkit.claims.effects import BEST_LR, CONFIRMATORY, Effect, Key, Quantity, attention_effects, effect_as_json
-from woofkit.claims.evidence import difference, mean_difference, rate_effects, runs_by_seed, sweep_effects
+from woofkit.claims.effects import (
+    BEST_LR,
+    CONFIRMATORY,
+    Effect,
+    Key,
+    Quantity,
+    attention_effects,
+    effect_as_json,
+    shifted_by,
+)
+from woofkit.claims.evidence import (
+    average,
+    difference,
+    matched_runs,
+    mean_difference,
+    method_runs,
+    rate_effects,
+    runs_by_seed,
+    sweep_effects,
+)
 from woofkit.claims.hypotheses import HYPOTHESES
+from woofkit.claims.laws import MATCHED
+from woofkit.claims.leak import leak_effects
 from woofkit.claims.verdicts import Judgement, judge_all
 from woofkit.config import ConfigError, StudyConfig
 from woofkit.data import Images, cached_pixels, make_transform
@@ -24,7 +44,7 @@ from woofkit.fast.runtime import Runtime, pick_device
 from woofkit.files import RESULTS, describe_environment, require_folder, write_json
 from woofkit.measure.forgetting import hits_path, kept_hits
 from woofkit.measure.forgetting_study import Selection, study_forgetting
-from woofkit.measure.shifts import kept_shifted_hits, lost
+from woofkit.measure.shifts import drawn_hits, drawn_shifts, kept_shifted_hits, lost, shifted_hits
 from woofkit.measure.source_tasks import NUM_DRAWINGS, load_source_task
 from woofkit.measure.weight_updates import count_intruders
 from woofkit.models import backbone, data_config, original_head
@@ -33,7 +53,9 @@ from woofkit.sweeps.results import collect
 from woofkit.train import load_splits
 
 RATE_GRIDS = {"seeds-paper-lr": "", "seeds-best-lr": BEST_LR}  # grid -> setting of the key
-FORGETTING_GRIDS = ("lr", "ranks", *RATE_GRIDS)
+ABOUT_MAPS = ("C5", "C6")  # the claims about attention
+NUM_SHIFTED = 1_000  # test images, the last ones: a run names every form of each
+FORGETTING_GRIDS = ("lr", "ranks", "rank-1", "rank-64", *RATE_GRIDS)
 
 
 def study_evidence(
@@ -54,12 +76,8 @@ def study_evidence(
     frame = collect(sweep)
     if frame.empty:
         raise ConfigError(f"no run of sweep {sweep.name!r} has finished: python -m woofkit sweep {sweep.name}")
-    effects = (
-        sweep_effects(frame, CONFIRMATORY.get(sweep.name, 0))
-        | rate_effects(frame)
-        | forgetting_effects(sweep, frame, source_dir, log)
-    )
-    effects |= shift_effects(sweep, frame, log)
+    effects = sweep_effects(frame, CONFIRMATORY.get(sweep.name, 0)) | rate_effects(frame) | leak_effects(frame)
+    effects |= forgetting_effects(sweep, frame, source_dir, log) | shift_effects(sweep, frame, log)
     for key, effect in effects.items():
         log(f"{key}: {effect.value:.4f} ({effect.low:.4f} to {effect.high:.4f}), {effect.source}")
     shown = frame[frame["grid"].isin(FORGETTING_GRIDS)]
@@ -68,7 +86,9 @@ def study_evidence(
         study_forgetting(sweep.study, source_dir, folder=folder, log=log, selection=selection)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"evidence_{sweep.study.dataset}_{sweep.name}.json"
-    record = {"sweep": sweep.name, "image_size": sweep.study.image_size, "runs": int(frame["run"].nunique())}
+    size = sweep.study.image_size or data_config(backbone(sweep.study))["input_size"][-1]
+    record = {"sweep": sweep.name, "image_size": size, "train_images": int(frame["num_train_images"].max())}
+    record |= {"runs": int(frame["run"].nunique())}
     record |= {"environment": describe_environment(pick_device("auto"))}
     write_json(path, record | {"effects": [effect_as_json(key, effect) for key, effect in effects.items()]})
     return path
@@ -90,21 +110,25 @@ def forgetting_effects(
         return kept_hits(path, lambda: load_run_model(run), task, runtime)["head"].to_numpy()
 
     effects = {}
-    for grid, setting in RATE_GRIDS.items():
-        hits = {
-            method: np.stack([kept(run) for run in runs.values()])
-            for method, runs in (runs_by_seed(frame, grid) if len(frame) else {}).items()
-        }
+    for setting in RATE_GRIDS.values():
+        runs = method_runs(frame, setting) if len(frame) else {}
+        hits = {method: np.stack([kept(run) for run in seeds.values()]) for method, seeds in runs.items()}
         for first, second in permutations(hits, 2):
             key = Key(Quantity.KEPT, first, second, setting)
             effects[key] = difference(hits[first], hits[second], task.labels, f"images of {task.name}")
+    if matched := matched_runs(frame):
+        lora, full = (np.stack([kept(run) for run in runs]) for runs in matched)
+        effects[Key(Quantity.KEPT, "lora", "full", MATCHED)] = difference(
+            lora, full, task.labels, f"images of {task.name}"
+        )
     return effects
 
 
 def shift_effects(sweep: Sweep, frame: pd.DataFrame, log: Callable[[str], None]) -> dict[Key, Effect]:
-    """What shifted images take from each method beside another, and LoRA's intruder dimensions beside those of full.
+    """What shifted images take from each method, alone and beside another; LoRA's intruder dimensions beside full's.
 
-    Of the runs at each method's best learning rate; intruder dimensions are a mean over seeds.
+    Of the runs at each method's best learning rate, for each shift and for the mean of those that work on pixels;
+    intruder dimensions are a mean over seeds.
     """
     groups = runs_by_seed(frame, "seeds-best-lr") if len(frame) else {}
     if len(groups) < 2:
@@ -112,27 +136,39 @@ def shift_effects(sweep: Sweep, frame: pd.DataFrame, log: Callable[[str], None])
     study, runtime = sweep.study, Runtime.pick()
     base = backbone(study)
     transform = make_transform(data_config(base), study.preprocess)
-    dataset = load_splits(study.train_config("full"), transform.size)["test"]
+    whole = load_splits(study.train_config("full"), transform.size)["test"]
+    usual = replace(whole, keys=whole.keys[-NUM_SHIFTED:], labels=whole.labels[-NUM_SHIFTED:])
+    datasets = {"": usual, **drawn_shifts(usual)}
+    fingerprints = {name: dataset.fingerprint() for name, dataset in datasets.items()}
 
     @cache
-    def images() -> Images:
-        pixels = cached_pixels(dataset, transform, fingerprint=dataset.fingerprint(), log=log)
-        return Images(runtime.near(pixels), dataset.labels, transform)
+    def images(name: str) -> Images:
+        pixels = cached_pixels(datasets[name], transform, fingerprint=fingerprints[name], log=log)
+        return Images(runtime.near(pixels), usual.labels, transform)
 
-    skip, lost_by, intruders = CONFIRMATORY.get(sweep.name, 0), {}, {}
+    def kept_hits_of(run: Path, name: str) -> pd.DataFrame:
+        path = study.run_root / "shifts" / f"{run.name}-{fingerprints[name][:8]}.parquet"
+        measure = drawn_hits if name else shifted_hits
+        return kept_shifted_hits(path, partial(load_run_model, run), partial(images, name), runtime, measure)
+
+    def lost_by_run(run: Path) -> dict[str, np.ndarray]:
+        log(f"what shifted images take from {run.name}")
+        drawn = {name: kept_hits_of(run, name)["drawn"] for name in datasets if name}
+        return lost(kept_hits_of(run, "").assign(**drawn))
+
+    lost_by, intruders = {}, {}
     for method, runs in groups.items():
-        kept = []
-        for run in runs.values():
-            log(f"what shifted images take from {run.name}")
-            path = study.run_root / "shifts" / f"{run.name}-{dataset.fingerprint()[:8]}.parquet"
-            kept.append(lost(kept_shifted_hits(path, partial(load_run_model, run), images, runtime)))
-        lost_by[method] = np.stack(kept)[:, skip:]
+        taken = [lost_by_run(run) for run in runs.values()]
+        lost_by[method] = {shift: np.stack([each[shift] for each in taken]) for shift in taken[0]}
         if method in ("full", "lora"):
             intruders[method] = [count_intruders(base, load_run_model(run)) for run in runs.values()]
     effects = {}
-    for first, second in permutations(lost_by, 2):
-        key = Key(Quantity.SHIFTED, first, second, BEST_LR)
-        effects[key] = difference(lost_by[first], lost_by[second], dataset.labels[skip:])
+    for first, by_shift in lost_by.items():
+        for shift, ours in by_shift.items():
+            key = Key(Quantity.SHIFTED, first, setting=shifted_by(shift))
+            effects[key] = average(ours, usual.labels)
+            for second in [method for method in lost_by if method != first]:
+                effects[key._replace(second=second)] = difference(ours, lost_by[second][shift], usual.labels)
     if len(intruders) == 2 and min(map(len, intruders.values())) > 1:
         effects[Key(Quantity.INTRUDERS, "lora", "full", BEST_LR)] = mean_difference(*intruders.values())
     return effects
@@ -157,7 +193,10 @@ def study_attention(
 
 
 def attention_verdicts(table: pd.DataFrame) -> dict[str, Any]:
-    """Claim -> its statement and, by kind of map, the verdict with its p and its conditions; {} without masks."""
+    """Claim -> its statement and, by kind of map, the verdict, its p or why there is none, and its conditions.
+
+    {} without masks.
+    """
     verdicts: dict[str, Any] = {}
     for kind in KINDS:
         for judgement in judge_attention(table, kind):
@@ -170,15 +209,21 @@ def attention_verdicts(table: pd.DataFrame) -> dict[str, Any]:
             ]
             claim = verdicts.setdefault(judgement.hypothesis.claim, {"statement": judgement.hypothesis.paper})
             p_value = None if isnan(judgement.p_value) else judgement.p_value
-            claim[kind] = {"verdict": judgement.verdict, "p_value": p_value, "conditions": conditions}
+            judged = {"verdict": judgement.verdict, "p_value": p_value, "why": judgement.why}
+            claim[kind] = judged | {"conditions": conditions}
     return verdicts
 
 
 def judge_attention(table: pd.DataFrame, kind: str = "attention") -> list[Judgement]:
-    """Judge what the paper says of attention, C5 and C6, by one kind of map; drawings only."""
+    """Judge what the paper says of attention, C5 and C6, by one kind of map; drawings only.
+
+    Among all hypotheses, as notebook 05 judges them: what one page calls undecided, the other may not contradict.
+    """
     asked = []
     for hypothesis in HYPOTHESES:
-        if hypothesis.claim in ("C5", "C6"):
-            conditions = [replace(each, key=each.key._replace(setting=kind)) for each in hypothesis.conditions]
-            asked.append(replace(hypothesis, conditions=tuple(conditions)))
-    return judge_all(asked, attention_effects(table))
+        conditions = hypothesis.conditions
+        if hypothesis.claim in ABOUT_MAPS:
+            conditions = tuple(replace(each, key=each.key._replace(setting=kind)) for each in conditions)
+        asked.append(replace(hypothesis, conditions=conditions))
+    judged = judge_all(asked, attention_effects(table))
+    return [each for each in judged if each.hypothesis.claim in ABOUT_MAPS]

@@ -4,7 +4,8 @@ A condition sets a threshold: a limit and a margin beyond it that would matter. 
 significantly beyond the threshold, contradicted if it is significantly short of it, and undecided in between: both
 verdicts carry the same burden. A hypothesis holds if all its conditions do, and is contradicted if one of them is. Each
 of the two families of tests over all hypotheses is corrected (Holm), so that a false verdict of either kind, on any
-hypothesis, has a chance of at most 2.5%, and of both together at most 5%.
+hypothesis, has a chance of at most 2.5%, and of both together at most 5%. A hypothesis that has not been measured keeps
+its place in both families: a verdict on a part of the measurements stays when the rest arrives.
 """
 
 from collections.abc import Iterable
@@ -78,6 +79,16 @@ class Judgement(NamedTuple):
         """Whether all its effects come from data that nothing was looked at before."""
         return all(finding.effect is not None and finding.effect.confirmatory for finding in self.findings)
 
+    @property
+    def kind(self) -> str:
+        """What the verdict rests on, in a word; "" of what was not measured."""
+        if self.verdict == UNMEASURED:
+            return ""
+        fresh = sum(finding.effect is not None and finding.effect.confirmatory for finding in self.findings)
+        if 0 < fresh < len(self.findings):
+            return f"partly confirmatory ({fresh} of {len(self.findings)} conditions)"
+        return "confirmatory" if fresh else "exploratory"
+
 
 def p_values(condition: Condition, effect: Effect) -> PValues:
     """The two one-sided tests at the threshold, by the Student's (or normal) distribution of the 95% interval.
@@ -109,21 +120,20 @@ def judge(condition: Condition, effect: Effect | None) -> str:
 
 
 def judge_all(hypotheses: Iterable[Hypothesis], effects: Effects, world: str = "") -> list[Judgement]:
-    """Judge hypotheses by the effects of one world; an effect that is missing has not been measured.
+    """Judge hypotheses by the effects of one world; one that lacks an effect has not been measured, and has p = 1.
 
     The p of "supported" is the largest of the conditions' (an intersection-union test, Berger 1982,
     https://doi.org/10.1080/00401706.1982.10487790), that of "contradicted" the smallest times their number
-    (Bonferroni). Holm's correction is over the hypotheses measured, of each family by itself.
+    (Bonferroni). Holm's correction is over all these hypotheses, of each family by itself.
     """
     found, beyond, short = {}, {}, {}
     for hypothesis in hypotheses:
         measured = [effects.get(condition.key._replace(world=world)) for condition in hypothesis.conditions]
         pairs = list(zip(hypothesis.conditions, measured, strict=True))
         found[hypothesis.id] = hypothesis, tuple(Finding(*pair, judge(*pair)) for pair in pairs)
-        if all(measured):
-            tests = [p_values(*pair) for pair in pairs]
-            beyond[hypothesis.id] = max(test.beyond for test in tests)
-            short[hypothesis.id] = min(1.0, len(tests) * min(test.short for test in tests))
+        tests = [p_values(*pair) for pair in pairs] if all(measured) else [PValues(1.0, 1.0)]
+        beyond[hypothesis.id] = max(test.beyond for test in tests)
+        short[hypothesis.id] = min(1.0, len(tests) * min(test.short for test in tests))
     families = {SUPPORTED: holm(beyond), CONTRADICTED: holm(short)}
     return [_judgement(*found[name], families) for name in found]
 
@@ -131,9 +141,7 @@ def judge_all(hypotheses: Iterable[Hypothesis], effects: Effects, world: str = "
 def _judgement(
     hypothesis: Hypothesis, findings: tuple[Finding, ...], families: dict[str, dict[str, float]]
 ) -> Judgement:
-    count = len(families[SUPPORTED])
-    if hypothesis.id not in families[SUPPORTED]:
-        missing = sum(finding.effect is None for finding in findings)
+    if missing := sum(finding.effect is None for finding in findings):
         why = f"{missing} of {len(findings)} conditions not measured" if missing < len(findings) else ""
         return Judgement(hypothesis, findings, UNMEASURED, float("nan"), why)
     for verdict, family in families.items():
@@ -142,7 +150,8 @@ def _judgement(
     verdicts = {finding.verdict for finding in findings}
     if verdicts == {SUPPORTED} or CONTRADICTED in verdicts:
         word = "it holds" if CONTRADICTED not in verdicts else "one condition fails"
-        why = f"judged alone, {word}, but with {count} hypotheses tested at once that is not certain enough"
+        count = len(families[SUPPORTED])
+        why = f"judged alone, {word}; as one of {count} hypotheses, that is not certain enough"
     else:
         unsure = sum(finding.verdict == UNDECIDED for finding in findings)
         why = f"the interval of {unsure} of {len(findings)} conditions contains the threshold"

@@ -9,6 +9,8 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +21,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from woofkit.adapters import save_run_model
 from woofkit.config import ConfigError, TrainConfig
 from woofkit.fast.cuda_graph import WARM_UP, GraphedStep
 from woofkit.fast.memory import MEGABYTE, measure_peak_memory
@@ -109,9 +112,10 @@ def measure_costs(configs: Iterable[TrainConfig], rounds: int = 9) -> pd.DataFra
     The steps alternate, so that a machine whose speed drifts affects all runs alike.
 
     Returns:
-        method; forward_gflops and backward_gflops (per image); step_seconds (median of `rounds`), round_seconds (each
-        round's) and images_per_second; weights_mb, optimizer_mb, gradients_mb, activations_mb and peak_mb; latency_ms
-        of one image, and, for adapters, merged_latency_ms.
+        method; trainable_parameters and file_mb, as a run would keep it; forward_gflops and backward_gflops (per
+        image); step_seconds (median of `rounds`), round_seconds (each round's) and images_per_second; weights_mb,
+        optimizer_mb, gradients_mb, activations_mb and peak_mb; latency_ms of one image, and, for adapters,
+        merged_latency_ms.
 
     Raises:
         ConfigError: a run that trains nothing.
@@ -125,12 +129,20 @@ def measure_costs(configs: Iterable[TrainConfig], rounds: int = 9) -> pd.DataFra
         flops = count_flops(step.model, step.images, step.runtime)
         memory = {f"{name}_mb": value for name, value in measure_memory(step)._asdict().items()}
         gflops = {"forward_gflops": flops.forward / 1e9, "backward_gflops": flops.backward / 1e9}
-        rows.append({"method": config.method, **gflops, **memory})
+        rows.append({"method": config.method, **sizes(step.model, config), **gflops, **memory})
     times = _time_in_turn([_rehearsed(step) for step in steps], rounds, steps[0].images.device)
     for row, step, seconds in zip(rows, steps, times, strict=True):
         row["step_seconds"], row["round_seconds"] = statistics.median(seconds), seconds
         row["images_per_second"] = len(step.images) / row["step_seconds"]
     return pd.DataFrame(rows).join(_latencies(steps))
+
+
+def sizes(model: nn.Module, config: TrainConfig) -> dict[str, float]:
+    """The number of trained parameters, and the size in MB of the file that a run keeps of the model."""
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    with TemporaryDirectory() as folder:
+        file = save_run_model(Path(folder), copy.deepcopy(model).cpu(), config)
+        return {"trainable_parameters": trained, "file_mb": file.stat().st_size / MEGABYTE}
 
 
 def _made_up_step(config: TrainConfig) -> Step:

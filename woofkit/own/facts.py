@@ -72,7 +72,7 @@ def gather(sweep: Sweep, source_dir: str, log: Callable[[str], None] | None) -> 
     effects = own_accuracy_effects(runs) | own_kept_effects(hits, labels)
     trained = {method: next(iter(seeds.values())) for method, seeds in runs.items() if method != "zero-shot"}
     if costs is not None and len(trained) > 1:
-        effects |= cost_effects(costs, trained)
+        effects |= cost_effects(costs[costs["method"].isin(list(trained))])
     kept = {method: difference(own, before, labels, "images of it") for method, own in hits.items()}
     return Facts(sweep, frame, runs, costs, kept, earlier, read_curves(sweep), effects)
 
@@ -211,9 +211,10 @@ def measure_step_costs(sweep: Sweep, methods: list[str]) -> None:
 
 
 def read_costs(sweep: Sweep) -> pd.DataFrame | None:
-    """The costs that `measure_step_costs` has kept."""
+    """The costs that `measure_step_costs` has kept; None, too, of an older version that did not measure the file."""
     path = sweep.root / "step_costs.json"
-    return pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+    costs = pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+    return costs if costs is not None and "file_mb" in costs else None
 
 
 def keep_curve(sweep: Sweep, curve: LabelCurve) -> None:

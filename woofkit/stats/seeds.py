@@ -5,7 +5,7 @@ Another test set and another training seed each move an accuracy, and many image
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -33,7 +33,7 @@ def paired_bootstrap(
     return bootstrap_mean([differences[labels == label] for label in np.unique(labels)], confidence, resamples)
 
 
-def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+def holm(p_values: Mapping[Hashable, float]) -> dict[Hashable, float]:
     """Holm's adjusted p of several claims: reject those below alpha, and the chance of any false one is at most alpha.
 
     The k-th smallest of m is multiplied by m - k + 1, and no adjusted p is smaller than the one before it

@@ -8,7 +8,7 @@ import pandas as pd
 from woofkit.claims.effects import Quantity
 from woofkit.explain.maps import KINDS
 from woofkit.results import METHOD_NAMES
-from woofkit.tables import markdown_table
+from woofkit.tables import markdown_table, p_in_words
 
 MODELS = {"original": "original", **{method: METHOD_NAMES[method] for method in ("full", "lora")}}
 DRAWN_ROWS = tuple(  # map, quantity, how many decimals
@@ -33,21 +33,30 @@ def verdict_lines(record: Mapping[str, Any]) -> list[str]:
     for claim, judged in record["verdicts"].items():
         lines.append(f"{claim}: {judged['statement']}")
         for kind, description in KINDS.items():
-            lines.append(f"  by {description}: {judged[kind]['verdict']}")
+            lines.append(f"  by {description}: {_verdict(judged[kind])}")
             for found in judged[kind]["conditions"]:
                 lines.append(f"    {found['verdict']}: {found['condition']}: {_interval(found, '.3f')}")
     return lines or ["Photographs have no masks, so the claims cannot be judged."]
 
 
 def verdicts_markdown(record: Mapping[str, Any]) -> str:
-    """The verdicts as a table in markdown: one row per condition, judged by each kind of map."""
+    """The verdicts as a table in markdown: one row per claim with its verdict by each kind of map, then its conditions.
+
+    A condition is judged alone. A claim is judged among all hypotheses, so it may be undecided above a decided row.
+    """
     rows = []
     for claim, judged in record["verdicts"].items():
-        rows.append([f"**{claim}**: {judged['statement']}", *(f"**{judged[kind]['verdict']}**" for kind in KINDS)])
+        rows.append([f"**{claim}**: {judged['statement']}", *(_verdict(judged[kind], "**") for kind in KINDS)])
         for findings in zip(*(judged[kind]["conditions"] for kind in KINDS), strict=True):
             cells = [f"{found['verdict']}: {_interval(found, '.2f')}" for found in findings]
-            rows.append([findings[0]["condition"], *cells])
+            rows.append([f"judged alone: {findings[0]['condition']}", *cells])
     return markdown_table(["", *(f"by {description}" for description in KINDS.values())], rows)
+
+
+def _verdict(judged: Mapping[str, Any], mark: str = "") -> str:
+    """A claim's verdict with its corrected p or the reason why it is open; `mark` stands about the verdict."""
+    why = judged["why"] if judged["p_value"] is None else f"corrected {p_in_words(judged['p_value'])}"
+    return f"{mark}{judged['verdict']}{mark}" + (f" ({why})" if why else "")
 
 
 def measures_markdown(record: Mapping[str, Any], table: pd.DataFrame) -> str:

@@ -1,20 +1,22 @@
 """Hypotheses, their register, their verdicts and the recommendations as tables and sentences."""
 
-import re
 from collections.abc import Sequence
+from math import isnan
 
 import pandas as pd
 
 from woofkit.claims.effects import Effect, Effects
 from woofkit.claims.hypotheses import HYPOTHESES, POINT
-from woofkit.claims.laws import LAWS, judge_law
+from woofkit.claims.laws import ALL_LAYERS, LAWS, Law, judge_law
 from woofkit.claims.recommendations import NEEDS, Need, advise
-from woofkit.claims.register import REGISTER
-from woofkit.claims.verdicts import CONTRADICTED, SUPPORTED, UNMEASURED, Condition, Judgement
+from woofkit.claims.register import CHANGED_IN_ALL, FIRST_VERDICTS, REGISTER
+from woofkit.claims.verdicts import CONTRADICTED, SUPPORTED, UNMEASURED, Condition, Judgement, p_values
 from woofkit.results import METHOD_NAMES
 from woofkit.stats.power import decidable_difference, detectable_difference
 from woofkit.sweeps.results import kept_runs
-from woofkit.tables import markdown_table
+from woofkit.tables import markdown_table, p_in_words
+
+NAMES = METHOD_NAMES | {ALL_LAYERS: "LoRA on all layers"}
 
 
 def hypotheses_markdown() -> str:
@@ -65,15 +67,19 @@ def _can_show(num_images: int) -> str:
 
 def _in_words(condition: Condition) -> str:
     """What a condition says, with its threshold where the sentence lacks one."""
-    if condition.threshold == 0 or re.search("at least|at most|a point", condition.statement):
-        return condition.statement
-    return f"{condition.statement} ({'at least' if condition.above else 'at most'} {_threshold(condition)})"
+    wanted = _wanted(condition)
+    named = condition.threshold == 0 or wanted in condition.statement
+    return condition.statement if named else f"{condition.statement} ({wanted})"
 
 
-def _threshold(condition: Condition) -> str:
+def _wanted(condition: Condition) -> str:
+    """What the effect has to be, such as "at least 1 point"."""
+    if condition.threshold == 0:
+        return "above 0" if condition.above else "below 0"
     unit = condition.key.quantity.unit
     number = _scaled(condition.threshold, unit)
-    return f"{number} {unit.removesuffix('s') if number == '1' else unit}".rstrip()
+    with_unit = f"{number}%" if unit == "%" else f"{number} {unit.removesuffix('s') if number == '1' else unit}"
+    return f"{'at least' if condition.above else 'at most'} {with_unit}".rstrip()
 
 
 def _scaled(number: float, unit: str) -> str:
@@ -84,17 +90,33 @@ def _scaled(number: float, unit: str) -> str:
 def register_markdown() -> str:
     """The register in markdown: when each hypothesis was stated, its data first seen, and what has changed since."""
     rows = [(f"**{name}**", entry.stated, entry.seen, entry.changes) for name, entry in REGISTER.items()]
-    return markdown_table(("", "stated", "first data seen", "changed since"), rows)
+    table = markdown_table(("", "stated", "first data seen", "changed since"), rows)
+    return f"{table}\n\nChanged in all of them: {' '.join(CHANGED_IN_ALL)}"
+
+
+def changes_markdown(judgements: Sequence[Judgement]) -> str:
+    """The first verdict on each hypothesis on drawings, today's, and what is otherwise now: a table in markdown."""
+    rows = []
+    for each in judgements:
+        entry = REGISTER[each.hypothesis.id]
+        if each.verdict == UNMEASURED:
+            now = "not measured in the new form"
+        else:
+            now = f"**{each.verdict}**, {'kept' if each.verdict == entry.before else 'changed'}"
+        rows.append((_name(each), f"**{entry.before}**: {entry.found}", now, entry.since))
+    return markdown_table(("", f"on {FIRST_VERDICTS}", "now", "why"), rows)
+
+
+def _name(judgement: Judgement) -> str:
+    return " ".join(filter(None, (judgement.hypothesis.id, judgement.hypothesis.claim)))
 
 
 def judgements_markdown(judgements: Sequence[Judgement]) -> str:
     """One row per hypothesis: its verdict, the p-value of that verdict, why it is undecided, and what kind it is."""
     rows = []
     for each in judgements:
-        name = " ".join(filter(None, (each.hypothesis.id, each.hypothesis.claim)))
-        p = "" if each.p_value != each.p_value else f"p = {each.p_value:.2g}" if each.p_value > 1e-4 else "p < 0.0001"
-        kind = "confirmatory" if each.confirmatory else "exploratory" if each.verdict != UNMEASURED else ""
-        rows.append((name, each.hypothesis.statement, f"**{each.verdict}**", p or each.why, kind))
+        why = each.why if isnan(each.p_value) else p_in_words(each.p_value)
+        rows.append((_name(each), each.hypothesis.statement, f"**{each.verdict}**", why, each.kind))
     return markdown_table(("", "hypothesis", "verdict", "corrected p of the verdict, or the reason", "kind"), rows)
 
 
@@ -109,9 +131,8 @@ def sentence(judgement: Judgement) -> str:
         )
         return f"Supported: {statement}. {rows[0].upper()}{rows[1:]}."
     if verdict == CONTRADICTED:
-        condition, effect, _ = next(found for found in judgement.findings if found.verdict == CONTRADICTED)
-        wanted = f"{'at least' if condition.above else 'at most'} {_threshold(condition)}"
-        found = f"{condition.key} is {_shown(condition, effect)}, and not {wanted}"
+        condition, effect, _ = min(judgement.findings, key=lambda found: p_values(*found[:2]).short)
+        found = f"{condition.key} is {_shown(condition, effect)}, and not {_wanted(condition)}"
         return f"Contradicted: {statement}. But {found}."
     return f"Undecided: {statement} ({judgement.why})."
 
@@ -120,37 +141,51 @@ def _shown(condition: Condition, effect: Effect) -> str:
     """The value with its interval, if it has one, and its unit."""
     unit = condition.key.quantity.unit
     value, low, high = (_scaled(number, unit) for number in effect[:3])
-    return f"{value} ({low} to {high}) {unit}".rstrip() if effect.low < effect.high else f"{value} {unit}".rstrip()
+    value += unit if unit == "%" else ""
+    shown = f"{value} ({low} to {high})" if effect.low < effect.high else value
+    return shown if unit == "%" else f"{shown} {unit}".rstrip()
 
 
 def verdict_frame(judgements: Sequence[Judgement]) -> pd.DataFrame:
     """One row per condition, for `plots.verdict_table` and for reading; conditions not measured have no numbers."""
     rows = []
-    for hypothesis, findings, judged, p_value, why in judgements:
+    for judgement in judgements:
+        hypothesis, findings, judged, p_value, why = judgement
         for condition, effect, verdict in findings:
             numbers = dict(zip(("value", "low", "high"), effect or (float("nan"),) * 3, strict=False))
             row = {"hypothesis": hypothesis.id, "claim": hypothesis.claim, "says": hypothesis.statement}
             row |= {
                 **vars(condition),
+                "statement": _in_words(condition),
                 "threshold": condition.threshold,
                 "unit": condition.key.quantity.unit,
                 "verdict": verdict,
                 **numbers,
             }
-            row |= {"p_value": p_value, "of_the_claim": judged, "why": why, "source": effect.source if effect else ""}
+            row |= {"p_value": p_value, "of_the_claim": judged, "why": why, "kind": judgement.kind}
+            row |= {"source": effect.source if effect else ""}
             rows.append(row)
     return pd.DataFrame(rows)
 
 
-def laws_markdown(effects: Effects, world: str) -> str:
-    """What is known, from where, what is found here, and whether the two agree: a table in markdown."""
-    words = {SUPPORTED: "agrees", CONTRADICTED: "disagrees", UNMEASURED: "not measured"}
+def laws_markdown(effects: Effects, worlds: Sequence[str]) -> str:
+    """What is known, from where, and in each world whether it is found, with the numbers: a table in markdown."""
     rows = []
     for law in LAWS:
-        verdict, findings = judge_law(law, effects, world)
-        found = {f"{each.statement}: {_shown(each, effect)}" for each, effect, _ in findings if effect is not None}
-        rows.append((law.statement, f"[{law.source}]({law.url})", "; ".join(found), words.get(verdict, "open")))
-    return markdown_table(("what is known", "from", f"found on {world}", "agrees?"), rows)
+        known = law.statement + (f" (here {law.here})" if law.here else "")
+        rows.append((known, f"[{law.source}]({law.url})", *(_law_in(law, effects, world) for world in worlds)))
+    return markdown_table(("what is known", "from", *(f"on {world}" for world in worlds)), rows)
+
+
+def _law_in(law: Law, effects: Effects, world: str) -> str:
+    """Whether a law agrees with a world, by which numbers, and whether these were new when it was written down."""
+    words = {SUPPORTED: "agrees", CONTRADICTED: "disagrees", UNMEASURED: UNMEASURED}
+    verdict, findings = judge_law(law, effects, world)
+    if verdict == UNMEASURED:
+        return UNMEASURED
+    found = dict.fromkeys(f"{each.statement}: {_shown(each, effect)}" for each, effect, _ in findings)
+    kind = "confirmatory" if all(effect.confirmatory for _, effect, _ in findings) else "exploratory"
+    return f"**{words.get(verdict, 'open')}** ({kind}). {'; '.join(found)}"
 
 
 def decisions_markdown(effects: Effects, worlds: Sequence[str], needs: Sequence[Need] = NEEDS) -> str:
@@ -163,18 +198,14 @@ def _advice(need: Need, effects: Effects, world: str) -> str:
     unbeaten, beaten = advise(need, effects, world)
     if not unbeaten and not beaten:
         return "not measured"
-    lines = [f"**{' or '.join(METHOD_NAMES[method] for method in unbeaten)}**"]
+    lines = [f"**{' or '.join(NAMES[method] for method in unbeaten)}**"]
     for method, (key, effect) in beaten.items():
         winner = key.second if key.first == method else key.first
         if key.quantity.unit == "times":
             form = ".2f" if effect.value < 10 else ",.0f"
-            lines.append(
-                f"{METHOD_NAMES[method]} takes {_interval(effect, 1, form)} times what {METHOD_NAMES[winner]} takes"
-            )
+            lines.append(f"{NAMES[method]} takes {_interval(effect, 1, form)} times what {NAMES[winner]} takes")
         else:
-            lines.append(
-                f"{METHOD_NAMES[method]} is {_interval(effect, 100, '.1f')} points behind {METHOD_NAMES[winner]}"
-            )
+            lines.append(f"{NAMES[method]} is {_interval(effect, 100, '.1f')} points behind {NAMES[winner]}")
     return "<br>".join(lines)
 
 
