@@ -2,44 +2,62 @@
 
 import json
 from collections.abc import Iterable
+from pathlib import Path
 
 import pandas as pd
 
 from woofkit.claims.effects import BEST_LR, WORLDS, Effects, Key, Quantity, kept_effects
 from woofkit.claims.hypotheses import HYPOTHESES
+from woofkit.claims.laws import ALL_LAYERS
 from woofkit.claims.verdicts import UNMEASURED, judge_all
 from woofkit.config import METHODS
 from woofkit.files import RESULTS
 from woofkit.results import METHOD_NAMES, percent
-from woofkit.sweeps.results import tuned_runs
+from woofkit.sweeps.results import data_words, pixels, tuned_runs
 from woofkit.tables import markdown_table
+from woofkit.tables.claims import NAMES
+
+ORDER = (*METHODS, ALL_LAYERS)
+KEPT_COLUMNS = ("trainable_parameters", "accuracy", "low", "high", "other")  # of a study's kept table
 
 
-def best_rates(dataset: str) -> pd.DataFrame:
-    """`tuned_runs` by method, LoRA at the paper's rank; zero-shot, which has no rate, is of the profile `clean`."""
-    tuned = tuned_runs(dataset)
+def best_rates(dataset: str, folder: Path = RESULTS) -> pd.DataFrame:
+    """`tuned_runs` by method: LoRA at the paper's rank, and on all layers as a method of its own.
+
+    Where their sweep lacks zero-shot, it is of the profile `clean`, if that had images of the same size.
+    """
+    tuned = tuned_runs(dataset, folder)
+    tuned["method"] = tuned["method"].mask(tuned["name"].str.endswith(", all layers"), ALL_LAYERS)
     usual = (tuned["method"] != "lora") | (tuned["name"] == "LoRA, rank 12")
-    table = tuned[usual].set_index("method")
-    path = RESULTS / f"{dataset}_clean.csv"
-    for row in pd.read_csv(path).itertuples() if path.is_file() else ():
-        if row.method == "zero-shot":
-            table.loc["zero-shot"] = ("zero-shot", 0, row.accuracy, row.low, row.high, float("nan"), 1)
-    return table.reindex(filter(table.index.__contains__, METHODS))
+    table = tuned[usual].drop_duplicates("method").set_index("method")
+    path = folder / f"{dataset}_clean.csv"
+    if "zero-shot" not in table.index and path.is_file():
+        kept = pd.read_csv(path).reindex(columns=["method", *KEPT_COLUMNS])
+        kept = kept[kept["method"] == "zero-shot"].assign(dataset=dataset, seeds=1).set_index("method")
+        if pixels(kept) == pixels(table):
+            table = pd.concat([kept, table])
+    return table.reindex(filter(table.index.__contains__, ORDER))
 
 
-def overview_markdown() -> str:
+def overview_markdown(folder: Path = RESULTS) -> str:
     """One row per method: trained parameters, and the accuracy with its interval in both worlds."""
-    tables = {dataset: best_rates(dataset) for dataset in WORLDS}
+    tables = {dataset: best_rates(dataset, folder) for dataset in WORLDS}
     rows = []
-    for method in METHODS:
+    for method in ORDER:
         found = [table.loc[method] for table in tables.values() if method in table.index]
         if found:
             cells = [_accuracy(table.loc[method]) if method in table.index else "-" for table in tables.values()]
-            rows.append([METHOD_NAMES[method], f"{found[0].trainable_parameters:,.0f}", *cells])
-    seeds = [f"{table['seeds'].max():.0f} for {WORLDS[dataset]}" for dataset, table in tables.items()]
-    note = "In brackets: the interval and the learning rate. A dash means: not measured. Training seeds: "
-    note += f"{', '.join(seeds)}."
+            sizes = sorted({int(row.trainable_parameters) for row in found})
+            rows.append([NAMES[method], " or ".join(f"{size:,}" for size in sizes), *cells])
+    trained = [table[table["trainable_parameters"] > 0] for table in tables.values() if len(table)]
+    note = "In brackets: the interval and the learning rate. A dash means: not measured. Trained on "
+    note += f"{' and on '.join(f'{data_words(table)} ({_seeds(table)})' for table in trained)}."
     return f"{markdown_table(['method', 'trained parameters', *WORLDS.values()], rows, 'lrrr')}\n\n{note}"
+
+
+def _seeds(table: pd.DataFrame) -> str:
+    fewest, most = table["seeds"].min(), table["seeds"].max()
+    return f"{fewest} to {most} seeds" if fewest < most else f"{most} seed{'s' if most > 1 else ''}"
 
 
 def answer_markdown() -> str:

@@ -11,7 +11,7 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -25,13 +25,14 @@ from tools.fuzz.table import faults_markdown
 from tools.overview import answer_markdown, overview_markdown
 from woofkit.config import PROJECT_ROOT, ConfigError, resolve_path
 from woofkit.files import RESULTS, require_folder, write_atomic
+from woofkit.measure.forgetting_study import kept_forgetting, repeated_settings
 from woofkit.own.recommend import ANSWER
 from woofkit.study import read_study_table
 from woofkit.sweeps.results import kept_runs
 from woofkit.tables.attention import measures_markdown, verdicts_markdown
 from woofkit.tables.forgetting import forgetting_markdown
 from woofkit.tables.results import results_markdown
-from woofkit.tables.sweeps import kept_markdown
+from woofkit.tables.sweeps import kept_markdown, rates_markdown
 
 FILES = tuple(
     PROJECT_ROOT / name
@@ -157,8 +158,8 @@ def _faults(path: Path) -> str:
     return faults_markdown(pd.read_csv(path))
 
 
-def _forgetting(path: Path) -> str:
-    return forgetting_markdown(pd.read_csv(path))
+def _forgetting(dataset: str) -> Callable[[Path], str]:
+    return lambda path: forgetting_markdown(repeated_settings(kept_forgetting(dataset, path.parent)))
 
 
 def _attention(path: Path) -> str:
@@ -176,10 +177,12 @@ RENDERED = {
     "gpu": ("gpu.json", _gpu),
     "speed_accuracy": ("speed_accuracy.csv", _accuracies),
     "faults": ("faults.csv", _faults),
+    "rates-drawings": ("sweep_rigor-small.csv", lambda _: rates_markdown(kept_runs("sketchwoof", every=True))),
+    "rates-photographs": ("sweep_imagewoof.csv", lambda _: rates_markdown(kept_runs("imagewoof", every=True))),
     "sweep-drawings": ("sweep_rigor-small.csv", lambda _: kept_markdown(kept_runs("sketchwoof", every=True))),
     "sweep-photographs": ("sweep_imagewoof.csv", lambda _: kept_markdown(kept_runs("imagewoof", every=True))),
-    "forgetting-drawings": ("forgetting_sketchwoof_demo.csv", _forgetting),
-    "forgetting-photographs": ("forgetting_imagewoof_clean.csv", _forgetting),
+    "forgetting-drawings": ("forgetting_sketchwoof_demo.csv", _forgetting("sketchwoof")),
+    "forgetting-photographs": ("forgetting_imagewoof_clean.csv", _forgetting("imagewoof")),
     "attention-drawings": ("attention_sketchwoof_demo.json", _attention),
     "attention-photographs": ("attention_imagewoof_clean.json", _attention),
 }

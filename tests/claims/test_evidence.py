@@ -236,10 +236,12 @@ def test_two_runs_of_one_seed_are_refused(tmp_path):
 
 def test_verdicts_as_a_frame_have_one_row_per_condition():
     effects = {AHEAD: Effect(0.05, 0.02, 0.08, (), "here")}
+    effects[AHEAD._replace(setting=BEST_LR)] = effects[AHEAD]._replace(confirmatory=True)
     frame = verdict_frame(judge_all(HYPOTHESES, effects))
     assert len(frame) == sum(len(hypothesis.conditions) for hypothesis in HYPOTHESES)
     row = frame[frame["hypothesis"] == "H1"].iloc[0]
     assert (row["verdict"], row["value"], row["margin"], row["source"]) == (SUPPORTED, 0.05, 0.01, "here")
+    assert row["kind"] == "partly confirmatory (1 of 2 conditions)"
     assert frame[frame["hypothesis"] == "H5"]["value"].isna().all()
 
 

@@ -91,7 +91,15 @@ def test_the_results_table_shows_what_was_measured_and_a_dash_for_what_was_not()
     text = table_of({"method": "full"}, {"trainable_parameters": 0, **zero_shot})
     assert "| full fine-tuning | 80.0% (76.0 to 83.0) | 0.500 | 5,526,346 | 61 | 50.0 | 900 | 22.00 |" in text
     assert "| zero-shot | 50.0% (40.0 to 60.0) | 1.000 | 0 | - | - | - | 22.00 |" in text
-    assert text.endswith("500 test images. Measured 2026-01-02, M, bf16.")
+    assert text.endswith("500 test images of 224 pixels. Measured 2026-01-02, M, bf16.")
+
+
+def test_a_table_says_how_large_the_images_were():
+    stored, set_, pretrained = {"dataset": "imagewoof"}, {"other": "rank 1; image_size 96"}, {"model_name": "vit_b_384"}
+    larger = stored | {"other": "image_variant 320"}
+    for change, pixels in ((stored, 160), (larger, 320), (stored | set_, 96), (set_, 96), (pretrained, 384)):
+        assert f"500 test images of {pixels} pixels." in table_of(change)
+    assert "500 test images of 160 or 320 pixels." in table_of(stored, larger)
 
 
 def test_runs_that_differ_in_their_seed_alone_make_one_row_of_means():

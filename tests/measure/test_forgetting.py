@@ -22,7 +22,7 @@ from woofkit.measure.forgetting import (
     pooled_features,
     source_hits,
 )
-from woofkit.measure.forgetting_study import forgetting_by_setting, study_forgetting
+from woofkit.measure.forgetting_study import forgetting_by_setting, kept_forgetting, repeated_settings, study_forgetting
 from woofkit.measure.source_tasks import SourceTask, load_source_task
 from woofkit.progress import Monitor
 from woofkit.tables.forgetting import forgetting_markdown
@@ -174,6 +174,36 @@ def test_lines_of_settings_vary_one_thing_alone(tmp_path):
     assert set(by_rank["lr"]) == {4e-4}
     assert sorted(by_rank["rank"]) == [1, 12, 64]
     assert forgetting_by_setting("imagewoof", tmp_path).empty
+
+
+def test_each_rank_is_on_the_line_at_the_rate_of_most_of_its_runs(tmp_path):
+    every = {"method": "lora", "targets": "['attn.qkv']", "label_fraction": 1.0, "epochs": 5, "head": 0.6}
+    searched = [{"rank": 12, "lr": lr, "seed": seed} for lr in (1e-3, 3e-3, 1e-2) for seed in (0, 1, 2)]
+    chosen = [{"rank": 12, "lr": lr, "seed": seed} for lr in (4e-4, 3e-3) for seed in range(10, 15)]
+    others = [{"rank": rank, "lr": 1e-2, "seed": seed} for rank in (1, 64) for seed in range(10, 15)]
+    rows = [every | {"test_accuracy": 0.8} | row for row in searched + chosen + others]
+    pd.DataFrame([{"method": "untouched", "head": 0.9}, *rows]).to_csv(
+        tmp_path / "forgetting_sketchwoof_a.csv", index=False
+    )
+    lines = forgetting_by_setting("sketchwoof", tmp_path).query("line == 'rank'")
+    assert lines.groupby("rank")["lr"].agg(set).to_dict() == {1: {1e-2}, 12: {3e-3}, 64: {1e-2}}
+
+
+def test_the_kept_table_with_most_seeds_counts_and_of_it_the_settings_with_many(tmp_path):
+    every = {"method": "full", "lr": 1e-3, "head": 0.6, "test_accuracy": 0.8}
+    tables = {"demo": (3, 500), "confirm": (3, 5000), "small": (1, 9000)}
+    for name, (seeds, images) in tables.items():
+        rows = [every | {"seed": seed, "num_test_images": images} for seed in range(seeds)]
+        rows += [rows[0] | {"lr": 1e-2}]  # of a search
+        table = pd.DataFrame([{"method": "untouched", "head": 0.9}, *rows])
+        table.to_csv(tmp_path / f"forgetting_sketchwoof_{name}.csv", index=False)
+    kept = kept_forgetting("sketchwoof", tmp_path)
+    assert kept["num_test_images"].max() == 5000
+    assert len(kept) == 5
+    shown = repeated_settings(kept)
+    assert list(shown["method"]) == ["untouched", *["full"] * 3]
+    assert set(shown["lr"].dropna()) == {1e-3}
+    assert repeated_settings(kept_forgetting("imagewoof", tmp_path)).empty
 
 
 def test_other_ranks_and_layers_are_no_seeds():

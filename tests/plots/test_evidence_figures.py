@@ -96,6 +96,7 @@ def kept(grid, **columns):
     [(name, values)] = columns.items()
     shared = {"grid": grid, "method": "lora", "lr": 1e-3, "rank": 12, "label_fraction": 1.0, "epochs": 5}
     shared |= {"targets": "['attn.qkv', 'attn.proj']", "low": 0.7, "high": 0.9, "val_accuracy": 0.8}
+    shared |= {"dataset": "sketchwoof", "num_train_images": 600, "other": ""}
     rows = [
         shared | {name: value, "seed": seed, "test_accuracy": 0.8 + seed / 100} for value in values for seed in (0, 1)
     ]
@@ -105,16 +106,43 @@ def kept(grid, **columns):
 def test_each_grid_that_is_there_has_a_panel():
     frame = pd.concat([kept("lr", lr=[1e-4, 1e-3]), kept("ranks", rank=[1, 12]), kept("seeds-best-lr", lr=[1e-3])])
     fig = sweep_panels(frame)
-    assert [ax.get_title() for ax in fig.axes if ax.axison] == ["Which learning rate?", "Which rank?"]
+    words = [ax.get_title().splitlines()[0] for ax in fig.axes if ax.axison]
+    assert words == ["Which learning rate?", "Which rank?"]
     assert [ax.get_ylabel() for ax in fig.axes if ax.axison] == ["validation accuracy", "test accuracy"]
     with pytest.raises(ValueError, match="no grid to draw: lr, labels, ranks, epochs are known"):
         sweep_panels(frame[frame["grid"] == "seeds-best-lr"])
 
 
+def test_a_panel_says_what_its_runs_were_trained_on_and_that_a_shared_rate_was_not_searched():
+    rates = kept("lr", lr=[1e-4, 1e-3]).assign(num_train_images=2270, other="num_val 2000; image_size 96")
+    first, second = sweep_panels(pd.concat([rates, kept("ranks", rank=[1, 12])])).axes
+    assert first.get_title() == "Which learning rate?\n2,270 drawings at 96 pixels"
+    assert second.get_title().endswith("600 drawings at 224 pixels,\nall at the rate 0.001, which was not searched")
+    [ax] = run_dots(kept("seeds-best-lr", method=["lora", "full"])).axes
+    assert ax.get_title() == "At each method's best\n600 drawings at 224 pixels"
+
+
+def test_validation_accuracies_have_the_interval_of_so_many_validation_images():
+    few = kept("lr", lr=[1e-4, 1e-3]).assign(val_accuracy=0.8)
+    reaches = []
+    for other in ("", "num_val 2000"):
+        [ax] = sweep_panels(few.assign(other=other)).axes
+        [band] = [area for area in ax.collections if type(area).__name__ == "FillBetweenPolyCollection"]
+        heights = band.get_paths()[0].vertices[:, 1]
+        assert heights.min() < 0.8 < heights.max()
+        reaches.append(np.ptp(heights))
+    assert reaches[0] == pytest.approx(reaches[1] * 10**0.5, rel=0.05)  # 200 images and 2,000
+
+
 def test_dots_name_methods_with_their_rate_and_layers_by_name():
     frame = pd.concat([kept("seeds-best-lr", method=["lora", "full"]), kept("targets", targets=["['attn.qkv[qv]']"])])
+    frame = pd.concat([frame, kept("seeds-best-lr", method=["zero-shot"])])
     methods, layers = run_dots(frame).axes
-    assert [text.get_text() for text in methods.get_yticklabels()] == ["Full fine-tuning\n0.001", "LoRA\n0.001"]
+    assert [text.get_text() for text in methods.get_yticklabels()] == [
+        "Zero-shot",
+        "Full fine-tuning\n0.001",
+        "LoRA\n0.001",
+    ]
     assert [text.get_text() for text in layers.get_yticklabels()] == ["attn.qkv[qv]"]
     with pytest.raises(ValueError, match="no grid to draw: seeds-paper-lr"):
         run_dots(kept("lr", lr=[1e-4]))
@@ -138,6 +166,11 @@ def test_a_line_of_forgetting_runs_through_the_means_in_the_order_of_its_setting
     largest = max(ax.get_lines(), key=lambda each: each.get_markersize())
     assert (largest.get_xdata()[0], largest.get_ydata()[0]) == pytest.approx((0.9, 0.5))
     assert len(ax.get_legend().get_texts()) == 2  # the large mark has no entry of its own
+    ranks = pd.DataFrame({"method": ["lora"] * 2, "rank": [1, 64], "lr": [1e-3, 1e-2], "line": ["rank"] * 2})
+    ranks = ranks.assign(test_accuracy=0.8, head=0.5, dataset="sketchwoof", other="image_size 96")
+    forgetting_lines(ranks, ax, backbone=0.85)
+    assert "LoRA,\nranks 1 to 64,\neach at its own rate" in labelled(ax)
+    assert ax.get_title() == "models trained on images of 96 pixels"
     with pytest.raises(ValueError, match="head must be fractions"):
         forgetting_lines(frame.assign(head=50), ax, backbone=0.85)
 
@@ -159,6 +192,8 @@ def verdicts(**changes):
         "above": [True, False, True, True],
         "unit": ["points", "times", "points", ""],
         "margin": [0.01, 0.0, 0.02, 0.0],
+        "kind": ["partly confirmatory (1 of 2 conditions)"] * 2 + ["exploratory", ""],
+        "source": ["5 seeds (sweep confirm-a)", "3 seeds", "", ""],
     }
     return pd.DataFrame(columns | changes)
 
@@ -173,7 +208,8 @@ def test_a_condition_is_a_word_a_colour_and_a_marker_and_lies_right_of_the_line_
     assert bars[2] == pytest.approx((-0.5, 4, 0.25, 4))  # by the margin, 0.02
     words = texts(ax)
     assert {"supported", "contradicted", "undecided"} <= set(words)
-    assert {"2 (1 to 4) points", "1.1 (1.05 to 1.2) times", "0 (−1 to 0.5) points"} <= set(words)
+    sources = {"2 (1 to 4) points; 5 seeds (sweep confirm-a)", "1.1 (1.05 to 1.2) times; 3 seeds"}
+    assert sources | {"0 (−1 to 0.5) points"} <= set(words)
     drawn = [to_hex(dots.get_facecolor()[0]).upper() for dots in scattered(ax, 130)]
     assert drawn == [VERDICTS[word][0] for word in ("supported", "contradicted", "undecided")]
 
@@ -191,7 +227,8 @@ def test_a_hypothesis_has_a_row_with_its_own_verdict_and_why(ax):
     ]
     words = texts(ax)
     assert {"CONTRADICTED", "UNDECIDED", "NOT MEASURED"} <= set(words)
-    assert {"p = 0.003, corrected", "the interval lies on both sides"} <= set(words)
+    assert "partly confirmatory (1 of 2 conditions); p = 0.003, corrected" in words
+    assert "exploratory; the interval lies on both sides" in words
     assert [offsets[0][1] for offsets in marks(ax, 190)] == [0, 3, 5]
 
 

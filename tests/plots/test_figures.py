@@ -393,6 +393,24 @@ def test_accuracy_stands_above_what_is_trained_and_every_setting_has_its_name(ax
         plots.accuracy_by_parameters(pd.DataFrame(rows, columns=columns).assign(accuracy=90), ax)
 
 
+def test_ranks_are_joined_but_neither_other_layers_nor_what_trains_nothing(ax):
+    rows = [
+        ("lora", "LoRA, rank 1", 100, 0.8),
+        ("lora", "LoRA, rank 12", 1200, 0.9),
+        ("zero-shot", "zero-shot", 0, 0.7),
+    ]
+    rows += [("lora", "LoRA, rank 4, all layers", 1190, 0.9), ("lora", "LoRA, rank 7, MLPs", 1180, 0.9)]
+    frame = pd.DataFrame(rows, columns=["method", "name", "trainable_parameters", "accuracy"])
+    plots.accuracy_by_parameters(frame.assign(low=0.6, high=0.95), ax)
+    lengths = [len(line.get_xdata()) for line in ax.get_lines() if line.get_linestyle() == "-"]
+    assert sorted(lengths) == [1, 1, 2]
+    [dashed] = [line for line in ax.get_lines() if line.get_linestyle() == "--"]
+    assert list(dashed.get_ydata()) == [0.7, 0.7]
+    ax.figure.draw_without_rendering()
+    boxes = [Text.get_window_extent(text) for text in ax.texts]  # without the lines to the marks
+    assert not any(one.overlaps(other) for place, one in enumerate(boxes) for other in boxes[:place])
+
+
 def test_of_many_classes_panels_show_the_same_worst_twenty():
     names = [f"class {number}" for number in range(30)]
     first, second = np.diag(np.full(30, 9)), np.diag(np.full(30, 9))

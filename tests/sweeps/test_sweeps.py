@@ -26,7 +26,7 @@ from woofkit.results import is_finished, write_history, write_predictions
 from woofkit.sweeps import results as sweep_results
 from woofkit.sweeps import run as sweep_run
 from woofkit.sweeps.grid import Sweep, available_sweeps, load_sweep
-from woofkit.sweeps.results import collect, keep, kept_runs, outcome_path, read_outcome, tuned_runs
+from woofkit.sweeps.results import collect, data_words, keep, kept_runs, outcome_path, read_outcome, tuned_runs
 from woofkit.sweeps.run import (
     RATES,
     expected_seconds,
@@ -37,7 +37,7 @@ from woofkit.sweeps.run import (
     val_accuracy,
     write_agenda,
 )
-from woofkit.tables.sweeps import kept_markdown
+from woofkit.tables.sweeps import kept_markdown, rates_markdown
 
 SEARCH = """
     search: {method: [full, probe], lr: [1e-4, 1e-3]}
@@ -512,9 +512,11 @@ def test_what_was_kept_stays_when_its_run_is_gone_and_gives_way_to_a_new_one(wri
 def kept_lines(sweep: Sweep, folder: Path) -> list[str]:
     """The table in markdown of a sweep whose runs have all finished."""
     for number in range(len(sweep.jobs)):
-        pretend(sweep, number, test_accuracy=0.75, date="2026-01-02", machine="a machine")
+        pretend(sweep, number, test_accuracy=0.75, num_train_images=600, date="2026-01-02", machine="a machine")
     keep(sweep, folder)
-    return kept_markdown(kept_runs("sketchwoof", folder)).splitlines()
+    title, _, *lines = kept_markdown(kept_runs("sketchwoof", folder)).splitlines()
+    assert title == "Sweep `mini`, 600 drawings at 224 pixels:"
+    return lines
 
 
 def test_the_table_in_words_has_a_line_for_runs_that_differ_in_their_seed_alone(write_sweep, tmp_path):
@@ -538,6 +540,36 @@ def test_an_axis_of_any_setting_is_no_seed(write_sweep, tmp_path):
     words = [", alpha 1", ", alpha 1, dropout 0.1", "", ", dropout 0.1"]
     assert [line.split(" | ")[3] for line in lines] == [f"`attn.qkv` and `attn.proj`{each}" for each in words]
     assert [line.split(" | ")[4] for line in lines] == ["2"] * 4
+
+
+def test_every_grid_has_its_lines_whatever_its_name_and_searches_have_a_table_of_their_own(write_sweep, tmp_path):
+    grids = """
+    lr-pose: {method: full, lr: [1e-4, 3e-4, 1e-3], seed: [0, 1]}
+    seeds-pose: {method: full, lr: 3e-4}
+    a-grid-of-yours: {method: probe}
+    """
+    sweep = load_sweep(write_sweep(grids))
+    lines = kept_lines(sweep, tmp_path)
+    assert [line.split(" | ")[0] for line in lines[2:4]] == ["| the pose in place of the breed", "| `a-grid-of-yours`"]
+    assert len(lines) == 6
+
+
+def test_rates_name_what_was_tried_what_was_chosen_and_whether_it_lies_at_an_edge(write_sweep, tmp_path):
+    grids = "lr: {method: [full, lora], lr: [1e-4, 3e-4, 1e-3], seed: [0, 1]}"
+    sweep = load_sweep(write_sweep(grids))
+    accuracies = {("full", 1e-4): 0.8, ("full", 3e-4): 0.9, ("full", 1e-3): 0.9}
+    accuracies |= {("lora", 1e-4): 0.6, ("lora", 3e-4): 0.7, ("lora", 1e-3): 0.8}
+    for number, job in enumerate(sweep.jobs):
+        if (job.config.method, job.config.lr, job.config.seed) == ("full", 1e-3, 1):
+            leave(sweep, number, {"diverged": "the loss is nan"})
+        else:
+            pretend(sweep, number, accuracies[job.config.method, job.config.lr], num_train_images=600)
+    keep(sweep, tmp_path)
+    text = rates_markdown(kept_runs("sketchwoof", tmp_path, every=True))
+    tried = "0.0001: 80.0%, 0.0003: 90.0%, 0.001: diverged"
+    assert f"| the usual setting | full fine-tuning | {tried} | 2 | 0.0003 | no |" in text
+    assert "0.001: 80.0% | 2 | 0.001 | yes |" in text
+    assert text.startswith("Sweep `mini`, 600 drawings at 224 pixels:")
 
 
 def test_the_longer_sweep_of_the_same_runs_counts(tmp_path):
@@ -578,11 +610,58 @@ def test_settings_that_were_searched_stand_once_each_with_their_name(write_sweep
     assert table.loc["LoRA, rank 1", "trainable_parameters"] == 100
 
 
+def plant(folder, name, methods, seeds=1, **columns):
+    """Keep a sweep's rows of grid seeds-best-lr: each method with so many seeds."""
+    size = {"full": 5_526_346, "lora": 177_418, "probe": 1930, "bitfit": 27_658, "zero-shot": 0}
+    usual = dict.fromkeys(sweep_results.KEPT, 0.5) | {"grid": "seeds-best-lr", "dataset": "sketchwoof", "other": ""}
+    usual |= {"rank": 12, "targets": "['attn.qkv', 'attn.proj']", "date": "2026-01-01", "num_train_images": 600}
+    rows = [
+        usual | {"method": method, "seed": seed, "trainable_parameters": size[method]} | columns
+        for method in methods
+        for seed in range(seeds)
+    ]
+    pd.DataFrame(rows).to_csv(folder / f"sweep_{name}.csv", index=False)
+
+
+def test_settings_that_are_compared_come_from_one_sweep_of_most_methods_then_images_then_seeds(tmp_path):
+    plant(tmp_path, "small", ("full", "lora"), seeds=3, test_accuracy=0.9, num_train_images=600)
+    plant(tmp_path, "large", ("full",), 5, test_accuracy=0.95, num_train_images=2270)  # at work: one method as yet
+    table = tuned_runs("sketchwoof", tmp_path)
+    assert table[["accuracy", "seeds", "num_train_images"]].to_numpy().tolist() == [[0.9, 3, 600]] * 2
+    plant(tmp_path, "large", ("full", "lora"), 5, test_accuracy=0.95, num_train_images=2270, trainable_parameters=9)
+    table = tuned_runs("sketchwoof", tmp_path)  # at another image size a method trains another number of parameters
+    assert table[["accuracy", "seeds", "num_train_images"]].to_numpy().tolist() == [[0.95, 5, 2270]] * 2
+    plant(tmp_path, "large", ("full", "lora"), 5, test_accuracy=0.8, num_train_images=600, other="image_size 96")
+    assert set(tuned_runs("sketchwoof", tmp_path)["accuracy"]) == {0.8}  # equally many images, more seeds: no average
+
+
+def test_other_settings_of_one_method_in_a_grid_are_no_seeds(tmp_path):
+    plant(tmp_path, "a", ("zero-shot", "full"), other="precision bf16")
+    plant(tmp_path, "b", ("zero-shot", "full"), other="precision bf16; scheme paper")
+    rows = [(tmp_path / f"sweep_{name}.csv").read_text().splitlines() for name in "ab"]
+    (tmp_path / "sweep_b.csv").unlink()
+    (tmp_path / "sweep_a.csv").write_text("\n".join([*rows[0], *rows[1][1:]]))
+    table = tuned_runs("sketchwoof", tmp_path)
+    words = ["full fine-tuning", "full fine-tuning, scheme paper", "zero-shot", "zero-shot, scheme paper"]
+    assert list(table["name"]) == words
+    assert table["lr"].isna().tolist() == [False, False, True, True]  # zero-shot trains nothing
+
+
+def test_images_are_counted_and_measured_in_words(tmp_path):
+    plant(tmp_path, "a", ("full",), num_train_images=2270, other="image_size 96; num_train 2270")
+    assert data_words(tuned_runs("sketchwoof", tmp_path)) == "2,270 drawings at 96 pixels"
+    plant(tmp_path, "a", ("full",), dataset="imagewoof", num_train_images=8687, other="dataset imagewoof")
+    assert data_words(kept_runs("imagewoof", tmp_path)) == "8,687 photographs at 160 pixels"
+    plant(tmp_path, "a", ("full",), dataset="imagewoof", num_train_images=9, other="image_variant 320; lr 1")
+    assert data_words(kept_runs("imagewoof", tmp_path)) == "9 photographs at 320 pixels"
+
+
 @pytest.mark.parametrize(("dataset", "grid"), [("sketchwoof", "seeds-best-lr"), ("imagewoof", "full-best-lr")])
 def test_the_tables_that_the_project_keeps_are_read(dataset, grid):
     kept = kept_runs(dataset)
     assert {"full", "lora"} <= set(kept["method"][kept["grid"] == grid])
     assert "runs; the interval counts" in kept_markdown(kept)
+    assert "| LoRA |" in rates_markdown(kept)
 
 
 # --- Snakemake at work ---

@@ -43,7 +43,7 @@ from woofkit.train import load_splits
 
 RATE_GRIDS = {"seeds-paper-lr": "", "seeds-best-lr": BEST_LR}  # grid -> setting of the key
 ABOUT_MAPS = ("C5", "C6")  # the claims about attention
-FORGETTING_GRIDS = ("lr", "ranks", *RATE_GRIDS)
+FORGETTING_GRIDS = ("lr", "ranks", "rank-1", "rank-64", *RATE_GRIDS)
 
 
 def study_evidence(

@@ -86,16 +86,42 @@ def study_forgetting(
     return path
 
 
-def forgetting_by_setting(dataset: str, folder: Path = RESULTS) -> pd.DataFrame:
-    """Kept runs that differ in the learning rate alone or, for LoRA, in the rank alone, for `plots.forgetting_lines`.
+def kept_forgetting(dataset: str, folder: Path = RESULTS) -> pd.DataFrame:
+    """The kept table of a dataset's runs that rests on the most training seeds; empty if nothing is kept.
 
-    They come from the dataset's kept table with the most learning rates: its rows with all labels and with most runs'
-    epochs and layers. `line` is "lr" or "rank", `untouched` the backbone's accuracy before. Empty without a table.
+    Of equal ones that with the most test images of the new task, then that with the most learning rates.
     """
+
+    def weight(table: pd.DataFrame) -> tuple[float, ...]:
+        known = table.reindex(columns=["seed", "num_test_images", "lr"])
+        return known["seed"].nunique(), known["num_test_images"].fillna(0).max(), known["lr"].nunique()
+
     tables = [pd.read_csv(path) for path in sorted(folder.glob(f"forgetting_{dataset}_*.csv"))]
-    if not tables:
-        return pd.DataFrame()
-    table = max(tables, key=lambda each: each["lr"].nunique())
+    return max(tables, key=weight).assign(dataset=dataset) if tables else pd.DataFrame()
+
+
+def repeated_settings(table: pd.DataFrame) -> pd.DataFrame:
+    """A kept table without the settings that have less than half of the seeds of the method's most repeated one.
+
+    What is left can be compared; a search over learning rates, with its few seeds, is for `forgetting_by_setting`.
+    """
+    if table.empty:
+        return table
+    same = [name for name in (*NAMED, "other") if name in table and name != "seed"]
+    seeds = table.groupby(same, dropna=False)["method"].transform("size")
+    return table[seeds >= seeds.groupby(table["method"]).transform("max") / 2]
+
+
+def forgetting_by_setting(dataset: str, folder: Path = RESULTS) -> pd.DataFrame:
+    """Kept runs that differ in the learning rate alone or, for LoRA, in the rank, for `plots.forgetting_lines`.
+
+    They are of `kept_forgetting`: its rows with all labels and with most runs' epochs and layers. Each rank is taken at
+    the rate at which most of its runs were trained, among equals at one that other ranks have. `line` is "lr" or
+    "rank", `untouched` the backbone's accuracy before. Empty without a table.
+    """
+    table = kept_forgetting(dataset, folder)
+    if table.empty:
+        return table
     before = table["head"].iloc[0]
     runs = table[table["test_accuracy"].notna() & (table["label_fraction"] == 1)]
     runs = runs[(runs["epochs"] == runs["epochs"].mode()[0]) & runs["method"].isin(("full", "lora", "probe", "bitfit"))]
@@ -104,7 +130,10 @@ def forgetting_by_setting(dataset: str, folder: Path = RESULTS) -> pd.DataFrame:
     rank_is, targets_are = (~lora | runs[name].isin(usual[name][:1]) for name in ("rank", "targets"))
     by_lr = runs[rank_is & targets_are].assign(line="lr")
     ranks = runs[lora & targets_are]
-    ranks = ranks[ranks["lr"] == ranks.loc[~ranks["rank"].isin(usual["rank"][:1]), "lr"].max()].assign(line="rank")
+    shared = set(ranks.loc[~rank_is, "lr"])
+    counts = {rank: own["lr"].value_counts() for rank, own in ranks.groupby("rank")}
+    rates = {rank: max(own.index, key=lambda lr: (own[lr], lr in shared)) for rank, own in counts.items()}
+    ranks = ranks[ranks["lr"] == ranks["rank"].map(rates)].assign(line="rank")
     parts = [rows for rows, name in ((by_lr, "lr"), (ranks, "rank")) if rows[name].nunique() > 1]
     return pd.concat(parts).assign(untouched=before) if parts else pd.DataFrame()
 

@@ -42,24 +42,48 @@ def accuracy_figure(frame: pd.DataFrame, title: str) -> Figure:
 
 
 def accuracy_by_parameters(frame: pd.DataFrame, ax: Axes) -> Axes:
-    """Draw accuracy against trained parameters, logarithmic: one mark with its interval per setting, named beside it.
+    """Draw accuracy against trained parameters, logarithmic: one mark with its interval per setting, and its name.
 
-    `frame` has method, name, trainable_parameters (above 0), accuracy, low and high (0 to 1). Settings of one method
-    are joined by a line.
+    `frame` has method, name, trainable_parameters, accuracy, low and high (0 to 1). LoRA's ranks on the same layers,
+    which are named alike but for the rank, are joined by a line. What trains nothing is a dashed line.
     """
     style.check_fractions(frame, "accuracy", "low", "high")
-    for method, rows in frame.sort_values("trainable_parameters").groupby("method", sort=False):
+    untrained = frame["trainable_parameters"] == 0
+    for row in frame[untrained].itertuples():
+        ax.axhline(row.accuracy, **style.DASHED)
+        ax.annotate(row.name, (0.01, row.accuracy), xycoords=("axes fraction", "data"), va="bottom", fontsize=12)
+    frame = frame[~untrained].sort_values("trainable_parameters")
+    for (method, _), rows in frame.groupby(["method", frame["name"].str.replace(r"rank \d+", "rank", regex=True)]):
         look = style.method_style(method)
         ax.plot(rows["trainable_parameters"], rows["accuracy"], color=look["color"], linewidth=1.5, alpha=0.6)
         ax.vlines(rows["trainable_parameters"], rows["low"], rows["high"], color=look["color"], linewidth=5, alpha=0.4)
         ax.scatter(rows["trainable_parameters"], rows["accuracy"], s=130, edgecolors="white", zorder=3, **look)
-        for row in rows.itertuples():
-            place = (row.trainable_parameters, row.accuracy)
-            ax.annotate(row.name, place, xytext=(9, 5), textcoords="offset points", fontsize=12)
+    _name_beside(frame, ax)
     ax.set(xscale="log", xlabel="trained parameters", ylabel="test accuracy")
     ax.margins(x=0.12)
     style.percent_axis(ax.yaxis)
     return ax
+
+
+def _name_beside(frame: pd.DataFrame, ax: Axes) -> None:
+    """Write each row's name right of its mark; of marks above each other, in a column with lines to the marks.
+
+    `frame` is in rising order of trainable_parameters. Marks within a quarter of a decade of the first are one column.
+    """
+    sizes = np.log10(frame["trainable_parameters"])
+    columns, start = [], -np.inf
+    for size in sizes:
+        start = size if size > start + 0.25 else start
+        columns.append(start)
+    behind = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1}
+    for _, rows in frame.groupby(columns):
+        several, rows = len(rows) > 1, rows.sort_values("accuracy", ascending=False)
+        for place, row in enumerate(rows.itertuples()):
+            level = (len(rows) - 1) / 2 - place
+            beside = {"xytext": (30 if several else 9, 5 + 34 * level), "textcoords": "offset points"}
+            line = {"arrowprops": {"arrowstyle": "-", "color": "0.6"}, "bbox": behind} if several else {}
+            name = row.name if row.name.count(", ") < 2 else ",\n".join(row.name.rsplit(", ", 1))
+            ax.annotate(name, (row.trainable_parameters, row.accuracy), fontsize=12, **beside, **line)
 
 
 def label_curves(frame: pd.DataFrame, ax: Axes) -> Axes:

@@ -15,6 +15,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from woofkit.claims.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED
 from woofkit.plots import style
 from woofkit.results import percent
+from woofkit.sweeps.results import data_words, pixels, with_validation_intervals
 
 # A sweep's grid, the setting that it varies, what is drawn, and in words: the title, the setting.
 PANELS = {
@@ -28,7 +29,9 @@ DOTS = {
     "seeds-best-lr": "At each method's best",
     "targets": "LoRA on which layers?",
 }
+SETTINGS = ("rank", "targets", "label_fraction", "epochs")  # what a panel may vary beside the learning rate
 PAPERS = {"lr": 4e-4, "rank": 12, "epochs": 5}  # the paper's values
+BESIDE = 70  # characters in a line beside a row
 # How a verdict looks: colour and marker; its word stands beside it.
 VERDICTS = {SUPPORTED: ("#009E73", "o"), CONTRADICTED: ("#D55E00", "X"), UNDECIDED: ("#56B4E9", "D")}
 
@@ -38,13 +41,13 @@ def sweep_panels(frame: pd.DataFrame) -> Figure:
 
     Raises ValueError if there is none.
     """
-    for ax, (grid, runs) in _panels(frame, PANELS, columns=2, height=6.2):
+    for ax, (grid, runs) in _panels(frame, PANELS, columns=2, height=6.6):
         setting, value, title, across = PANELS[grid]
         if value == "val_accuracy":
-            runs = runs.drop(columns=["low", "high"])  # those of the test accuracy
+            runs = with_validation_intervals(runs)
         sweep_lines(runs, setting, ax, value, best=grid == "lr", paper=PAPERS.get(setting))
         up = {"val_accuracy": "validation accuracy", "test_accuracy": "test accuracy"}[value]
-        ax.set(title=title, xlabel=across, ylabel=up)
+        ax.set(title=_title(title, runs), xlabel=across, ylabel=up)
     return ax.figure
 
 
@@ -55,15 +58,25 @@ def run_dots(frame: pd.DataFrame) -> Figure:
 
     Raises ValueError if none is.
     """
-    for ax, (grid, runs) in _panels(frame, DOTS, columns=len(DOTS), height=6):
+    for ax, (grid, runs) in _panels(frame, DOTS, columns=len(DOTS), height=6.4):
         if grid == "targets":
             labels = ["\n".join(ast.literal_eval(text)) for text in runs["targets"]]
         else:
-            labels = [f"{style.method_name(row.method)}\n{row.lr:g}" for row in runs.itertuples()]
+            rates = ["" if row.method == "zero-shot" else f"\n{row.lr:g}" for row in runs.itertuples()]
+            labels = runs["method"].map(style.method_name) + rates
         runs = runs.assign(label=labels).rename(columns={"test_accuracy": "accuracy"})
         seed_dots(runs.sort_values("method", key=lambda methods: methods.map(style.method_order), kind="stable"), ax)
-        ax.set_title(DOTS[grid])
+        ax.set_title(_title(DOTS[grid], runs))
     return ax.figure
+
+
+def _title(title: str, runs: pd.DataFrame) -> str:
+    """A panel's title, what its runs were trained on and, of settings that share one learning rate, that they do."""
+    words = data_words(runs)
+    settings = runs.groupby(["method", *SETTINGS], dropna=False).ngroups
+    if settings > runs["method"].nunique() and runs["lr"].nunique() == 1:
+        words += f",\nall at the rate {runs['lr'].iloc[0]:g}, which was not searched"
+    return f"{title}\n{words}"
 
 
 def _panels(frame: pd.DataFrame, known: Mapping[str, Any], columns: int, height: float) -> list[tuple]:
@@ -149,7 +162,7 @@ def target_versus_source(frame: pd.DataFrame, ax: Axes, backbone: float) -> Axes
         look = style.method_style(method)
         ax.scatter(runs["test_accuracy"], runs["head"], s=110, edgecolors="white", zorder=3, **look)
     ax.margins(0.12)
-    return _gained_and_kept(ax, backbone)
+    return _gained_and_kept(frame, ax, backbone)
 
 
 def forgetting_lines(frame: pd.DataFrame, ax: Axes, backbone: float) -> Axes:
@@ -168,20 +181,24 @@ def forgetting_lines(frame: pd.DataFrame, ax: Axes, backbone: float) -> Axes:
         means = runs.groupby(setting)[["test_accuracy", "head"]].mean().sort_index()
         over = {"lr": "learning rates", "rank": "ranks"}[setting]
         words = f"{style.method_name(method)},\n{over} {means.index[0]:g} to {means.index[-1]:g}"
+        if setting == "rank":
+            words += f"\nat {runs['lr'].iloc[0]:g}" if runs["lr"].nunique() == 1 else ",\neach at its own rate"
         filled = setting == "lr"
         look = style.method_style(method) | {"markerfacecolor": style.method_color(method) if filled else "white"}
         line = {"linestyle": "-" if filled else ":", "markersize": 9, "label": words}
         ax.plot(means["test_accuracy"], means["head"], **look | line)
         ax.plot(*means.to_numpy()[-1], **look | {"markersize": 18, "label": None})
     ax.margins(0.06)
-    return _gained_and_kept(ax, backbone, title="the large mark is the largest setting")
+    return _gained_and_kept(frame, ax, backbone, title="the large mark is the largest setting")
 
 
-def _gained_and_kept(ax: Axes, backbone: float, **legend: str) -> Axes:
+def _gained_and_kept(frame: pd.DataFrame, ax: Axes, backbone: float, **legend: str) -> Axes:
     ax.axhline(backbone, label="untouched backbone", **style.DASHED)
     ax.set(xlabel="test accuracy on the new task", ylabel="accuracy kept on the earlier task")
     style.percent_axis(ax.xaxis, ax.yaxis)
     style.legend_beside(ax, **legend)
+    if "dataset" in frame:
+        ax.set_title(f"models trained on images of {' or '.join(pixels(frame))} pixels")
     return ax
 
 
@@ -189,10 +206,10 @@ def verdict_table(verdicts: pd.DataFrame, ax: Axes) -> Axes:
     """Draw the hypotheses as a forest plot: of each, a row with its verdict, then one row per condition.
 
     `verdicts` has the columns of `tables.claims.verdict_frame`. A condition's row has its effect, interval and verdict
-    in word and mark. Effects have different units, so every row has a scale of its own and the axis no numbers: the
-    dashed line is the threshold, right of it the condition holds, and the grey zone left of it is the margin, in which
-    there is a difference that is too small to matter. An effect of nan has no mark, and a hypothesis of which nothing
-    was measured no row but its own.
+    in word and mark, and what it was measured on. Effects have different units, so every row has a scale of its own and
+    the axis no numbers: the dashed line is the threshold, right of it the condition holds, and the grey zone left of it
+    is the margin, in which there is a difference that is too small to matter. An effect of nan has no mark, and a
+    hypothesis of which nothing was measured no row but its own.
 
     Raises ValueError if an interval does not hold its value.
     """
@@ -206,7 +223,7 @@ def verdict_table(verdicts: pd.DataFrame, ax: Axes) -> Axes:
         ax.text(1.22, place, first.of_the_claim.upper(), fontweight="bold", va="bottom")
         p = f"p = {first.p_value:.2g}, corrected" if first.p_value > 1e-4 else "p < 0.0001, corrected"
         p = p if first.p_value == first.p_value else first.why
-        ax.text(1.22, place, fill(p, 46), va="top", fontsize=12)
+        ax.text(1.22, place, _beside(first.kind, p), va="top", fontsize=12)
         for row in rows.itertuples() if rows["value"].notna().any() else ():
             place += 1
             labels.append(fill(row.statement, 46))
@@ -233,7 +250,12 @@ def _condition(row: Any, place: int, ax: Axes) -> None:
     ax.fill_betweenx([place - 0.35, place + 0.35], -row.margin / scale, 0, color="0.85", linewidth=0, zorder=0)
     ax.hlines(place, low, high, color=color, linewidth=5, alpha=0.5)
     ax.scatter(value, place, s=130, marker=marker, color=color, edgecolors="white", zorder=3)
-    ax.text(1.22, place, _effect(row), va="top", fontsize=12)
+    ax.text(1.22, place, _beside(_effect(row), row.source), va="top", fontsize=12)
+
+
+def _beside(*words: str) -> str:
+    """What stands beside a row, in lines; a sweep's name is not broken at its hyphen."""
+    return fill("; ".join(filter(None, words)), BESIDE, break_on_hyphens=False)
 
 
 def _effect(row: Any) -> str:

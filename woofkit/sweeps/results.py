@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -9,11 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from woofkit.config import ConfigError
+from woofkit.config import SKETCH_SIZES, ConfigError
 from woofkit.files import RESULTS, require_folder, write_table
-from woofkit.results import METHOD_NAMES, is_finished, load_run, other_settings, read_answers
-from woofkit.stats.intervals import accuracy_interval
-from woofkit.stats.seeds import seed_and_image_variance
+from woofkit.results import METHOD_NAMES, is_finished, load_run, other_settings, read_answers, set_apart
+from woofkit.stats.intervals import accuracy_interval, proportion_interval
+from woofkit.stats.seeds import mean_of_intervals, seed_and_image_variance
 from woofkit.sweeps.grid import Sweep
 
 NAMED = ("lr", "rank", "targets", "blocks", "label_fraction", "epochs")  # the rest is in `other`
@@ -21,7 +22,8 @@ SAME = ("grid", "method", *NAMED, "num_train_images", "other")
 MEASURED = ("val_accuracy", "test_accuracy", "test_accuracy_low", "test_accuracy_high", "low", "high", "test_loss")
 COSTS = ("trainable_parameters", "checkpoint_bytes", "images_per_second", "train_seconds", "date", "machine")
 # Grids in which each setting has its own best learning rate.
-TUNED = ("seeds-best-lr", "best-lr", "full-best-lr", "seeds-more", "seeds-mlp", "seeds-all-layers", "rank-1", "rank-64")
+TUNED = ("seeds-best-lr", "full-best-lr", "seeds-more", "seeds-mlp", "seeds-all-layers", "rank-1", "rank-64")
+IMAGEWOOF_SIZES = {"clean": {"train": 8687, "val": 3767, "test": 500}, "paper": {"train": 9025, "val": 0, "test": 3929}}
 KEPT = (*SAME, "seed", *MEASURED, *COSTS, "dataset")
 
 
@@ -109,8 +111,30 @@ def with_intervals(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts).loc[runs.index]
 
 
+def with_validation_intervals(runs: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `kept_runs` with the interval of the mean *validation* accuracy as `low` and `high`.
+
+    From each run's accuracy and the number of images, as the answers are not kept: over seeds and images, or, of a
+    single seed, over images. The interval is nan where the number of validation images is not known.
+    """
+    parts = []
+    for _, group in runs.groupby([name for name in SAME if name in runs], sort=False, dropna=False):
+        size, values, other = 0, group["val_accuracy"].tolist(), group["other"].iloc[0]
+        if group["dataset"].iloc[0] == "sketchwoof":
+            size = SKETCH_SIZES["val"]
+        elif group["dataset"].iloc[0] == "imagewoof":
+            size = IMAGEWOOF_SIZES["clean"]["val"]
+        size = int(setting_of(other, "num_val", str(size)))
+        low, high = float("nan"), float("nan")
+        if size:
+            ends = [proportion_interval(value, size)[1:3] for value in values]
+            _, low, high, _ = mean_of_intervals(values, *zip(*ends, strict=True))
+        parts.append(group.assign(low=max(low, 0.0), high=min(high, 1.0)))
+    return pd.concat(parts).loc[runs.index]
+
+
 def kept_runs(dataset: str, folder: Path = RESULTS, every: bool = False) -> pd.DataFrame:
-    """The rows of every sweep that is kept for a dataset, each run once per grid; empty if nothing is kept.
+    """The rows of every sweep that is kept for a dataset, with `sweep`, each run once per grid; empty without any.
 
     Where two sweeps have the same run, the last in the order of their names counts: "rigor" before "rigor-small".
     Sweeps of other amounts of data or other sizes of images may have a grid of the same name: the one over the most
@@ -118,35 +142,92 @@ def kept_runs(dataset: str, folder: Path = RESULTS, every: bool = False) -> pd.D
     """
     paths = sorted(folder.glob("sweep_*.csv"))  # ".csv" comes after "-small.csv"
     if not paths:
-        return pd.DataFrame(columns=list(KEPT))
-    table = pd.concat([_read_kept(path).assign(sweep=path.stem) for path in paths], ignore_index=True)
+        return pd.DataFrame(columns=[*KEPT, "sweep"])
+    names = [path.stem.removeprefix("sweep_") for path in paths]
+    table = pd.concat([_read_kept(path).assign(sweep=name) for path, name in zip(paths, names, strict=True)])
+    table = table.reset_index(drop=True)
+    for end in ("low", "high"):  # older tables have none for a single seed: there it is the run's own
+        table[end] = table[end].fillna(table[f"test_accuracy_{end}"])
     table = table[table["dataset"] == dataset]
     if not every and len(table):
         most = table.groupby(["grid", "sweep"])["num_train_images"].transform("max").fillna(0)  # zero-shot has none
         table = table[most == most.groupby(table["grid"]).transform("max")]
-    return table.drop(columns="sweep")[~_settings(table).duplicated(keep="last")].reset_index(drop=True)
+    return table[~_settings(table).duplicated(keep="last")].reset_index(drop=True)
 
 
 def tuned_runs(dataset: str, folder: Path = RESULTS) -> pd.DataFrame:
-    """Each setting at its own best learning rate: method, name, trainable_parameters, accuracy, low, high, lr, seeds.
+    """Each setting at its own best learning rate: one row per method and name, of the runs in the grids TUNED.
 
-    One row per method and number of trained parameters, from the grids TUNED of all sweeps that are kept; of several,
-    the one over the most training images counts.
+    All rows are of one sweep, so that they can be compared: of the kept ones, that with the most methods, then with the
+    most training images, the most seeds and the latest runs. Columns: method, name, trainable_parameters, accuracy,
+    low, high, lr (nan of what trains nothing), seeds; and dataset, num_train_images and other as in `kept_runs`.
     """
-    runs = kept_runs(dataset, folder, every=True)
-    rows = {}
-    for (method, size, _), own in runs[runs["grid"].isin(TUNED)].groupby(
-        ["method", "trainable_parameters", "num_train_images"]
-    ):
-        first = own.iloc[0]
-        name = METHOD_NAMES[method]
-        if method == "lora":
-            layers = "MLPs" if "attn" not in first["targets"] else "all layers" if "mlp" in first["targets"] else ""
-            name += f", rank {first['rank']:.0f}" + (f", {layers}" if layers else "")
-        low, high = (first[end] if len(own) > 1 else first[f"test_accuracy_{end}"] for end in ("low", "high"))
-        rows[method, size] = (method, name, size, own["test_accuracy"].mean(), low, high, first["lr"], len(own))
     columns = ["method", "name", "trainable_parameters", "accuracy", "low", "high", "lr", "seeds"]
-    return pd.DataFrame(list(rows.values()), columns=columns)
+    columns += ["dataset", "num_train_images", "other"]
+    runs = kept_runs(dataset, folder, every=True)
+    runs = runs[runs["grid"].isin(TUNED)]
+    if runs.empty:
+        return pd.DataFrame(columns=columns)
+    sweeps = [own for _, own in runs.groupby("sweep")]
+    runs = max(
+        sweeps,
+        key=lambda own: (
+            own["method"].nunique(),
+            own["num_train_images"].max(),
+            own["seed"].nunique(),
+            own["date"].max(),
+        ),
+    )
+    rows = []
+    for (method, name), same in runs.assign(name=runs.apply(_setting_name, axis=1)).groupby(["method", "name"]):
+        groups = list(same.groupby("other"))
+        for (other, own), apart in zip(groups, set_apart([other for other, _ in groups]), strict=True):
+            first = own.iloc[0]
+            lr = first["lr"] if first["trainable_parameters"] else float("nan")
+            values = ", ".join([name, *apart]), first["trainable_parameters"], own["test_accuracy"].mean()
+            rows.append(
+                (method, *values, first["low"], first["high"], lr, len(own), dataset, first["num_train_images"], other)
+            )
+    return pd.DataFrame(rows, columns=columns)
+
+
+def data_words(runs: pd.DataFrame) -> str:
+    """What rows of `kept_runs` or `tuned_runs` were trained on at most, as "2,270 drawings at 96 pixels"."""
+    dataset, images = runs["dataset"].iloc[0], runs["num_train_images"].max()
+    words = {"sketchwoof": "drawings", "imagewoof": "photographs"}.get(dataset, "images")
+    return f"{images:,.0f} {words} at {' or '.join(pixels(runs))} pixels"
+
+
+def pixels(runs: pd.DataFrame) -> list[str]:
+    """The sizes of the images, the smallest first, by the columns dataset and other, and model_name where it is there.
+
+    It is the size that the model takes, where that was set; else the shorter side of photographs as they are stored,
+    and of other images what the model was pretrained with.
+    """
+    sizes = set()
+    for run in runs.to_dict("records"):
+        other = run["other"] if isinstance(run.get("other"), str) else ""
+        if run.get("dataset") == "imagewoof":
+            usual = setting_of(other, "image_variant", "160")
+        else:
+            named = re.search(r"_(\d+)(\.|$)", run.get("model_name") or setting_of(other, "model_name", ""))
+            usual = named[1] if named else "224"
+        sizes.add(setting_of(other, "image_size", usual))
+    return sorted(sizes, key=int)
+
+
+def setting_of(other: str, name: str, usual: str) -> str:
+    """A setting in the words of `other_settings`, `usual` where they do not name it."""
+    found = re.search(rf"(?:^|; ){name} ([^;]+)", other)
+    return found[1] if found else usual
+
+
+def _setting_name(run: pd.Series) -> str:
+    """A run's method, and of LoRA its rank and its layers unless these are attention's."""
+    if run["method"] != "lora":
+        return METHOD_NAMES[run["method"]]
+    layers = "MLPs" if "attn" not in run["targets"] else "all layers" if "mlp" in run["targets"] else ""
+    return f"LoRA, rank {run['rank']:.0f}" + (f", {layers}" if layers else "")
 
 
 def _read_kept(path: Path | io.StringIO) -> pd.DataFrame:

@@ -27,8 +27,8 @@ from woofkit.progress import Monitor
 from woofkit.results import load_runs, percent, read_history, read_metrics
 from woofkit.sweeps.engine import Engine
 from woofkit.sweeps.grid import SETTINGS, Sweep, load_sweep, settings_hash
+from woofkit.sweeps.results import IMAGEWOOF_SIZES, outcome_path, read_outcome
 from woofkit.sweeps.results import keep as keep_runs
-from woofkit.sweeps.results import outcome_path, read_outcome
 
 # Until a run of the method has finished: images per second in training, ViT-Tiny at 224 px, bf16 on two cores.
 RATES = {"full": 70.0, "lora": 80.0, "bitfit": 85.0, "norm": 85.0, "last": 150.0, "probe": 190.0}
@@ -40,7 +40,6 @@ START_SECONDS = 6.0  # Python, PyTorch, the model, the images
 # What a cluster is asked for, beyond what is expected: its machines may be slower than the one that was measured, and
 # the first run draws or decodes all images.
 PATIENCE, START_MINUTES = 3.0, 10
-IMAGEWOOF_SIZES = {"clean": {"train": 8687, "val": 3767, "test": 500}, "paper": {"train": 9025, "val": 0, "test": 3929}}
 
 
 def run_sweep(

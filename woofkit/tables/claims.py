@@ -169,7 +169,8 @@ def _shown(condition: Condition, effect: Effect) -> str:
 def verdict_frame(judgements: Sequence[Judgement]) -> pd.DataFrame:
     """One row per condition, for `plots.verdict_table` and for reading; conditions not measured have no numbers."""
     rows = []
-    for hypothesis, findings, judged, p_value, why in judgements:
+    for judgement in judgements:
+        hypothesis, findings, judged, p_value, why = judgement
         for condition, effect, verdict in findings:
             numbers = dict(zip(("value", "low", "high"), effect or (float("nan"),) * 3, strict=False))
             row = {"hypothesis": hypothesis.id, "claim": hypothesis.claim, "says": hypothesis.statement}
@@ -181,7 +182,8 @@ def verdict_frame(judgements: Sequence[Judgement]) -> pd.DataFrame:
                 "verdict": verdict,
                 **numbers,
             }
-            row |= {"p_value": p_value, "of_the_claim": judged, "why": why, "source": effect.source if effect else ""}
+            row |= {"p_value": p_value, "of_the_claim": judged, "why": why, "kind": judgement.kind}
+            row |= {"source": effect.source if effect else ""}
             rows.append(row)
     return pd.DataFrame(rows)
 

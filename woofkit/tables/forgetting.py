@@ -8,6 +8,7 @@ import pandas as pd
 from woofkit.measure.forgetting import MEASURES
 from woofkit.results import METHOD_NAMES, percent, set_apart
 from woofkit.stats.seeds import mean_of_intervals
+from woofkit.sweeps.results import pixels
 from woofkit.tables import markdown_table
 
 SAME = ("method", "lr", "rank", "targets", "blocks", "other")
@@ -17,7 +18,7 @@ def forgetting_markdown(table: pd.DataFrame) -> str:
     """The table in markdown: what runs have learned and what they have kept, one row for all seeds of a setting.
 
     The change's interval counts images, and seeds where there are several. Runs on fewer labels, or with more or fewer
-    epochs than most, are left out.
+    epochs than most, are left out. Where the table names its dataset, the size of the images is said.
     """
     measures = {name: words for name, words in MEASURES.items() if name in table}
     whole = table[table["label_fraction"].fillna(1) == 1]
@@ -37,10 +38,12 @@ def forgetting_markdown(table: pd.DataFrame) -> str:
         for (_, lr, *_), runs in whole.groupby(list(SAME), sort=False, dropna=False)
     ]
     head = ["method", "learning rate", "new task", *measures.values(), "change under the original head"]
-    first = table.iloc[0]
+    first, trained = table.iloc[0], ""
+    if "dataset" in table:
+        trained = f"; models trained on images of {' or '.join(pixels(table[table['test_accuracy'].notna()]))} pixels"
     notes = (
-        f"{first['num_source_images']:,} images of the earlier task ({first['source']}); changes in points, with the "
-        "95% interval over images and, where there are several, over seeds. "
+        f"{first['num_source_images']:,} images of the earlier task ({first['source']}){trained}; changes in points, "
+        "with the 95% interval over images and, where there are several, over seeds. "
         f"Measured {first['date'][:10]}, {first['machine']}."
     )
     return f"{markdown_table(head, rows, 'l' + 'r' * (len(head) - 1))}\n\n{notes}"

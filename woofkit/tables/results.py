@@ -13,6 +13,7 @@ from woofkit.config import METHODS, ConfigError, StudyConfig
 from woofkit.files import RESULTS, require_folder, write_atomic, write_table
 from woofkit.results import METHOD_NAMES, load_run, load_runs, other_settings, percent, set_apart
 from woofkit.stats.seeds import mean_of_intervals
+from woofkit.sweeps.results import pixels
 from woofkit.tables import markdown_table
 
 SETTINGS = ("dataset", "scheme", "preprocess", "model_name", "lr", "epochs", "batch_size", "precision", "seed")
@@ -87,7 +88,7 @@ def _notes(frame: pd.DataFrame, several: bool) -> Iterator[str]:
     """What stands below the table of these rows, which have a `name`."""
     tests = " or ".join(f"{int(count):,}" for count in frame["num_test_images"].unique())
     measured = "; ".join(sorted({f"{row.date[:10]}, {row.machine}, {row.precision}" for row in frame.itertuples()}))
-    yield f"{tests} test images. Measured {measured}."
+    yield f"{tests} test images of {' or '.join(pixels(frame))} pixels. Measured {measured}."
     if (frame["by_seed"].str.len() > 1).any():
         seeds = [
             (f"{row.profile}, " if several else "") + f"{row.name}: {', '.join(map(percent, row.by_seed))}"
