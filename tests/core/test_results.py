@@ -3,6 +3,7 @@
 import time
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -15,7 +16,7 @@ from woofkit.progress import Monitor
 from woofkit.results import load_runs, read_metrics
 from woofkit.stats.seeds import mean_of_intervals
 from woofkit.tables import markdown_table
-from woofkit.tables.results import compare_runs, results_markdown
+from woofkit.tables.results import compare_runs, results_markdown, seen_and_unseen
 from woofkit.train import run_training
 
 
@@ -116,10 +117,29 @@ def test_runs_that_differ_in_their_seed_alone_make_one_row_of_means():
     assert "By seed: LoRA, lr 0.001: 88.0%, 92.0%; LoRA, lr 0.0001: 50.0%." in text
 
 
-def test_accuracy_on_images_new_to_the_backbone_stands_below_the_table():
-    unseen = {"unseen_accuracy": 0.8, "unseen_accuracy_low": 0.7, "unseen_accuracy_high": 0.9}
-    text = table_of(unseen | {"profile": "paper", "num_test_images": 3929, "num_unseen_images": 162.0})
-    assert "on the 162 test images that pretraining has not seen: LoRA 80.0% (70.0 to 90.0)." in text
+def test_images_that_pretraining_has_seen_stand_beside_those_that_it_has_not():
+    shared = {"profile": "paper", "num_test_images": 1000, "num_unseen_images": 200.0}
+    text = table_of(
+        shared | {"accuracy": 0.8, "unseen_accuracy": 0.8},
+        shared | {"method": "full", "accuracy": 0.8, "unseen_accuracy": 0.4},  # so 90% of the other 800
+    )
+    assert "| method | on the 800 seen | on the 200 not seen | seen minus not seen, points |" in text
+    assert "| LoRA | 80.0% (77.1 to 82.6) | 80.0% (73.9 to 85.0) | +0.0 (−5.7 to +6.6) |" in text
+    assert "| full fine-tuning | 90.0% (87.7 to 91.9) | 40.0% (33.5 to 46.9) | +50.0 (+42.7 to +56.8) |" in text
+    assert "pretraining has seen" not in table_of({"num_unseen_images": 200.0, "unseen_accuracy": None})
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.05])
+def test_the_interval_of_seen_minus_unseen_holds_the_true_gap(gap):
+    rng, held, seen, new = np.random.default_rng(3), 0, 3000, 160
+    for _ in range(200):
+        right, right_new = rng.binomial(seen, 0.9), rng.binomial(new, 0.9 - gap)
+        row = {"accuracy": (right + right_new) / (seen + new), "unseen_accuracy": right_new / new, "name": "x"}
+        row |= {"num_test_images": seen + new, "num_unseen_images": new}
+        shown = seen_and_unseen(pd.DataFrame([row]), "paper").rsplit("(", 1)[1].replace("−", "-")
+        low, high = (float(end) / 100 for end in shown.rstrip(") |").split(" to "))
+        held += low <= gap <= high
+    assert 0.9 < held / 200 < 1
 
 
 def test_peak_memory_sees_what_a_block_holds_and_not_what_was_there_before():

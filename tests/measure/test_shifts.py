@@ -1,12 +1,29 @@
 """Shifts of test images: each by hand, and what they take from a model counted image by image."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from helpers import noise, tiny_vit
+from woofkit import sketch
+from woofkit.data import load_dataset
 from woofkit.fast.runtime import Runtime
-from woofkit.measure.shifts import SHIFTS, dark, evening, grey, kept_shifted_hits, lost, occlusion, shifted_hits
+from woofkit.measure.shifts import (
+    DRAWN_SHIFTS,
+    SHIFTS,
+    dark,
+    drawn_hits,
+    drawn_shifts,
+    evening,
+    grey,
+    kept_shifted_hits,
+    lost,
+    occlusion,
+    shifted_hits,
+)
 
 
 @pytest.fixture
@@ -51,8 +68,13 @@ def test_what_shifts_take_is_counted_image_by_image(labelled, monkeypatch):
     assert len(hits) == 24
     assert 0 < (~hits[list(SHIFTS)]).to_numpy().mean() < 1
     taken = lost(hits)
-    assert taken.shape == (24,)
-    np.testing.assert_allclose(taken, hits[list(SHIFTS)].to_numpy().mean(1) - 1)
+    assert list(taken) == ["", *SHIFTS]
+    np.testing.assert_allclose(taken[""], hits[list(SHIFTS)].to_numpy().mean(1) - 1)
+    for name in SHIFTS:
+        np.testing.assert_array_equal(taken[name], np.where(hits[name], 0, -1))
+    more = lost(hits.assign(**{"unseen pose": False}))
+    np.testing.assert_array_equal(more[""], taken[""])  # what is drawn anew is not among what was averaged ever
+    assert (more["unseen pose"] == -1).all()
 
 
 def test_a_kept_measurement_is_read_again(labelled, tmp_path):
@@ -62,3 +84,19 @@ def test_a_kept_measurement_is_read_again(labelled, tmp_path):
         tmp_path / "a" / "run.parquet", lambda: pytest.fail("loaded"), lambda: pytest.fail("drawn"), Runtime()
     )
     assert again.equals(first)
+
+
+def test_a_drawn_shift_shows_the_same_dogs_with_the_same_labels_in_other_pictures(labelled):
+    usual = load_dataset("sketchwoof", split="test", num=20, image_size=32)
+    drawn = drawn_shifts(usual)
+    assert list(drawn) == list(DRAWN_SHIFTS)
+    for shifted in drawn.values():
+        assert (shifted.keys, shifted.labels.tolist()) == (usual.keys, usual.labels.tolist())
+        assert shifted.fingerprint() != usual.fingerprint()
+        assert all((shifted.draw(i).image != usual.draw(i).image).any() for i in range(20))
+    assert drawn["unseen pose"].draw(3).pose == sketch.UNSEEN_POSE
+    assert np.array_equal(drawn["other place"].draw(3).mask, usual.draw(3).mask)
+    assert len({shifted.fingerprint() for shifted in drawn.values()}) == 2  # each has a file of its own
+    assert drawn_shifts(replace(usual, folder=Path("photographs"))) == {}
+    model, images = labelled
+    assert drawn_hits(model, images, Runtime())["drawn"].all()

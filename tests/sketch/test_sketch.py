@@ -13,7 +13,8 @@ from woofkit.sketch.breeds import BREEDS, breed_traits
 from woofkit.sketch.drawing import draw_dog
 from woofkit.sketch.layers import PARTS
 from woofkit.sketch.litter import MIN_DISTANCE
-from woofkit.sketch.skeleton import POSES
+from woofkit.sketch.scene import PLACES, UNSEEN_PLACE
+from woofkit.sketch.skeleton import POSES, UNSEEN_POSE
 from woofkit.sketch.traits import NAMES, Traits, trait_distance
 
 SAMOYED = breed_traits("Samoyed")
@@ -64,6 +65,24 @@ def test_every_pose_is_drawn_and_can_be_asked_for():
     seen = {draw_dog(SAMOYED, seed=1, index=i, size=16).pose for i in range(60)}
     assert seen == set(POSES)
     assert {draw_dog(SAMOYED, seed=1, index=0, size=16, pose=pose).pose for pose in POSES} == set(POSES)
+
+
+def test_the_unseen_pose_and_place_are_drawn_only_where_they_are_asked_for():
+    usual = [draw_dog(SAMOYED, seed=1, index=i, size=64) for i in range(12)]
+    bowing = [draw_dog(SAMOYED, seed=1, index=i, size=64, pose=UNSEEN_POSE) for i in range(12)]
+    moved = [draw_dog(SAMOYED, seed=1, index=i, size=64, place=UNSEEN_PLACE) for i in range(12)]
+    assert UNSEEN_POSE not in POSES
+    assert UNSEEN_PLACE not in PLACES
+    assert {drawing.pose for drawing in bowing} == {UNSEEN_POSE}
+    assert all((one.mask != other.mask).any() for one, other in zip(usual, bowing, strict=True))
+    for one, other in zip(usual, moved, strict=True):
+        assert (one.mask, one.pose) == (pytest.approx(other.mask), other.pose)  # the same dog, somewhere else
+        behind = one.mask == 0
+        assert (one.image[behind] != other.image[behind]).any(1).mean() > 0.5
+    named = draw_dog(SAMOYED, seed=1, index=0, size=64, pose=usual[0].pose)
+    assert np.array_equal(named.image, usual[0].image)
+    with pytest.raises(ValueError, match="place='moon' is not allowed: one of indoor, grass, snow, sand, water"):
+        draw_dog(SAMOYED, seed=1, index=0, place="moon")
 
 
 def test_one_trait_changes_the_dog_and_not_the_photograph():

@@ -59,6 +59,11 @@ FEW_LABELS, FEW_MINUS_ALL = "a tenth of the labels, equal steps", "a tenth of th
 MORE_EPOCHS = "20 epochs over 5, last epochs"
 
 
+def shifted_by(shift: str) -> str:
+    """The setting of the effects of one shift of `measure.shifts`; "" is the mean of those that work on pixels."""
+    return f"{shift}, {BEST_LR}" if shift else BEST_LR
+
+
 class Key(NamedTuple):
     """Which effect: a quantity of `first`, compared with that of `second` if there is one, in a setting.
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from woofkit.claims.effects import BEST_LR, COUNTED, FEW_LABELS, FEW_MINUS_ALL, MORE_EPOCHS, POSE, Effect, Key, Quantity
 from woofkit.claims.laws import ALL_LAYERS, HIGH_RANK, LOW_RANK, MLP, SMALL_BATCH
+from woofkit.claims.steps import SPLIT, STEPS, TEXT
 from woofkit.config import ConfigError
 from woofkit.results import read_answers
 from woofkit.stats.intervals import Interval, mean_interval
@@ -19,6 +20,7 @@ from woofkit.stats.seeds import OverSeeds, crossed_mean, paired_bootstrap, paire
 HELD = ["weights_mb", "optimizer_mb", "gradients_mb", "activations_mb"]  # by a training step, of `measure_costs`
 # A sweep's grids over methods -> setting of the key.
 METHOD_GRIDS = {"seeds-paper-lr": "", "seeds-best-lr": BEST_LR, "labels-10": FEW_LABELS, "seeds-pose": POSE}
+METHOD_GRIDS |= {TEXT: SPLIT, **STEPS}
 METHOD_GRIDS |= {"seeds-more": BEST_LR, "seeds-all-layers": BEST_LR}
 # Beside LoRA on attention at rank 12, a method of its own: grid -> its name there.
 OTHER_LORA = {"seeds-all-layers": ALL_LAYERS}
@@ -55,6 +57,11 @@ CONTRASTS = {
         {Group("batch-256", "lora"): 1, Group("batch-256", "full"): -1, Group(ALL, "lora"): -1, Group(ALL, "full"): 1},
         False,
     ),
+    **{
+        Key(Quantity.GAIN, method, setting=setting): ({Group(grid, method): 1, Group(TEXT, method): -1}, False)
+        for grid, setting in STEPS.items()
+        for method in ("full", "lora")
+    },
 }
 # The ratio of two best learning rates: the grid and the method of each search.
 RATES = {
@@ -257,8 +264,12 @@ def common_seeds(*groups: Mapping[int, object]) -> list[int]:
 def _contrast(groups: Sequence[Sequence[Path]], weights: Iterable[int], last: bool) -> Effect:
     """The weighted sum of the accuracies of groups of runs, which have the same seeds in the same order."""
     answers = [read_answers(group, last) for group in groups]
-    labels = answers[0][1]
     values = sum(weight * correct.astype(float) for weight, (correct, _) in zip(weights, answers, strict=True))
+    return average(values, answers[0][1])
+
+
+def average(values: np.ndarray, labels: np.ndarray) -> Effect:
+    """The mean of values (seeds, images), with an interval over both, or over the images of a single seed."""
     found = crossed_mean(values, labels) if len(values) > 1 else mean_interval(values[0])
     return _effect(found, values.mean(1), {len(values)}, f"{len(labels):,} test images")
 

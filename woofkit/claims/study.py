@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from woofkit.adapters import load_run_model
-from woofkit.claims.effects import BEST_LR, Effect, Key, Quantity, attention_effects, effect_as_json
+from woofkit.claims.effects import BEST_LR, Effect, Key, Quantity, attention_effects, effect_as_json, shifted_by
 from woofkit.claims.evidence import (
+    average,
     difference,
     matched_runs,
     mean_difference,
@@ -24,6 +25,7 @@ from woofkit.claims.evidence import (
 )
 from woofkit.claims.hypotheses import HYPOTHESES
 from woofkit.claims.laws import MATCHED
+from woofkit.claims.leak import leak_effects
 from woofkit.claims.verdicts import Judgement, judge_all
 from woofkit.config import ConfigError, StudyConfig
 from woofkit.data import Images, cached_pixels, make_transform
@@ -33,7 +35,7 @@ from woofkit.fast.runtime import Runtime, pick_device
 from woofkit.files import RESULTS, describe_environment, require_folder, write_json
 from woofkit.measure.forgetting import hits_path, kept_hits
 from woofkit.measure.forgetting_study import Selection, study_forgetting
-from woofkit.measure.shifts import kept_shifted_hits, lost
+from woofkit.measure.shifts import drawn_hits, drawn_shifts, kept_shifted_hits, lost, shifted_hits
 from woofkit.measure.source_tasks import load_source_task
 from woofkit.measure.weight_updates import count_intruders
 from woofkit.models import backbone, data_config, original_head
@@ -64,7 +66,7 @@ def study_evidence(
     if frame.empty:
         raise ConfigError(f"no run of sweep {sweep.name!r} has finished: python -m woofkit sweep {sweep.name}")
     effects = sweep_effects(frame) | rate_effects(frame) | forgetting_effects(sweep, frame, source_dir, log)
-    effects |= shift_effects(sweep, frame, log)
+    effects |= leak_effects(frame) | shift_effects(sweep, frame, log)
     for key, effect in effects.items():
         log(f"{key}: {effect.value:.4f} ({effect.low:.4f} to {effect.high:.4f}), {effect.source}")
     shown = frame[frame["grid"].isin(FORGETTING_GRIDS)]
@@ -111,9 +113,10 @@ def forgetting_effects(
 
 
 def shift_effects(sweep: Sweep, frame: pd.DataFrame, log: Callable[[str], None]) -> dict[Key, Effect]:
-    """What shifted images take from each method beside another, and LoRA's intruder dimensions beside those of full.
+    """What shifted images take from each method, alone and beside another; LoRA's intruder dimensions beside full's.
 
-    Of the runs at each method's best learning rate; intruder dimensions are a mean over seeds.
+    Of the runs at each method's best learning rate, for each shift and for the mean of those that work on pixels;
+    intruder dimensions are a mean over seeds.
     """
     groups = runs_by_seed(frame, "seeds-best-lr") if len(frame) else {}
     if len(groups) < 2:
@@ -121,27 +124,38 @@ def shift_effects(sweep: Sweep, frame: pd.DataFrame, log: Callable[[str], None])
     study, runtime = sweep.study, Runtime.pick()
     base = backbone(study)
     transform = make_transform(data_config(base), study.preprocess)
-    dataset = load_splits(study.train_config("full"), transform.size)["test"]
+    usual = load_splits(study.train_config("full"), transform.size)["test"]
+    datasets = {"": usual, **drawn_shifts(usual)}
+    fingerprints = {name: dataset.fingerprint() for name, dataset in datasets.items()}
 
     @cache
-    def images() -> Images:
-        pixels = cached_pixels(dataset, transform, fingerprint=dataset.fingerprint(), log=log)
-        return Images(runtime.near(pixels), dataset.labels, transform)
+    def images(name: str) -> Images:
+        pixels = cached_pixels(datasets[name], transform, fingerprint=fingerprints[name], log=log)
+        return Images(runtime.near(pixels), usual.labels, transform)
+
+    def kept_hits_of(run: Path, name: str) -> pd.DataFrame:
+        path = study.run_root / "shifts" / f"{run.name}-{fingerprints[name][:8]}.parquet"
+        measure = drawn_hits if name else shifted_hits
+        return kept_shifted_hits(path, partial(load_run_model, run), partial(images, name), runtime, measure)
+
+    def lost_by_run(run: Path) -> dict[str, np.ndarray]:
+        log(f"what shifted images take from {run.name}")
+        drawn = {name: kept_hits_of(run, name)["drawn"] for name in datasets if name}
+        return lost(kept_hits_of(run, "").assign(**drawn))
 
     lost_by, intruders = {}, {}
     for method, runs in groups.items():
-        kept = []
-        for run in runs.values():
-            log(f"what shifted images take from {run.name}")
-            path = study.run_root / "shifts" / f"{run.name}-{dataset.fingerprint()[:8]}.parquet"
-            kept.append(lost(kept_shifted_hits(path, partial(load_run_model, run), images, runtime)))
-        lost_by[method] = np.stack(kept)
+        taken = [lost_by_run(run) for run in runs.values()]
+        lost_by[method] = {shift: np.stack([each[shift] for each in taken]) for shift in taken[0]}
         if method in ("full", "lora"):
             intruders[method] = [count_intruders(base, load_run_model(run)) for run in runs.values()]
     effects = {}
-    for first, second in permutations(lost_by, 2):
-        key = Key(Quantity.SHIFTED, first, second, BEST_LR)
-        effects[key] = difference(lost_by[first], lost_by[second], dataset.labels)
+    for first, by_shift in lost_by.items():
+        for shift, ours in by_shift.items():
+            key = Key(Quantity.SHIFTED, first, setting=shifted_by(shift))
+            effects[key] = average(ours, usual.labels)
+            for second in [method for method in lost_by if method != first]:
+                effects[key._replace(second=second)] = difference(ours, lost_by[second][shift], usual.labels)
     if len(intruders) == 2 and min(map(len, intruders.values())) > 1:
         effects[Key(Quantity.INTRUDERS, "lora", "full", BEST_LR)] = mean_difference(*intruders.values())
     return effects

@@ -1,11 +1,13 @@
 """Shifts: what no model has seen in training, made from test images, and how many of them a model still names.
 
-A shift changes how an image looks and not what it shows. All of them work on pixels, uint8 (B, 3, H, W), on any device.
+A shift changes how an image looks and not which breed it shows. SHIFTS work on pixels, uint8 (B, 3, H, W), on any
+device; DRAWN_SHIFTS draw the same dogs anew, so drawings alone have them.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import functional as vision
 
-from woofkit.data import Images
+from woofkit import sketch
+from woofkit.data import Images, WoofDataset
 from woofkit.fast.runtime import Runtime
 from woofkit.files import write_atomic
 from woofkit.train import evaluate
@@ -67,33 +70,67 @@ SHIFTS: dict[str, Callable[[Tensor], Tensor]] = {
     "noise": noise,
     "occlusion": occlusion,
 }
+# What `sketch.draw_dog` is asked for, beyond what makes the usual drawing.
+DRAWN_SHIFTS = {"unseen pose": {"pose": sketch.UNSEEN_POSE}, "other place": {"place": sketch.UNSEEN_PLACE}}
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnShift(WoofDataset):
+    """The same drawings but for one of DRAWN_SHIFTS."""
+
+    shift: str = ""
+
+    def _stream(self, index: int) -> dict[str, Any]:
+        return super()._stream(index) | DRAWN_SHIFTS[self.shift]
+
+
+def drawn_shifts(dataset: WoofDataset) -> dict[str, DrawnShift]:
+    """DRAWN_SHIFTS of a split, image by image; of photographs, none."""
+    shared = {field.name: getattr(dataset, field.name) for field in fields(WoofDataset)}
+    return {name: DrawnShift(**shared, shift=name) for name in DRAWN_SHIFTS if dataset.drawn}
 
 
 def shifted_hits(model: nn.Module, images: Images, runtime: Runtime) -> pd.DataFrame:
     """Which images a model names rightly, bool: one row per image, columns "none" (as they are) and SHIFTS."""
-    columns = {}
-    for name, shift in {"none": lambda pixels: pixels, **SHIFTS}.items():
-        parts = []
-        for start in range(0, len(images), CHUNK):
-            part = slice(start, start + CHUNK)
-            some = replace(images, pixels=shift(images.pixels[part]), labels=images.labels[part])
-            found = evaluate(model, some, runtime)
-            parts.append(found.logits.argmax(1) == found.labels)
-        columns[name] = torch.cat(parts).numpy()
-    return pd.DataFrame(columns)
+    shifts = {"none": lambda pixels: pixels, **SHIFTS}
+    return pd.DataFrame({name: _hits(model, images, runtime, shift) for name, shift in shifts.items()})
+
+
+def drawn_hits(model: nn.Module, images: Images, runtime: Runtime) -> pd.DataFrame:
+    """Which images of one of DRAWN_SHIFTS a model names rightly, bool: one row per image, column "drawn"."""
+    return pd.DataFrame({"drawn": _hits(model, images, runtime, lambda pixels: pixels)})
+
+
+def _hits(model: nn.Module, images: Images, runtime: Runtime, shift: Callable[[Tensor], Tensor]) -> np.ndarray:
+    parts = []
+    for start in range(0, len(images), CHUNK):
+        part = slice(start, start + CHUNK)
+        some = replace(images, pixels=shift(images.pixels[part]), labels=images.labels[part])
+        found = evaluate(model, some, runtime)
+        parts.append(found.logits.argmax(1) == found.labels)
+    return torch.cat(parts).numpy()
 
 
 def kept_shifted_hits(
-    path: Path, load_model: Callable[[], nn.Module], images: Callable[[], Images], runtime: Runtime
+    path: Path,
+    load_model: Callable[[], nn.Module],
+    images: Callable[[], Images],
+    runtime: Runtime,
+    measure: Callable[[nn.Module, Images, Runtime], pd.DataFrame] = shifted_hits,
 ) -> pd.DataFrame:
     """The hits in the file `path`; measured and written there if it does not exist yet."""
     if not path.is_file():
-        hits = shifted_hits(load_model(), images(), runtime)
+        hits = measure(load_model(), images(), runtime)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, lambda temporary: hits.to_parquet(temporary, index=False))
     return pd.read_parquet(path)
 
 
-def lost(hits: pd.DataFrame) -> np.ndarray:
-    """What the shifts change, image by image, (N,) from -1 to 1: the share of shifts named rightly minus the usual."""
-    return hits[list(SHIFTS)].mean(axis=1).to_numpy() - hits["none"].to_numpy()
+def lost(hits: pd.DataFrame) -> dict[str, np.ndarray]:
+    """What each shift changes, image by image, (N,) from -1 to 1: named rightly then minus named rightly as usual.
+
+    "" is the mean of SHIFTS.
+    """
+    usual = hits["none"].to_numpy().astype(float)
+    by_shift = {name: hits[name].to_numpy() - usual for name in hits if name != "none"}
+    return {"": np.mean([by_shift[name] for name in SHIFTS], axis=0), **by_shift}

@@ -3,7 +3,7 @@
 import hashlib
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -13,8 +13,8 @@ from woofkit.sketch.coat import build_coat
 from woofkit.sketch.dog import Dog, frame, paint_dog
 from woofkit.sketch.layers import FULL_LIGHT, Picture
 from woofkit.sketch.litter import individual
-from woofkit.sketch.scene import PLACES, draw_background, draw_occluders, draw_shadow
-from woofkit.sketch.skeleton import POSES, build_skeleton
+from woofkit.sketch.scene import PLACES, UNSEEN_PLACE, draw_background, draw_occluders, draw_shadow
+from woofkit.sketch.skeleton import POSES, UNSEEN_POSE, build_skeleton
 from woofkit.sketch.traits import Traits
 
 POSE_SHARES = (0.36, 0.20, 0.16, 0.16, 0.12)  # of POSES
@@ -35,9 +35,9 @@ def code_hash() -> str:
 
 
 @cache
-def drawing_hash(traits: Traits, seed: int, index: int, size: int) -> bytes:
+def drawing_hash(traits: Traits, **asked: Any) -> bytes:
     """sha256 of a drawing's pixels; a process draws it once, however many runs ask for the same images."""
-    return hashlib.sha256(draw_dog(traits, seed=seed, index=index, size=size).image.tobytes()).digest()
+    return hashlib.sha256(draw_dog(traits, **asked).image.tobytes()).digest()
 
 
 def pose_of(seed: int, index: int) -> str:
@@ -49,14 +49,17 @@ def _choose_pose(posing: np.random.Generator) -> str:
     return POSES[int(posing.choice(len(POSES), p=POSE_SHARES))]
 
 
-def draw_dog(traits: Traits, *, seed: int, index: int, size: int = 224, pose: str | None = None) -> Drawing:
+def draw_dog(
+    traits: Traits, *, seed: int, index: int, size: int = 224, pose: str | None = None, place: str | None = None
+) -> Drawing:
     """Draw the dog number `index` of the stream `seed`, always the same bytes for the same arguments.
 
     Pose, place, light and the dog's own nature depend on (seed, index) only, so the same pair with one
-    trait replaced is the same photograph of a different dog. `pose` asks for one of `POSES`.
+    trait replaced is the same photograph of a different dog. `pose` asks for one of `POSES` or for
+    `UNSEEN_POSE`, `place` for one of `PLACES` or for `UNSEEN_PLACE`; all else stays as it would be.
 
     Raises:
-        ValueError: a negative seed or index, a size below 16 pixels, an unknown pose.
+        ValueError: a negative seed or index, a size below 16 pixels, an unknown pose or place.
         TypeError: traits that are no `Traits`.
     """
     if not isinstance(traits, Traits):
@@ -64,11 +67,12 @@ def draw_dog(traits: Traits, *, seed: int, index: int, size: int = 224, pose: st
     for name, value, low in (("seed", seed, 0), ("index", index, 0), ("size", size, 16)):
         if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < low:
             raise ValueError(f"{name}={value!r} is not allowed: a whole number of at least {low}")
-    if pose is not None and pose not in POSES:
-        raise ValueError(f"pose={pose!r} is not allowed: one of {', '.join(POSES)}")
+    for name, value, known in (("pose", pose, (*POSES, UNSEEN_POSE)), ("place", place, (*PLACES, UNSEEN_PLACE))):
+        if value is not None and value not in known:
+            raise ValueError(f"{name}={value!r} is not allowed: one of {', '.join(known)}")
     # One stream per concern: a trait that changes how many numbers one of them takes does not touch the others.
     streams = np.random.SeedSequence([int(seed), int(index)]).spawn(7)
-    posing, nature, hair, faces, place, front, lens = (np.random.Generator(np.random.Philox(s)) for s in streams)
+    posing, nature, hair, faces, around, front, lens = (np.random.Generator(np.random.Philox(s)) for s in streams)
 
     drawn_pose = _choose_pose(posing)
     pose = pose or drawn_pose
@@ -77,11 +81,12 @@ def draw_dog(traits: Traits, *, seed: int, index: int, size: int = 224, pose: st
     skeleton = build_skeleton(traits, pose, posing)
     view, turn = frame(traits, skeleton, pose, size, posing)
 
-    ground = float(np.clip(view.project(np.zeros(3))[0, 1] / size - place.uniform(0.08, 0.45), 0.12, 0.9))
-    background = draw_background(size, PLACES[place.integers(len(PLACES))], ground, place)
+    ground = float(np.clip(view.project(np.zeros(3))[0, 1] / size - around.uniform(0.08, 0.45), 0.12, 0.9))
+    drawn_place = PLACES[around.integers(len(PLACES))]
+    background = draw_background(size, place or drawn_place, ground, around)
     feet = view.project(skeleton.capsules[:, 0, :3] * [1, 1, 0])
     spread = 0.5 * float(np.ptp(feet[:, 0])) + 0.12 * view.scale
-    draw_shadow(background, np.array([feet[:, 0].mean(), feet[:, 1].mean()]), spread, place)
+    draw_shadow(background, np.array([feet[:, 0].mean(), feet[:, 1].mean()]), spread, around)
 
     picture = Picture(background, Image.new("L", (size, size), FULL_LIGHT), np.zeros((size, size), np.uint8))
     paint_dog(picture, Dog(traits, skeleton, coat, view, turn), hair, faces)

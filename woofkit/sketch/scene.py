@@ -9,11 +9,14 @@ from woofkit.sketch.geometry import smooth
 from woofkit.sketch.layers import FULL_LIGHT, Color, Picture, Shape, fill, outlined, stencil
 
 PLACES = ("indoor", "grass", "snow", "sand")
+UNSEEN_PLACE = "water"  # the shallows of a lake; drawn only where it is asked for, so no model has learned it
 _WALLS = ((206, 198, 180), (170, 186, 190), (196, 160, 150), (150, 160, 130), (226, 222, 214), (120, 128, 150))
 _FLOORS = ((150, 110, 76), (110, 84, 64), (180, 160, 140), (120, 124, 130), (160, 90, 80), (204, 190, 166))
 _FAR = {"indoor": _WALLS, "grass": ((176, 208, 226),), "snow": ((186, 202, 220),), "sand": ((150, 196, 222),)}
+_FAR[UNSEEN_PLACE] = ((206, 206, 212),)
 _NEAR = {"indoor": _FLOORS, "grass": ((112, 150, 74),), "snow": ((232, 236, 242),), "sand": ((216, 190, 142),)}
-_HORIZON = {"grass": (70, 104, 62), "snow": (150, 168, 184), "sand": (86, 140, 170)}
+_NEAR[UNSEEN_PLACE] = ((62, 128, 156),)
+_HORIZON = {"grass": (70, 104, 62), "snow": (150, 168, 184), "sand": (86, 140, 170), UNSEEN_PLACE: (92, 96, 74)}
 
 
 def _any_color(rng: np.random.Generator) -> Color:
@@ -97,8 +100,8 @@ def _draw_near(
     draw: aggdraw.Draw, size: int, place: str, ground: float, floor: Color, rng: np.random.Generator
 ) -> None:
     """Draw what lies or grows on the ground."""
-    if place != "indoor":  # blades of grass, or strokes in the snow or the sand; dark and light by turns
-        number = {"grass": 70, "snow": 14, "sand": 40}[place]
+    if place != "indoor":  # blades of grass, strokes in the snow or the sand, waves; dark and light by turns
+        number = {"grass": 70, "snow": 14, "sand": 40, UNSEEN_PLACE: 50}[place]
         x, y = rng.uniform(0, size, number), rng.uniform(ground, size, number)
         height = rng.uniform(0.01, 0.05, number) * size * (1 if place == "grass" else 0.25)
         tip = x + 0.3 * height * np.where(np.arange(number) % 3, 1, -2) + (0 if place == "grass" else 2 * height)

@@ -11,6 +11,7 @@ from woofkit.sketch.geometry import capsule
 from woofkit.sketch.traits import Traits
 
 POSES = ("standing", "sitting", "lying", "portrait", "behind")
+UNSEEN_POSE = "bowing"  # the front lies, the rear stands; drawn only where it is asked for, so no model has learned it
 
 
 class Skeleton(NamedTuple):
@@ -32,7 +33,7 @@ class Skeleton(NamedTuple):
 
 
 def build_skeleton(t: Traits, pose: str, rng: np.random.Generator) -> Skeleton:
-    """Stand, sit or lie a dog with traits `t`; `pose` "portrait" and "behind" are standing or sitting dogs."""
+    """Stand, sit, lie or bow a dog with traits `t`; `pose` "portrait" and "behind" are standing or sitting dogs."""
     stance = rng.uniform(size=12)
     posture = {"portrait": "sitting", "behind": "sitting" if stance[0] < 0.45 else "standing"}.get(pose, pose)
     chest = 0.17 + 0.11 * t.chest_depth
@@ -51,6 +52,10 @@ def build_skeleton(t: Traits, pose: str, rng: np.random.Generator) -> Skeleton:
         c = np.array([r[0] + lean * length, 0, max(leg + 0.95 * chest, rump + 0.28 * length)])
         m = 0.5 * (r + c) + np.array([-0.05, 0, 0.03])
         breast = [0.25, 0, -0.35]
+    elif posture == "bowing":
+        c = np.array([0.28 * length, 0, chest * 0.98])
+        r = np.array([-0.40 * length, 0, leg + 1.85 * chest - 0.02 - rump])
+        m = 0.5 * (r + c) + np.array([0, 0, -0.02])
     else:
         c = np.array([0.28 * length, 0, chest * 0.98])
         m = np.array([-0.12 * length, 0, loin])
@@ -60,7 +65,7 @@ def build_skeleton(t: Traits, pose: str, rng: np.random.Generator) -> Skeleton:
 
     head_radius = (0.134 + 0.075 * t.head_size) * (0.8 + 0.2 * chest / 0.22)
     reach = (0.13 if posture == "standing" else 0.07) + 0.22 * t.neck_length + 0.6 * head_radius
-    rise = np.deg2rad({"standing": 38, "sitting": 58, "lying": 55}[posture] + 26 * stance[2])
+    rise = np.deg2rad({"standing": 38, "sitting": 58, "lying": 55, "bowing": 48}[posture] + 26 * stance[2])
     withers = c + np.array([0.35 * chest, 0, 0.45 * chest])
     head = withers + (reach + 0.25 * chest) * np.array([np.cos(rise), 0.12 * (stance[3] - 0.5), np.sin(rise)])
     neck = capsule(withers, head, 0.68 * chest, 0.72 * head_radius)
@@ -89,22 +94,23 @@ def _legs(posture: str, trunk: np.ndarray, sizes: tuple[float, ...], swing: np.n
         step, hind_step = 0.22 * leg * (swing[[i, i + 2]] - 0.5)
         y, yr = sign * 0.55 * chest, sign * 0.6 * rump
         shoulder, hip = np.array([c[0] + 0.1 * chest, y, c[2] - 0.1 * chest]), np.array([r[0], yr, r[2]])
-        if posture == "lying":
+        if posture in ("lying", "bowing"):
             front = [shoulder, (c[0] - 0.05, y * 1.15, thick), (c[0] + 0.1 + max(0.75 * leg, 0.26), y, foot)]
-            knee, heel = (r[0] + 0.24, yr * 1.45, rump * 0.75), (r[0] + 0.02, yr * 1.6, foot)
-            hind = [hip, knee, heel, (r[0] + 0.30, yr * 1.6, foot)]
         else:
             paw = np.array([shoulder[0] + 0.02 + step, y, foot])
             elbow = (shoulder[0] - 0.05, y, max(0.52 * (shoulder[2] + foot), leg * 0.85))
             front = [shoulder, elbow, paw + [-0.01, 0, 0.3 * leg], paw, paw + toe]
-            if posture == "sitting":
-                heel = np.array([r[0] + 0.12 * length, yr * 1.35, foot])
-                hind = [hip, (r[0] + 0.30 * length, yr * 1.25, rump), heel, heel + [0.22, 0, 0]]
-            else:
-                knee = (hip[0] + 0.10 + 0.3 * hind_step, yr, 0.72 * leg)
-                hock = (hip[0] - 0.10 + hind_step, yr, 0.36 * leg)
-                paw = np.array([hip[0] - 0.03 + hind_step, yr, foot])
-                hind = [hip, knee, hock, paw, paw + toe]
+        if posture == "lying":
+            knee, heel = (r[0] + 0.24, yr * 1.45, rump * 0.75), (r[0] + 0.02, yr * 1.6, foot)
+            hind = [hip, knee, heel, (r[0] + 0.30, yr * 1.6, foot)]
+        elif posture == "sitting":
+            heel = np.array([r[0] + 0.12 * length, yr * 1.35, foot])
+            hind = [hip, (r[0] + 0.30 * length, yr * 1.25, rump), heel, heel + [0.22, 0, 0]]
+        else:
+            knee = (hip[0] + 0.10 + 0.3 * hind_step, yr, 0.72 * leg)
+            hock = (hip[0] - 0.10 + hind_step, yr, 0.36 * leg)
+            paw = np.array([hip[0] - 0.03 + hind_step, yr, foot])
+            hind = [hip, knee, hock, paw, paw + toe]
         legs[f"front {side}"] = _chain(front, front_radii)
         legs[f"hind {side}"] = _chain(hind, hind_radii)
     return legs
@@ -119,9 +125,10 @@ def _tail(t: Traits, posture: str, trunk: np.ndarray, chance: np.ndarray) -> np.
         "curled": (112 + 15 * chance[0], -250 - 60 * chance[1]),
         "bobbed": (150, 0),
     }[t.tail_shape]
-    if posture != "standing" and t.tail_shape in ("straight", "sabre"):
+    upright = posture in ("standing", "bowing")  # behind
+    if not upright and t.tail_shape in ("straight", "sabre"):
         start, turn = 195, -20 - 30 * chance[1]
-    root = np.deg2rad(140 if posture == "standing" else 165)
+    root = np.deg2rad(140 if upright else 165)
     base = trunk[1, 1, :3] + 0.9 * trunk[1, 1, 3] * np.array([np.cos(root), 0, np.sin(root)])
     n = 9 if curled else 6
     angle = np.deg2rad(start + turn * np.linspace(0, 1, n - 1))
