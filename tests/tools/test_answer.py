@@ -49,6 +49,21 @@ def test_a_difference_that_does_not_survive_the_correction_is_called_undecided(a
     assert "ahead of full fine-tuning" not in text
 
 
+@pytest.mark.parametrize(
+    ("lead", "says"), [(0.004, "no method is shown to beat it"), (0.05, "full fine-tuning is shown to beat it")]
+)
+def test_the_probe_stands_beside_the_best_of_all(monkeypatch, lead, says):
+    effects = {}
+    for other, ahead in (("lora", lead / 2), ("full", lead)):
+        for first, second, value in (("probe", other, -ahead), (other, "probe", ahead)):
+            key = Key(Quantity.ACCURACY, first, second, BEST_LR, WORLD)
+            effects[key] = Effect(value, value - 0.005, value + 0.005, (), "5 seeds")
+    monkeypatch.setattr(overview, "kept_effects", lambda dataset: effects if dataset == "sketchwoof" else {})
+    text = overview.answer_markdown()
+    assert f"on drawings, linear probe minus full fine-tuning is −{100 * lead:.1f} (" in text
+    assert f"corrected for all pairs of methods, {says}" in text
+
+
 def test_without_effects_the_answer_claims_nothing(answer):
     text = answer()
     assert text.count("is not measured.") == 2

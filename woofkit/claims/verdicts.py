@@ -96,7 +96,7 @@ def p_values(condition: Condition, effect: Effect) -> PValues:
     Of an interval that is not symmetric, the side towards the threshold counts. What was counted is certain. A measured
     effect whose interval has no width, because too few images differ, proves nothing: of its error nothing is known.
     """
-    from scipy.stats import t
+    from scipy.special import stdtr, stdtrit  # the distribution itself: thirty times as fast as scipy.stats'
 
     sign = 1 if condition.above else -1
     distance = sign * (effect.value - condition.threshold)
@@ -107,16 +107,19 @@ def p_values(condition: Condition, effect: Effect) -> PValues:
     error = error or (effect.high - effect.low) / 2
     if error == 0:
         return PValues(1.0, 1.0)
-    statistic = distance / error * t.ppf(0.975, effect.freedom)
-    return PValues(float(t.sf(statistic, effect.freedom)), float(t.cdf(statistic, effect.freedom)))
+    statistic = distance / error * stdtrit(effect.freedom, 0.975)
+    return PValues(float(stdtr(effect.freedom, -statistic)), float(stdtr(effect.freedom, statistic)))
 
 
 def judge(condition: Condition, effect: Effect | None) -> str:
     """A condition's verdict by itself: its 95% interval lies beyond the threshold, short of it, or holds it."""
-    if effect is None:
+    return _by_itself(p_values(condition, effect) if effect else None)
+
+
+def _by_itself(test: PValues | None) -> str:
+    if test is None:
         return UNMEASURED
-    beyond, short = p_values(condition, effect)
-    return SUPPORTED if beyond < ALPHA else CONTRADICTED if short < ALPHA else UNDECIDED
+    return SUPPORTED if test.beyond < ALPHA else CONTRADICTED if test.short < ALPHA else UNDECIDED
 
 
 def judge_all(hypotheses: Iterable[Hypothesis], effects: Effects, world: str = "") -> list[Judgement]:
@@ -130,8 +133,12 @@ def judge_all(hypotheses: Iterable[Hypothesis], effects: Effects, world: str = "
     for hypothesis in hypotheses:
         measured = [effects.get(condition.key._replace(world=world)) for condition in hypothesis.conditions]
         pairs = list(zip(hypothesis.conditions, measured, strict=True))
-        found[hypothesis.id] = hypothesis, tuple(Finding(*pair, judge(*pair)) for pair in pairs)
-        tests = [p_values(*pair) for pair in pairs] if all(measured) else [PValues(1.0, 1.0)]
+        tests = [p_values(*pair) if all(pair) else None for pair in pairs]
+        found[hypothesis.id] = (
+            hypothesis,
+            tuple(Finding(*pair, _by_itself(test)) for pair, test in zip(pairs, tests, strict=True)),
+        )
+        tests = tests if all(tests) else [PValues(1.0, 1.0)]
         beyond[hypothesis.id] = max(test.beyond for test in tests)
         short[hypothesis.id] = min(1.0, len(tests) * min(test.short for test in tests))
     families = {SUPPORTED: holm(beyond), CONTRADICTED: holm(short)}

@@ -55,7 +55,7 @@ def verdicts_markdown(record: Mapping[str, Any]) -> str:
 
 def _verdict(judged: Mapping[str, Any], mark: str = "") -> str:
     """A claim's verdict with its corrected p or the reason why it is open; `mark` stands about the verdict."""
-    why = judged["why"] if judged["p_value"] is None else f"corrected {p_in_words(judged['p_value'])}"
+    why = judged.get("why", "") if judged["p_value"] is None else f"corrected {p_in_words(judged['p_value'])}"
     return f"{mark}{judged['verdict']}{mark}" + (f" ({why})" if why else "")
 
 
