@@ -75,41 +75,41 @@ def answer_markdown() -> str:
         table = tables[dataset]
         ahead.append(_lead(best._replace(world=world), effects, table, shown))
         probes.append(_probe(world, effects, table, shown))
-        for rate, setting in (("at the paper's learning rate", ""), ("at each method's best", BEST_LR)):
+        for rate, setting in ((" at the paper's learning rate", ""), (" at each method's best", BEST_LR)):
             if (key := kept._replace(setting=setting, world=world)) in effects:
-                keeps.append(f"{_lead(key, effects, table, shown)} {rate}")
+                keeps.append(_lead(key, effects, table, shown, rate))
     sentences = [
         f"**Accuracy,** each method at its own best learning rate: {_joined(ahead)}. {_verdicts('H1', effects)}",
         f"**Storage and time:** LoRA trains 1/{parameters:.0f} of the parameters and its file is 1/{file:.0f} of the "
         f"size, but a training step is only {speed['median']:.2f} times as fast (from {speed['low']:.2f} to "
         f"{speed['high']:.2f} over rounds).",
-        f"**Forgetting,** accuracy on the backbone's earlier task: {_joined(keeps)}. {_verdicts('H9', effects)}",
+        f"**Forgetting,** by the accuracy on what the backbone knew before: {_joined(keeps)}. {_verdicts('H9', effects)}",
         f"**A linear probe** trains the head alone. Its accuracy beside the best of the others: {_joined(probes)}.",
     ]
     sources = "; ".join(f"{world}: {source}" for source, world in shown.items())
     bullets = "\n".join(f"- {sentence.rstrip()}" for sentence in sentences)
-    note = f"Differences are in points of accuracy, with 95% intervals, each by itself. Measured on {sources}."
+    note = f"In brackets: the 95% interval, of each difference by itself. Measured on {sources}."
     return f"{bullets}\n\n{note}" if shown else bullets
 
 
-def _lead(key: Key, effects: Effects, table: pd.DataFrame, shown: dict[str, str]) -> str:
-    """One method minus another in a world, which adds its source to `shown`; what follows from it, a verdict says.
+def _lead(key: Key, effects: Effects, table: pd.DataFrame, shown: dict[str, str], rate: str = "") -> str:
+    """How one method stands beside another in a world, which adds its source to `shown`; a verdict says what follows.
 
     Where no effect is kept, the two accuracies in the table; "" without them.
     """
-    names = [NAMES[method] for method in (key.first, key.second)]
+    ours, theirs = "it" if key.first == "probe" else NAMES[key.first], NAMES[key.second]
     if key in effects:
         shown[effects[key].source] = key.world
-        value, low, high = (f"{100 * number:+.1f}".replace("-", "−") for number in effects[key][:3])
-        return f"on {key.world}, {' minus '.join(names)} is {value} ({low} to {high})"
+        value, low, high = (100 * number for number in effects[key][:3])
+        more, (low, high) = ("more", (low, high)) if value >= 0 else ("fewer", (-high, -low))
+        interval = f"{low:+.1f} to {high:+.1f}".replace("-", "−")
+        return f"on {key.world} {ours} has {abs(value):.1f} points {more} than {theirs}{rate} ({interval})"
     if not {key.first, key.second} <= set(table.index):
         return ""
     rows = [table.loc[method] for method in (key.first, key.second)]
-    found = [f"{name} {percent(row.accuracy)}" for name, row in zip(names, rows, strict=True)]
+    found = [f"{name} has {percent(row.accuracy)}" for name, row in zip((ours, theirs), rows, strict=True)]
     seeds = min(int(row.seeds) for row in rows)
-    return (
-        f"on {key.world} ({seeds} seed{'s' if seeds > 1 else ''}, the difference is not tested), {' and '.join(found)}"
-    )
+    return f"on {key.world} {' and '.join(found)} ({seeds} seed{'s' if seeds > 1 else ''}: not tested)"
 
 
 def _probe(world: str, effects: Effects, table: pd.DataFrame, shown: dict[str, str]) -> str:
@@ -136,8 +136,7 @@ def _verdicts(name: str, effects: Effects) -> str:
     for world in WORLDS.values():
         found = next(each for each in judge_all(HYPOTHESES, effects, world) if each.hypothesis.id == name)
         if found.verdict != UNMEASURED:
-            why = ": ".join(filter(None, (found.kind, found.why)))
-            words.append(f"**{found.verdict}** on {world} ({why})")
+            words.append(f"**{found.verdict}** on {world} ({found.kind})")
     return f'{name}, "{found.hypothesis.statement}", is {" and ".join(words) or UNMEASURED}.'
 
 

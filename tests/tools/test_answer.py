@@ -32,7 +32,7 @@ def test_the_answer_has_the_verdicts_and_says_what_they_rest_on(answer):
     fresh = Effect(0.05, 0.04, 0.06, (0.05,) * 5, "5 seeds, 5,000 test images (sweep confirm, 96 pixels)", 20, True)
     old = Effect(0.05, 0.04, 0.06, (0.05,) * 3, "3 seeds, 1,000 test images (sweep rigor)", 20)
     text = answer(ahead=fresh, kept=old)
-    assert "on drawings, LoRA minus full fine-tuning is −5.0 (−6.0 to −4.0);" in text
+    assert "on drawings LoRA has 5.0 points fewer than full fine-tuning (+4.0 to +6.0);" in text
     assert (
         'H1, "full fine-tuning is ahead of LoRA by at least 1 point", is **supported** on drawings (confirmatory)'
         in text
@@ -44,8 +44,8 @@ def test_the_answer_has_the_verdicts_and_says_what_they_rest_on(answer):
 def test_a_difference_that_does_not_survive_the_correction_is_called_undecided(answer):
     barely = Effect(0.138, 0.03, 0.246, (0.1,) * 3, "3 seeds", 5)
     text = answer(kept=barely)
-    assert "is +13.8 (+3.0 to +24.6) at the paper's learning rate" in text
-    assert "is **undecided** on drawings (exploratory: judged alone, it holds; as one of 10 hypotheses" in text
+    assert "has 13.8 points more than full fine-tuning at the paper's learning rate (+3.0 to +24.6)" in text
+    assert "is **undecided** on drawings (exploratory)" in text
     assert "ahead of full fine-tuning" not in text
 
 
@@ -60,12 +60,12 @@ def test_the_probe_stands_beside_the_best_of_all(monkeypatch, lead, says):
             effects[key] = Effect(value, value - 0.005, value + 0.005, (), "5 seeds")
     monkeypatch.setattr(overview, "kept_effects", lambda dataset: effects if dataset == "sketchwoof" else {})
     text = overview.answer_markdown()
-    assert f"on drawings, linear probe minus full fine-tuning is −{100 * lead:.1f} (" in text
+    assert f"on drawings it has {100 * lead:.1f} points fewer than full fine-tuning (" in text
     assert f"corrected for all pairs of methods, {says}" in text
 
 
 def test_without_effects_the_answer_claims_nothing(answer):
     text = answer()
     assert text.count("is not measured.") == 2
-    assert "the difference is not tested" in text
+    assert "1 seed: not tested)" in text
     assert "**supported**" not in text
