@@ -83,7 +83,8 @@ def answer_markdown() -> str:
         f"**Storage and time:** LoRA trains 1/{parameters:.0f} of the parameters and its file is 1/{file:.0f} of the "
         f"size, but a training step is only {speed['median']:.2f} times as fast (from {speed['low']:.2f} to "
         f"{speed['high']:.2f} over rounds).",
-        f"**Forgetting,** by the accuracy on what the backbone knew before: {_joined(keeps)}. {_verdicts('H9', effects)}",
+        f"**Forgetting,** by the accuracy on what the backbone knew before: {_joined(keeps)}. "
+        f"{_verdicts('H9', effects)}",
         f"**A linear probe** trains the head alone. Its accuracy beside the best of the others: {_joined(probes)}.",
     ]
     sources = "; ".join(f"{world}: {source}" for source, world in shown.items())
