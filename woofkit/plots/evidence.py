@@ -262,4 +262,6 @@ def _effect(row: Any) -> str:
     factor = 100 if row.unit in ("points", "%") else 1
     numbers = [f"{factor * number:.3g}".replace("-", "−") for number in (row.value, row.low, row.high)]
     interval = f" ({numbers[1]} to {numbers[2]})" if row.low < row.high else ""  # what is counted has none
+    if row.unit == "%":
+        return f"{numbers[0]}%{interval}"
     return f"{numbers[0]}{interval} {row.unit}".rstrip()
