@@ -135,7 +135,7 @@ MEASURED = {  # how the effects are
     "H2": "counted",
     "H3": "operations and bytes are counted, time is measured in alternating rounds",
     "H4": f"{PAIRED}; each method at the best learning rate for its amount of data",
-    "H7": f"{PAIRED}; the weights of the last epoch, not of the selected one",
+    "H7": f"{PAIRED}; the weights of the last epoch, not of the selected one; both at the rate that is best for five",
     "H9": "the original head put back on the adapted backbone; paired on the same images of the earlier task",
     **dict.fromkeys(("H5", "H10"), MAPS),
     "H6": f"{MAPS}; the bundled backbone does so before any fine-tuning, so this is no finding about LoRA",

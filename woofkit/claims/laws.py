@@ -12,7 +12,7 @@ from woofkit.claims.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED, UNMEASUR
 
 POINT = 0.01  # of accuracy
 SMALL_BATCH, MATCHED = (
-    "batches of 256 minus 32, equal steps",
+    "batches of 256 minus 32, equal epochs",
     "full at the rate that matches LoRA's best accuracy",
 )  # settings
 MLP, ALL_LAYERS, LOW_RANK, HIGH_RANK = "lora on MLPs", "lora on all", "r1", "r64"  # beside "lora"
@@ -64,7 +64,6 @@ LAWS = (
                 limit=5,
             ),
         ),
-        here="the scaling is 1 at every rank; there it is alpha / rank, alpha fixed",
     ),
     Law(
         "adapters on the MLPs do better than adapters on attention, at equally many parameters",
@@ -85,7 +84,7 @@ LAWS = (
         "large batches cost LoRA more than full fine-tuning",
         *REGRET,
         (Condition("LoRA's lead, large minus small", Key(Quantity.LEAD, "lora", "full", SMALL_BATCH), above=False),),
-        here="both batch sizes have equally many steps, so the large one more epochs",
+        here="both batch sizes have equally many epochs, so the large one 45 steps in place of 355",
     ),
     Law(
         "tuned well, parameter-efficient methods are alike: BitFit and LoRA",

@@ -27,7 +27,9 @@ FIRST_VERDICTS = "2026-11-25"  # by up to three seeds, 600 drawings of 224 pixel
 CHANGED_IN_ALL = (
     "2026-11-27: both verdicts are tested against the limit plus the margin.",
     "2026-11-28: Holm's correction counts every hypothesis, measured or not (before: those measured). The statements "
-    "name their margins. No run of the sweep `confirm` had been judged by then.",
+    "name their margins. No run of the sweep `confirm` had been judged by then. It was changed, too: its images have "
+    "96 pixels, so that every method gets five seeds, and its first 1,000 test drawings are left out, since other "
+    "studies were tested on them.",
 )
 REGISTER = {
     "H0": Entry(
@@ -85,7 +87,8 @@ REGISTER = {
         STATED,
         STATED,
         "2026-11-24: two seeds were added after one had been judged. 2026-11-27: the last epoch counts, as the "
-        "selected one of a long training is often an early one",
+        "selected one of a long training is often an early one. 2026-11-28: twenty epochs are trained at the rate that "
+        "is best for five",
         "undecided",
         "full +0.6 points, LoRA 0.0 (up to 0.4)",
         "LoRA's selected epoch of twenty was mostly among the first five: a checkpoint beside itself; now last epochs",
