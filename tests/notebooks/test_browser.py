@@ -185,9 +185,9 @@ def test_notebook_03_runs_and_the_rank_slider_changes_the_number(page, lab, test
     notebook = run_notebook(page, lab, test_study, "03_lora_finetune", until="lora_calculator(plain")
     calculator = notebook.widget("of the model")
     before = calculator.inner_text()
-    assert "177,418 of 5,526,346 parameters" in before
+    assert "177,418 of 5,495,626 parameters" in before
     press_on_slider(calculator, "rank", "ArrowRight")
-    page.wait_for_function("() => document.body.innerText.includes('191,242 of 5,526,346 parameters')", timeout=MINUTE)
+    page.wait_for_function("() => document.body.innerText.includes('191,242 of 5,495,626 parameters')", timeout=MINUTE)
     assert "12 × (13 × (192 + 576) + 576) = 126,720" in calculator.inner_text()
 
 

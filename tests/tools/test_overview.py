@@ -38,7 +38,7 @@ def test_two_sweeps_over_images_of_other_sizes_are_one_row_per_method(kept, monk
     )
     monkeypatch.setattr(overview, "best_rates", partial(best_rates, folder=kept))
     monkeypatch.setattr(overview, "kept_effects", lambda dataset: {})
-    assert "on drawings (3 seeds, the difference is not tested), LoRA 50.0% and full" in answer_markdown()
+    assert "on drawings LoRA has 50.0% and full fine-tuning has 50.0% (3 seeds: not tested)" in answer_markdown()
 
 
 def test_lora_on_all_layers_is_a_method_of_its_own_and_other_ranks_are_not_shown(kept):

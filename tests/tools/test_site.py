@@ -192,7 +192,7 @@ def test_the_contents_say_what_was_found_and_lead_to_the_glossary(study):
     page = pages["index.html"]
     places = [page.index(f">{words}</h2>") for words in ("What we found", "Which method should you use?", "This run")]
     assert places == sorted(places)
-    assert "<strong>Accuracy:</strong>" in page
+    assert "<strong>Accuracy,</strong>" in page
     assert places[1] < page.index("<td>small files</td>") < places[2]
     assert 'href="glossary.html"' in page
     assert 'id="The-paper"' in pages["glossary.html"]
