@@ -627,7 +627,7 @@ def plant(folder, name, methods, seeds=1, **columns):
     pd.DataFrame(rows).to_csv(folder / f"sweep_{name}.csv", index=False)
 
 
-def test_settings_that_are_compared_come_from_one_sweep_of_most_methods_then_images_then_seeds(tmp_path):
+def test_settings_that_are_compared_come_from_one_sweep_of_most_methods_and_seeds(tmp_path):
     plant(tmp_path, "small", ("full", "lora"), seeds=3, test_accuracy=0.9, num_train_images=600)
     plant(tmp_path, "large", ("full",), 5, test_accuracy=0.95, num_train_images=2270)  # at work: one method as yet
     table = tuned_runs("sketchwoof", tmp_path)
@@ -635,6 +635,8 @@ def test_settings_that_are_compared_come_from_one_sweep_of_most_methods_then_ima
     plant(tmp_path, "large", ("full", "lora"), 5, test_accuracy=0.95, num_train_images=2270, trainable_parameters=9)
     table = tuned_runs("sketchwoof", tmp_path)  # at another image size a method trains another number of parameters
     assert table[["accuracy", "seeds", "num_train_images"]].to_numpy().tolist() == [[0.95, 5, 2270]] * 2
+    plant(tmp_path, "small", ("full", "lora", "probe"), seeds=3, test_accuracy=0.9, num_train_images=600)
+    assert set(tuned_runs("sketchwoof", tmp_path)["accuracy"]) == {0.95}  # a method less, but ten runs in place of nine
     plant(tmp_path, "large", ("full", "lora"), 5, test_accuracy=0.8, num_train_images=600, other="image_size 96")
     assert set(tuned_runs("sketchwoof", tmp_path)["accuracy"]) == {0.8}  # equally many images, more seeds: no average
 

@@ -158,8 +158,8 @@ def kept_runs(dataset: str, folder: Path = RESULTS, every: bool = False) -> pd.D
 def tuned_runs(dataset: str, folder: Path = RESULTS) -> pd.DataFrame:
     """Each setting at its own best learning rate: one row per method and name, of the runs in the grids TUNED.
 
-    All rows are of one sweep, so that they can be compared: of the kept ones, that with the most methods, then with the
-    most training images, the most seeds and the latest runs. Columns: method, name, trainable_parameters, accuracy,
+    All rows are of one sweep, so that they can be compared: of the kept ones, that with the most methods times seeds,
+    then with the most training images and the latest runs. Columns: method, name, trainable_parameters, accuracy,
     low, high, lr (nan of what trains nothing), seeds; and dataset, num_train_images and other as in `kept_runs`.
     """
     columns = ["method", "name", "trainable_parameters", "accuracy", "low", "high", "lr", "seeds"]
@@ -172,9 +172,8 @@ def tuned_runs(dataset: str, folder: Path = RESULTS) -> pd.DataFrame:
     runs = max(
         sweeps,
         key=lambda own: (
-            own["method"].nunique(),
+            len(own.drop_duplicates(["method", "seed"])),
             own["num_train_images"].max(),
-            own["seed"].nunique(),
             own["date"].max(),
         ),
     )
