@@ -17,7 +17,15 @@ from woofkit.explain import study as attention_study
 from woofkit.explain.maps import KINDS
 from woofkit.tables.attention import measures_markdown, verdict_lines
 
-SMALL = {"model_name": "test_vit", "weights": "random", "num_train": 20, "num_test": 20, "epochs": 1, "batch_size": 10, "image_size": 80}
+SMALL = {
+    "model_name": "test_vit",
+    "weights": "random",
+    "num_train": 20,
+    "num_test": 20,
+    "epochs": 1,
+    "batch_size": 10,
+    "image_size": 80,
+}
 
 
 @pytest.fixture(scope="module")

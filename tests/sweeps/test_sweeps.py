@@ -570,7 +570,7 @@ def test_rates_name_what_was_tried_what_was_chosen_and_whether_it_lies_at_an_edg
             pretend(sweep, number, accuracies[job.config.method, job.config.lr], num_train_images=600)
     keep(sweep, tmp_path)
     text = rates_markdown(kept_runs("sketchwoof", tmp_path, every=True))
-    tried = "0.0001: 80.0%, 0.0003: 90.0%, 0.001: diverged"
+    tried = "0.0001: 80.0%, 0.0003: 90.0%, 0.001: lacks a seed"
     assert f"| the usual setting | full fine-tuning | {tried} | 2 | 0.0003 | no |" in text
     assert "0.001: 80.0% | 2 | 0.001 | yes |" in text
     assert text.startswith("Sweep `mini`, 600 drawings at 224 pixels:")

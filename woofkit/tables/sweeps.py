@@ -78,7 +78,8 @@ def rates_markdown(runs: pd.DataFrame) -> str:
     """What the searches among the rows of `kept_runs` tried and chose: one line per sweep, search and method.
 
     Chosen is the rate with the best mean validation accuracy over seeds, among equals the smallest, as a sweep does;
-    a rate that lacks a seed, whose training diverged, is not. A chosen rate at an edge may have a better one beyond.
+    a rate that lacks a seed, whose training diverged or has not ended yet, is not. A chosen rate at an edge may have a
+    better one beyond.
     """
     parts = []
     for sweep, own in runs[runs["grid"].str.fullmatch(SEARCH)].groupby("sweep"):
@@ -87,7 +88,9 @@ def rates_markdown(runs: pd.DataFrame) -> str:
             rates = tried.groupby("lr")["val_accuracy"].agg(["mean", "size"])
             whole = rates[rates["size"] == rates["size"].max()]["mean"]
             best = whole.idxmax()
-            cells = [f"{lr:g}: {percent(mean) if lr in whole else 'diverged'}" for lr, mean in rates["mean"].items()]
+            cells = [
+                f"{lr:g}: {percent(mean) if lr in whole else 'lacks a seed'}" for lr, mean in rates["mean"].items()
+            ]
             edge = "yes" if best in (rates.index[0], rates.index[-1]) else "no"
             words = (_grid_words(grid), METHOD_NAMES.get(method, method), ", ".join(cells))
             lines.append((*words, str(rates["size"].max()), f"{best:g}", edge))
