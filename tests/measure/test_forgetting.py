@@ -1,6 +1,7 @@
 """Laws of forgetting: what nothing has touched is kept, and what is measured is what a reader would count."""
 
 from dataclasses import replace
+from unittest.mock import create_autospec
 
 import numpy as np
 import pandas as pd
@@ -145,7 +146,8 @@ def test_a_study_shows_that_nothing_trained_is_nothing_forgotten(tmp_path, monke
     for method in ("probe", "lora"):
         run_training(study.train_config(method), study.run_root, Monitor())
     small = task(num=20, classes=tuple(range(200)), size=224)
-    monkeypatch.setattr(forgetting_study, "load_source_task", lambda head, *_: replace(small, head=head))
+    found = create_autospec(load_source_task, side_effect=lambda head, *_, **__: replace(small, head=head))
+    monkeypatch.setattr(forgetting_study, "load_source_task", found)
     table = pd.read_csv(study_forgetting(study, folder=tmp_path / "out", log=lambda _: None)).set_index("method")
     assert list(table.index) == ["untouched", "lora", "probe", "lora, switched off"]
     for method in ("probe", "lora, switched off"):

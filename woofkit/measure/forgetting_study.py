@@ -59,7 +59,8 @@ def study_forgetting(
     runtime = Runtime.pick()
     untouched = backbone(study)
     transform = make_transform(data_config(untouched), study.preprocess)
-    task = load_source_task(original_head(study.model_name, study.weights), transform, source_dir, num_drawings, log)
+    head = original_head(study.model_name, study.weights)
+    task = load_source_task(head, transform, source_dir, num_drawings, log=log)
     log(f"{len(runs)} runs on {len(task):,} images of {task.name}")
 
     def measure(name: str, load: Callable[[], nn.Module], run: Path | None = None) -> pd.DataFrame:

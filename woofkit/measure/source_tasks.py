@@ -80,6 +80,7 @@ def load_source_task(
     transform: Transform,
     source_dir: str = "",
     num_drawings: int = NUM_DRAWINGS,
+    *,
     start: int = 0,
     log: Callable[[str], None] | None = None,
 ) -> SourceTask:

@@ -164,7 +164,7 @@ def _hits(
         log = None
     if log is None and not any((sweep.root / "forgetting").glob("*.parquet")):
         return {}, np.array([]), NOT_MEASURED
-    task = load_task(log)
+    task = load_task(log=log)
 
     def measured(name: str, words: str, load: Callable[[], Any], run: Path | None = None) -> np.ndarray | None:
         path = hits_path(sweep.root, name, task, run)

@@ -67,7 +67,7 @@ def recommend(
         torch.set_num_threads(cores)
     load_task, _ = earlier_task(sweep.study, source_dir)
     if load_task and source_dir:  # whose images are refused now, not after an hour
-        load_task(log)
+        load_task(log=log)
     log(pictures := describe_pictures(sweep))
     busy = f"another search (process {{owner}}) is at work in {sweep.root}: wait for it, or stop it"
     with hold(sweep.root / ".sweep.lease", busy, wait=False):
