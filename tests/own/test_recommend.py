@@ -2,6 +2,8 @@
 
 import json
 import re
+from types import SimpleNamespace
+from unittest.mock import create_autospec
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from woofkit.__main__ import main
 from woofkit.claims.effects import OWN, Key, Quantity, kept_effects
 from woofkit.config import ConfigError, StudyConfig
 from woofkit.files import write_json
+from woofkit.measure.source_tasks import load_source_task
+from woofkit.own import facts
 from woofkit.own import recommend as module
 from woofkit.own.recommend import begin, describe_pictures, read_recommendation, recommend
 from woofkit.profiles import load_profile
@@ -227,3 +231,13 @@ def _noise(folder, name, index):
     rng = np.random.default_rng(index + 1000 * len(name) + ord(name[0]))
     Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(path)
     return path.read_bytes()
+
+
+def test_what_is_forgotten_is_measured_with_lines_of_progress(tmp_path, monkeypatch):
+    """The earlier task is asked for as its loader wants to be asked, with the log."""
+    loader = create_autospec(load_source_task, side_effect=LookupError("asked"))
+    monkeypatch.setattr(facts, "load_source_task", loader)
+    sweep, lines = SimpleNamespace(study=StudyConfig(), root=tmp_path), []
+    with pytest.raises(LookupError, match="asked"):
+        facts._hits(sweep, {"full": {0: tmp_path}}, "", lines.append)
+    assert loader.call_args.kwargs == {"log": lines.append}
