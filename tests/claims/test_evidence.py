@@ -15,6 +15,7 @@ from woofkit.claims.effects import (
     BEST_LR,
     FEW_LABELS,
     FEW_MINUS_ALL,
+    MATCHED,
     MORE_EPOCHS,
     WORLDS,
     Effect,
@@ -367,8 +368,9 @@ def test_a_confirmatory_effect_counts_before_one_over_more_seeds(tmp_path):
     kept = kept_effects("sketchwoof", tmp_path)[AHEAD._replace(world="drawings")]
     assert (kept.value, kept.confirmatory) == (0.1, True)
     rate = Key(Quantity.RATE, "lora", "full")
-    write_kept(tmp_path, "confirm", "2026-01-01", {rate: Effect(10, 5, 20)})
-    assert not kept_effects("sketchwoof", tmp_path)[rate._replace(world="drawings")].confirmatory  # of the search
+    matched = KEPT._replace(setting=MATCHED)
+    write_kept(tmp_path, "confirm", "2026-01-01", dict.fromkeys((rate, matched), Effect(10, 5, 20)))
+    assert not any(effect.confirmatory for effect in kept_effects("sketchwoof", tmp_path).values())  # of the search
 
 
 def test_what_the_repository_keeps_is_read():

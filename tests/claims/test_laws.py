@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from woofkit.claims.effects import WORLDS, Effect, Key, Quantity, in_world
+from woofkit.claims.effects import MATCHED, WORLDS, Effect, Key, Quantity, in_world
 from woofkit.claims.evidence import CONTRASTS, RATES, best_rate, matched_runs, mean_difference, rate_effects
-from woofkit.claims.laws import ALL_LAYERS, LAWS, MATCHED, judge_law
+from woofkit.claims.laws import ALL_LAYERS, LAWS, judge_law
 from woofkit.claims.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED, UNMEASURED
 from woofkit.tables.claims import laws_markdown
 

@@ -58,6 +58,7 @@ class Quantity(StrEnum):
 # Settings of a key. "" stands for the settings of the study; for maps, the setting is the kind of map.
 BEST_LR, POSE = "best lr", "the pose, best lr"
 FEW_LABELS, FEW_MINUS_ALL = "a tenth of the labels, equal steps", "a tenth of the labels minus all, equal steps"
+MATCHED = "full at the rate that matches LoRA's best accuracy"  # among the runs of the search
 MORE_EPOCHS = "20 epochs over 5, last epochs"
 
 
@@ -132,8 +133,8 @@ def effects_from_json(kept: Mapping[str, Any]) -> dict[Key, Effect]:
         source, freedom = f"{record['source']} ({sweep})", record["freedom"]
         numbers = (record["value"], record["low"], record["high"], tuple(record["by_seed"]))
         freedom = math.inf if freedom is None else freedom
-        # A best rate comes from the search itself, and from the validation images that everything is chosen on.
-        confirmatory = kept["sweep"] in CONFIRMATORY and key.quantity is not Quantity.RATE
+        searched = key.quantity is Quantity.RATE or key.setting == MATCHED  # on the seeds of the search
+        confirmatory = kept["sweep"] in CONFIRMATORY and not searched
         effects[key] = Effect(*numbers, source, freedom, confirmatory)
     return effects
 

@@ -7,14 +7,11 @@ not the study's own claims.
 
 from typing import NamedTuple
 
-from woofkit.claims.effects import BEST_LR, Effects, Key, Quantity
+from woofkit.claims.effects import BEST_LR, MATCHED, Effects, Key, Quantity
 from woofkit.claims.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED, UNMEASURED, Condition, Finding, judge
 
 POINT = 0.01  # of accuracy
-SMALL_BATCH, MATCHED = (
-    "batches of 256 minus 32, equal epochs",
-    "full at the rate that matches LoRA's best accuracy",
-)  # settings
+SMALL_BATCH = "batches of 256 minus 32, equal epochs"  # a setting
 MLP, ALL_LAYERS, LOW_RANK, HIGH_RANK = "lora on MLPs", "lora on all", "r1", "r64"  # beside "lora"
 
 

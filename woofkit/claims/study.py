@@ -15,6 +15,7 @@ from woofkit.adapters import load_run_model
 from woofkit.claims.effects import (
     BEST_LR,
     CONFIRMATORY,
+    MATCHED,
     Effect,
     Key,
     Quantity,
@@ -33,7 +34,6 @@ from woofkit.claims.evidence import (
     sweep_effects,
 )
 from woofkit.claims.hypotheses import HYPOTHESES
-from woofkit.claims.laws import MATCHED
 from woofkit.claims.leak import leak_effects
 from woofkit.claims.verdicts import Judgement, judge_all
 from woofkit.config import ConfigError, StudyConfig
